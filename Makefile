@@ -1,0 +1,35 @@
+PRESET ?= demo
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## List the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+install: .venv/installed  ## Make .venv with everything in it
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(f"Python {sys.version.split()[0]} found; rfkit needs 3.11 or newer: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+book: install  ## Train what is missing and build the book: make book PRESET=demo
+	$(BIN)/rfkit book $(PRESET)
+
+test: install lint  ## Everything that must pass
+	$(BIN)/pytest -q
+
+lint: install  ## Style and docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+serve:  ## Show the built book on http://localhost:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+bench: install  ## Compare speed with peers; results in benchmarks/results
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:  ## Remove what was built; trained runs stay
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help install book test lint serve bench clean

@@ -1,0 +1,190 @@
+"""Command line: ``rfkit`` or ``python -m rfkit``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rfkit.config import ConfigError, one_of
+
+PRESET_OPTIONS = ("datasets", "architectures", "levels", "seeds", "rates", "epochs", "width")
+
+
+def main(arguments=None):
+    """Run one command.
+
+    Args:
+        arguments: Words of the command line; `sys.argv` if ``None``.
+
+    Returns:
+        Exit code: 0, 1 if work failed, 2 if the request was not valid.
+    """
+    options = _parser().parse_args(arguments)
+    sys.path.insert(0, str(Path.cwd()))  # so that module:callable finds a network beside the user
+    try:
+        return options.run(options) or 0
+    except (ValueError, OSError) as error:  # ConfigError and DataError are ValueErrors
+        return _fail(error, 2)
+    except RuntimeError as error:  # StoreError, TooLongError, NotebookError, DivergedError
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("stopped; finished epochs are kept, run the same command to go on", 130)
+
+
+def _fail(message, code):
+    print(f"rfkit: {message}", file=sys.stderr)
+    return code
+
+
+def _parser():
+    parser = argparse.ArgumentParser("rfkit", description="Receptive fields, and a paper about them, re-run.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _add(commands, _study, "train and analyse the runs of a preset; safe to stop and start again")
+    _add_preset(command)
+    command.add_argument("-j", "--jobs", type=int, help="processes (default: one a core)")
+    command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: CUDA if present)")
+
+    command = _add(commands, _plan, "runs, FLOPs, disk and hours of a preset on this machine, before it starts")
+    _add_preset(command)
+    command.add_argument("--device", help="as in study")
+
+    _add(commands, _record, "copy a preset's finished runs without weights to results/, to be committed").add_argument(
+        "preset"
+    )
+    _add(commands, _ls, "list the finished runs")
+    _add(commands, _show, "everything known of one run").add_argument("name", help="its folder, or part of it")
+
+    command = _add(commands, _notebook, "execute a notebook with parameters")
+    command.add_argument("name")
+    command.add_argument("-p", "--parameter", action="append", default=[], metavar="KEY=VALUE")
+    command.add_argument("-o", "--output", type=Path, help="default: _build/notebooks/NAME.ipynb")
+
+    command = _add(commands, _table, "one of the paper's tables beside your runs")
+    command.add_argument("number", type=int)
+    command.add_argument("--preset", default="demo")
+    form = command.add_mutually_exclusive_group()
+    for name in ("csv", "latex", "md"):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name)
+    command.set_defaults(form="md")
+
+    command = _add(commands, _book, "train what is missing, execute the notebooks, build the book")
+    command.add_argument("preset", nargs="?", default="demo")
+    command.add_argument("-j", "--jobs", type=int)
+    command.add_argument("--device", help="as in study")
+    return parser
+
+
+def _add(commands, run, text):
+    command = commands.add_parser(run.__name__.removeprefix("_"), help=text, description=text)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_preset(command):
+    command.add_argument("preset", help="smoke, demo, study or paper")
+    command.add_argument("--protocol", help="as_stated, as_run, careful or short")
+    for name in PRESET_OPTIONS:
+        command.add_argument(f"--{name}", help="instead of the preset's; lists as 1,3")
+
+
+def _preset(options):
+    from rfkit import presets
+    from rfkit.book import literal
+
+    given = {name: getattr(options, name) for name in PRESET_OPTIONS}
+    changes = {name: literal(value) for name, value in given.items() if value is not None}
+    return presets.get(options.preset, options.protocol).select(**changes)
+
+
+def _study(options):
+    preset = _preset(options)
+    from rfkit import records, study
+
+    units = records.units(preset)
+    failures = study.run_all(units, jobs=options.jobs, device=options.device, image_limit=preset.image_limit)
+    print(f"{len(units) - len(failures)} of {len(units)} runs of preset {preset.name} are finished")
+    for unit, message in failures:
+        print(f"failed: {unit.config.folder}: {message}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _plan(options):
+    preset = _preset(options)
+    from rfkit import study
+
+    rows = study.plan(preset, options.device)
+    print(f"{preset.name} ({preset.protocol}): {preset.purpose}")
+    print(f"{'data set':<28}{'network':<20}{'level':>5}{'runs':>6}{'PFLOP':>10}{'disk MB':>9}{'hours':>9}")
+    for row in (*rows, _total(rows)):
+        print(
+            f"{row['dataset'][-26:]:<28}{row['architecture'][-18:]:<20}{row['level']:>5}{row['runs']:>6}"
+            f"{row['flops'] / 1e15:>10.4g}{row['disk_bytes'] / 1e6:>9.0f}{row['hours']:>9.3g}"
+        )
+    print("hours of one core (or of the GPU), from a short measurement here; -j N divides them by at most N")
+
+
+def _total(rows):
+    summed = {key: sum(row[key] for row in rows) for key in ("runs", "flops", "disk_bytes", "hours")}
+    return {"dataset": "all", "architecture": "", "level": ""} | summed
+
+
+def _record(options):
+    from rfkit import presets, records, store
+
+    preset = presets.get(options.preset)
+    target = records.RESULTS / preset.name
+    found, missing = records.find(preset)
+    fresh = [run for run in found if not run.path.is_relative_to(target)]
+    for run in fresh:
+        store.record(run, target)
+    print(f"{len(fresh)} runs copied to {target}, {len(missing)} of the preset's runs are missing")
+
+
+def _ls(_):
+    from rfkit import store
+
+    for run in store.Store().runs():
+        print(f"{run.summary['test_accuracy']:6.2f} %  {run.path.parent.name}/{run.path.name}")
+
+
+def _show(options):
+    from rfkit import store
+
+    runs = {f"{run.path.parent.name}/{run.path.name}": run for run in store.Store().runs()}
+    matches = [name for name in runs if options.name in name]
+    if len(matches) != 1:
+        one_of("run", options.name, tuple(matches or runs))
+    run = runs[matches[0] if len(matches) == 1 else options.name]
+    for title, content in (("config", run.config.to_dict()), ("summary", run.summary), ("provenance", run.provenance)):
+        print(title)
+        for key, value in content.items():
+            print(f"  {key}: {value}")
+    for name in sorted(path.name for path in run.path.glob("analysis/*")):
+        print(f"analysis {name}")
+
+
+def _notebook(options):
+    from rfkit import book
+
+    output = options.output or Path("_build/notebooks") / f"{options.name}.ipynb"
+    seconds = book.execute(options.name, output, book.parse(options.parameter))
+    print(f"{output} ({seconds:.0f} s)")
+
+
+def _table(options):
+    from rfkit import tables
+
+    print(tables.text(tables.paper_table(options.number, options.preset), options.form), end="")
+
+
+def _book(options):
+    from rfkit import book, presets
+
+    presets.get(options.preset)
+    if not Path("_config.yml").is_file():
+        raise ConfigError(f"no _config.yml in {Path.cwd()}; run rfkit book from the top folder of the project")
+    book.build(options.preset, jobs=options.jobs, device=options.device)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Batches of augmented, normalised images, made on whole tensors: no per-image Python work."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop_flip")
+PADDING = 4  # pixels on each side before the random crop, as in the author's code
+
+
+def normalised(images, mean, std, device="cpu"):
+    """Scale uint8 images to [0, 1] and normalise each channel.
+
+    Args:
+        images: uint8 array or tensor (N, H, W, 3).
+        mean: Three channel means of the training images scaled to [0, 1].
+        std: Three channel standard deviations, on the same scale.
+        device: Where the result is made.
+
+    Returns:
+        float32 tensor (N, 3, H, W) in channels_last memory format.
+    """
+    images = torch.as_tensor(images).to(device)
+    scale = 1 / (255 * torch.tensor(std, device=device))
+    shift = -torch.tensor(mean, device=device) / torch.tensor(std, device=device)
+    # (N, H, W, 3) in memory is channels_last already: permuting it is free
+    planes = torch.addcmul(shift, images.float(), scale).permute(0, 3, 1, 2)
+    return planes.contiguous(memory_format=torch.channels_last)
+
+
+def remember_statistics(model, mean, std):
+    """Tell a model the statistics of its training images, so that it can be given uint8 images later.
+
+    Args:
+        model: Any module; it gets one attribute, its state dict stays as it is.
+        mean: Three channel means.
+        std: Three channel standard deviations.
+    """
+    model.input_statistics = (tuple(mean), tuple(std))
+
+
+def model_inputs(model, images, device="cpu"):
+    """Images as a model wants them.
+
+    Args:
+        model: A network; its `input_statistics` normalise uint8 images.
+        images: uint8 (N, H, W, 3) as in `ImageData`, or float (N, 3, H, W), normalised already.
+        device: Where the result is made.
+
+    Returns:
+        Float tensor (N, 3, H, W).
+
+    Raises:
+        ValueError: If the images are uint8 and the model was never told their mean and std.
+    """
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(images)
+    if images.dtype != torch.uint8:
+        return images.to(device)
+    statistics = getattr(model, "input_statistics", None)
+    if statistics is None:
+        raise ValueError(
+            "uint8 images given to a model without channel statistics; train it with rfkit.training.fit, call "
+            "rfkit.batches.remember_statistics(model, data.mean, data.std), or pass normalised float images"
+        )
+    return normalised(images, *statistics, device=device)
+
+
+class TrainingBatches:
+    """Shuffled, augmented, normalised batches of a training set held on one device.
+
+    Each pass over the object is one epoch. All randomness comes from one CPU generator, so its state
+    (`generator.get_state()`) and the epoch are all that is needed to resume.
+
+    Args:
+        data: `ImageData`.
+        batch_size: Images a batch; a last batch of one image is dropped, since batch norm needs two.
+        augmentation: One of `AUGMENTATIONS`.
+        seed: Seed of order and augmentation.
+        device: Device of the images and batches.
+        share: Share of the training images to use, a random subset fixed by the seed.
+    """
+
+    def __init__(self, data, batch_size, augmentation, seed, device="cpu", share=1.0):
+        self.generator = torch.Generator().manual_seed(seed)
+        self.augmentation, self.batch_size, self.device = augmentation, batch_size, device
+        self.mean, self.std = data.mean, data.std
+        images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
+        if share < 1:
+            chosen = torch.randperm(len(images), generator=self.generator)[: round(share * len(images))]
+            images, labels = images[chosen], labels[chosen]
+        self.size = images.shape[1]
+        if augmentation in ("crop", "crop_flip"):
+            images = F.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))
+        self.images, self.labels = images.to(device), labels.to(device)
+
+    def __len__(self):
+        """Number of batches an epoch."""
+        whole, rest = divmod(len(self.labels), self.batch_size)
+        return whole + (rest > 1)
+
+    def __iter__(self):
+        """Yield (float images (B, 3, H, W), labels (B,)) in a fresh random order."""
+        order = torch.randperm(len(self.labels), generator=self.generator)
+        for chosen in order.split(self.batch_size)[: len(self)]:
+            images = self._augmented(chosen)
+            yield normalised(images, self.mean, self.std, self.device), self.labels[chosen.to(self.device)]
+
+    def _augmented(self, chosen):
+        count = len(chosen)
+        flip = torch.rand(count, generator=self.generator) < 0.5 if "flip" in self.augmentation else None
+        if self.augmentation == "resized_crop_flip":
+            return resized_crops(self.images[chosen.to(self.device)], flip, self.generator)
+        if self.augmentation == "none":
+            return self.images[chosen.to(self.device)]
+        offsets = torch.randint(2 * PADDING + 1, (2, count), generator=self.generator)
+        return crops(self.images, chosen, offsets, flip, self.size)
+
+
+def crops(padded, chosen, offsets, flip, size):
+    """Cut one window out of each chosen image, some of them mirrored.
+
+    Args:
+        padded: uint8 tensor (N, H + 8, W + 8, 3).
+        chosen: Indices of the images, (B,).
+        offsets: Row and column of each window's corner, (2, B).
+        flip: Bool tensor (B,), true where the window is mirrored left to right, or None.
+        size: Height and width of a window, in pixels.
+
+    Returns:
+        uint8 tensor (B, size, size, 3).
+    """
+    count, height, width, channels = padded.shape
+    by_image, by_row, by_column, by_channel = padded.stride()
+    windows = padded.as_strided(  # every window of every image, as a view: nothing is copied here
+        (count, height - size + 1, width - size + 1, size, size, channels),
+        (by_image, by_row, by_column, by_row, by_column, by_channel),
+    )
+    cut = windows[chosen.to(padded.device), offsets[0].to(padded.device), offsets[1].to(padded.device)]
+    return cut if flip is None else torch.where(flip.to(cut.device)[:, None, None, None], cut.flip(2), cut)
+
+
+def resized_crops(images, flip, generator):
+    """Random resized crop (area 8-100 %, aspect 3/4 to 4/3), bilinear, as torchvision's but on a whole batch.
+
+    Args:
+        images: uint8 tensor (B, H, W, 3), square.
+        flip: Bool tensor (B,), true where the result is mirrored left to right.
+        generator: CPU generator of the windows.
+
+    Returns:
+        Float tensor (B, H, W, 3) with values 0 to 255.
+    """
+    count, size = len(images), images.shape[1]
+    area = torch.empty(count).uniform_(0.08, 1.0, generator=generator)
+    aspect = torch.exp(torch.empty(count).uniform_(float(np.log(3 / 4)), float(np.log(4 / 3)), generator=generator))
+    extent = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()]).clamp(max=1.0)  # width, height
+    centre = (torch.rand(2, count, generator=generator) * 2 - 1) * (1 - extent)
+    scale = extent.clone()
+    scale[0] = torch.where(flip, -scale[0], scale[0])
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = scale[0], scale[1]
+    theta[:, :, 2] = centre.T
+    planes = images.permute(0, 3, 1, 2).float()
+    grid = F.affine_grid(theta.to(images.device), [count, 3, size, size], align_corners=False)
+    return F.grid_sample(planes, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)

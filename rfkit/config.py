@@ -1,0 +1,254 @@
+"""What a run is: frozen, checked, hashable configurations."""
+
+import difflib
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+
+SCHEMA = 1
+"""Layout of the stored configuration; a store with a newer one is refused."""
+ALGORITHM = 1
+"""Raised whenever the same configuration would train to other weights."""
+
+PROTOCOLS = ("as_stated", "as_run", "careful", "short")
+SCHEDULES = ("cosine", "one_cycle", "constant")
+SELECTIONS = ("last", "best_test")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names the value and the valid ones."""
+
+
+def one_of(what, value, valid):
+    """Check that a value is among the valid ones.
+
+    Args:
+        what: What the value is, for the message.
+        value: The value.
+        valid: The valid values.
+
+    Returns:
+        The value.
+
+    Raises:
+        ConfigError: If it is not; the message lists the valid values and the nearest one.
+    """
+    if value in valid:
+        return value
+    near = difflib.get_close_matches(str(value), [str(v) for v in valid], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"unknown {what} {value!r}{hint} Valid: {', '.join(str(v) for v in valid)}")
+
+
+def check_keys(what, given, valid):
+    """Check that every key is a valid one.
+
+    Args:
+        what: What the keys are, for the message.
+        given: The keys.
+        valid: The valid keys.
+
+    Raises:
+        ConfigError: If one is not; the message lists the valid keys and the nearest one.
+    """
+    for key in given:
+        one_of(what, key, tuple(valid))
+
+
+def _require(condition, field, value, expected):
+    if not condition:
+        raise ConfigError(f"{field} is {value!r}; expected {expected}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained with stochastic gradient descent.
+
+    Attributes:
+        epochs: Passes over the training set.
+        batch_size: Images a step.
+        lr: Learning rate: the start of a cosine or constant schedule, the peak of one-cycle.
+        momentum: Momentum of SGD.
+        nesterov: Nesterov's form of momentum.
+        weight_decay: L2 coefficient, on every parameter.
+        schedule: ``cosine`` (one step an epoch, ``T_max = epochs``), ``one_cycle`` (one step a batch)
+            or ``constant``.
+        clip_value: Each gradient entry is clipped to this magnitude; ``None`` for no clipping.
+        augmentation: One of `rfkit.batches.AUGMENTATIONS`.
+        train_share: Share of the training images used, a random subset fixed by the seed.
+        selection: ``last`` epoch, or ``best_test`` accuracy (only the author's protocol may).
+        precision: ``float32`` or ``bfloat16`` (autocast).
+    """
+
+    epochs: int
+    lr: float
+    batch_size: int = 128
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    clip_value: float | None = None
+    augmentation: str = "crop_flip"
+    train_share: float = 1.0
+    selection: str = "last"
+    precision: str = "float32"
+
+    def __post_init__(self):
+        """Check every field, as `ConfigError`."""
+        _require(_is_int(self.epochs) and self.epochs >= 1, "epochs", self.epochs, "a whole number of at least 1")
+        _require(_is_int(self.batch_size) and self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
+        _require(self.lr > 0, "lr", self.lr, "a positive learning rate")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of at least 0")
+        _require(self.clip_value is None or self.clip_value > 0, "clip_value", self.clip_value, "None or positive")
+        _require(0 < self.train_share <= 1, "train_share", self.train_share, "a share in (0, 1]")
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("selection", self.selection, SELECTIONS)
+        one_of("precision", self.precision, ("float32", "bfloat16"))
+        one_of("augmentation", self.augmentation, ("none", "crop", "crop_flip", "resized_crop_flip"))
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training: data, network, protocol, seed. Every field is part of the hash but the seed.
+
+    Attributes:
+        dataset: Short name of the data set, as in `rfkit.data.Source`.
+        data_sha256: Checksum of its content, so that two data sets of one name are never mixed up.
+        image_size: Height and width of the images, in pixels.
+        train_images: Number of training images.
+        test_images: Number of test images.
+        architecture: As in `rfkit.models.build`.
+        architecture_sha256: Checksum of the source of a network of your own; empty for the built-in ones.
+        level: RF level.
+        width: Factor on the channel counts.
+        num_classes: Outputs of the network.
+        protocol: One of `PROTOCOLS`; a label, its settings are in `train`.
+        train: `TrainConfig`.
+        seed: Seed of initial weights, batch order and augmentation.
+    """
+
+    dataset: str
+    data_sha256: str
+    image_size: int
+    train_images: int
+    test_images: int
+    architecture: str
+    level: int
+    width: float
+    num_classes: int
+    protocol: str
+    train: TrainConfig
+    seed: int = 0
+    architecture_sha256: str = ""
+
+    def __post_init__(self):
+        """Check the fields that have a fixed set of values, as `ConfigError`."""
+        one_of("protocol", self.protocol, PROTOCOLS)
+        _require(_is_int(self.level) and self.level >= 1, "level", self.level, "a whole number of at least 1")
+        _require(_is_int(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
+        _require(self.width > 0, "width", self.width, "a positive number")
+
+    def to_dict(self):
+        """Every field as JSON-able values, with the schema and algorithm versions."""
+        return {"schema": SCHEMA, "algorithm": ALGORITHM, **asdict(self)}
+
+    @property
+    def cell(self):
+        """(dataset, architecture, level): what the tables call a row."""
+        return self.dataset, self.architecture, self.level
+
+    @property
+    def hash10(self):
+        """First ten digits of the sha256 of every field but the seed."""
+        content = self.to_dict()
+        del content["seed"]
+        return stable_hash(content)
+
+    @property
+    def folder(self):
+        """Folder of this run inside a store, relative: ``<dataset>-<architecture>-level<l>-…/seed<k>``."""
+        architecture = self.architecture.replace(":", ".")
+        name = f"{self.dataset}-{architecture}-level{self.level}-{self.protocol}-{self.hash10}"
+        return f"{name}/seed{self.seed}"
+
+
+def run_config(stored):
+    """The inverse of `RunConfig.to_dict`.
+
+    Args:
+        stored: Mapping read from ``config.json``.
+
+    Returns:
+        `RunConfig`.
+
+    Raises:
+        ConfigError: If the schema is newer than this version knows, or a key is unknown or missing.
+    """
+    stored = dict(stored)
+    schema, _ = stored.pop("schema", None), stored.pop("algorithm", None)
+    if schema != SCHEMA:
+        raise ConfigError(f"configuration has schema {schema!r}, this rfkit reads {SCHEMA}; update rfkit to read it")
+    try:
+        train = TrainConfig(**stored.pop("train"))
+        return RunConfig(**stored, train=train)
+    except (TypeError, KeyError) as error:
+        raise ConfigError(f"configuration does not fit schema {SCHEMA}: {error}") from error
+
+
+def differences(stored, asked):
+    """Compare two configurations field by field.
+
+    Args:
+        stored: Mapping as written by `RunConfig.to_dict`.
+        asked: The other one.
+
+    Returns:
+        A line per differing field, ``name: stored X, asked Y``; empty if they are equal.
+    """
+    stored, asked = _flat(stored), _flat(asked)
+    keys = [*stored, *(key for key in asked if key not in stored)]
+    return [
+        f"{key}: stored {stored.get(key)!r}, asked {asked.get(key)!r}"
+        for key in keys
+        if stored.get(key) != asked.get(key)
+    ]
+
+
+def stable_hash(content):
+    """First ten hexadecimal digits of the sha256 of a JSON-able value; the order of keys does not matter.
+
+    Args:
+        content: Mapping, list, string, number, bool or None, nested at will.
+
+    Returns:
+        Ten characters.
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _flat(mapping, prefix=""):
+    result = {}
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            result.update(_flat(value, f"{prefix}{key}."))
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def _is_int(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def field_names(cls):
+    """Names of a dataclass's fields.
+
+    Args:
+        cls: The dataclass.
+
+    Returns:
+        Tuple of names.
+    """
+    return tuple(field.name for field in fields(cls))

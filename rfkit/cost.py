@@ -1,0 +1,80 @@
+"""What a run costs: floating-point operations, and seconds on this machine by a short measurement."""
+
+import functools
+import time
+from dataclasses import replace
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rfkit import models, training
+
+
+def flops_per_image(config):
+    """Floating-point operations of one forward and backward pass over one image.
+
+    Args:
+        config: `RunConfig`.
+
+    Returns:
+        Count; a multiplication and an addition are two operations, the backward pass counts double.
+    """
+    with torch.device("meta"):
+        model = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
+        image = torch.empty(2, 3, config.image_size, config.image_size)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(image)
+    return 3 * counter.get_total_flops() // 2
+
+
+@functools.lru_cache(maxsize=64)
+def _seconds_per_image(config, device):
+    """Measured: the fastest of three training steps on random images, one thread on a CPU."""
+    count = min(config.train.batch_size, max(2, int(3e10 / flops_per_image(config))))
+    model = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
+    model = model.to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9)
+    images = torch.randn(count, 3, config.image_size, config.image_size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(config.num_classes, (count,), device=device)
+    threads, best = torch.get_num_threads(), float("inf")
+    torch.set_num_threads(1)
+    try:
+        for _ in range(3):
+            start = time.perf_counter()
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return best / count
+
+
+def seconds(config, device=None):
+    """Expected seconds of a training on one core (or on the GPU).
+
+    Args:
+        config: `RunConfig`.
+        device: As in `rfkit.training.pick_device`.
+
+    Returns:
+        Seconds; the throughput is measured once a process for each kind of network and image size.
+    """
+    kind = replace(config, seed=0, data_sha256="", train_images=1, test_images=1, train=replace(config.train, epochs=1))
+    return _seconds_per_image(kind, training.pick_device(device)) * images(config)
+
+
+def images(config):
+    """Images trained on over a whole run; an evaluation pass counts a third of a training step.
+
+    Args:
+        config: `RunConfig`.
+
+    Returns:
+        Count.
+    """
+    return config.train.epochs * (config.train_images * config.train.train_share + config.test_images / 3)

@@ -1,0 +1,214 @@
+"""The two networks of the paper, with the receptive-field knob.
+
+The knob is one max-pool right after the first convolution. At level ``l`` it has kernel
+``l + 1``, stride ``l`` and padding 1 (0 at level 1). It holds no weights, so every level
+of a network has the same parameters in the same order.
+"""
+
+import importlib
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+ARCHITECTURES = ("vgg19", "resnet50")
+
+
+def level_pool(level):
+    """The max-pool that sets the receptive field.
+
+    Args:
+        level: RF level, an integer of at least 1.
+
+    Returns:
+        `nn.MaxPool2d` with kernel ``level + 1``, stride ``level`` and padding 1 (0 at level 1).
+
+    Raises:
+        ValueError: If the level is not a positive integer.
+
+    Source:
+        Paper Sec. 3.2; kernel, stride and padding from the author's public code.
+    """
+    if isinstance(level, bool) or not isinstance(level, int) or level < 1:
+        raise ValueError(f"RF level is {level!r}; expected an integer of at least 1, such as 1, 2, 3 or 4")
+    return nn.MaxPool2d(level + 1, stride=level, padding=min(1, level - 1))
+
+
+class _LevelNet(nn.Module):
+    """What both networks share: the size check, global average pooling and one linear layer."""
+
+    def __init__(self, name, level, features, channels, num_classes, downsampling):
+        super().__init__()
+        self.features = features
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(channels, num_classes)
+        self.name = f"{name} at RF level {level}"
+        self.min_size = _smallest_input(level, downsampling)
+
+    def forward(self, x):  # (N, 3, H, W)
+        if x.dim() != 4 or x.shape[1] != 3:
+            raise ValueError(f"input has shape {tuple(x.shape)}; expected (N, 3, height, width)")
+        if min(x.shape[-2:]) < self.min_size:
+            raise ValueError(
+                f"input of {x.shape[-2]}x{x.shape[-1]} pixels is too small for {self.name}: it needs at least "
+                f"{self.min_size}x{self.min_size}; use larger images (image_size=) or a lower level"
+            )
+        x = self.features(x)  # (N, C, h, w)
+        return self.classifier(self.pool(x).flatten(1))  # (N, num_classes)
+
+
+def _smallest_input(level, downsampling):
+    """Smallest square input that leaves one unit after the level pool and `downsampling` floored 2/2 pools."""
+    pooled, padding = 2**downsampling, min(1, level - 1)
+    return (pooled - 1) * level + (level + 1) - 2 * padding
+
+
+def _vgg19(level, width, num_classes):
+    features, channels, stage = OrderedDict(), 3, 0
+    convs = 0
+    for step in (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", *[512] * 8):
+        if step == "M":
+            stage += 1
+            features[f"pool{stage}"] = nn.MaxPool2d(2)
+            continue
+        convs += 1
+        out = _scaled(step, width)
+        features[f"conv{convs}"] = nn.Conv2d(channels, out, 3, padding=1)
+        if convs == 1:
+            features["level_pool"] = level_pool(level)
+        features[f"bn{convs}"] = nn.BatchNorm2d(out)
+        features[f"relu{convs}"] = nn.ReLU()
+        channels = out
+    return _LevelNet("vgg19", level, nn.Sequential(features), channels, num_classes, downsampling=3)
+
+
+class _Bottleneck(nn.Module):
+    """1x1 - 3x3 - 1x1 residual block with expansion 4; the stride sits on the 3x3 convolution."""
+
+    def __init__(self, channels_in, channels, stride):
+        super().__init__()
+        out = 4 * channels
+        self.conv1 = nn.Conv2d(channels_in, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out)
+        self.relu1, self.relu2, self.relu3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        self.shortcut = nn.Sequential()
+        if stride != 1 or channels_in != out:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, x):
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.relu2(self.bn2(self.conv2(out)))
+        return self.relu3(self.bn3(self.conv3(out)) + self.shortcut(x))
+
+
+def _resnet50(level, width, num_classes):
+    channels = _scaled(64, width)
+    features = OrderedDict(
+        conv1=nn.Conv2d(3, channels, 3, padding=1, bias=False),
+        bn1=nn.BatchNorm2d(channels),
+        relu1=nn.ReLU(),
+        level_pool=level_pool(level),
+    )
+    for stage, (base, blocks) in enumerate(zip((64, 128, 256, 512), (3, 4, 6, 3), strict=True), start=1):
+        inner, layer = _scaled(base, width), []
+        for block in range(blocks):
+            layer.append(_Bottleneck(channels, inner, stride=2 if stage > 1 and block == 0 else 1))
+            channels = 4 * inner
+        features[f"layer{stage}"] = nn.Sequential(*layer)
+    # a stride-2 convolution with padding 1 keeps at least one unit, so only the level pool sets a limit
+    return _LevelNet("resnet50", level, nn.Sequential(features), channels, num_classes, downsampling=0)
+
+
+def _scaled(channels, width):
+    return max(1, round(channels * width))
+
+
+def build(architecture, level, *, width=1.0, num_classes=10):
+    """Build a freshly initialised network.
+
+    Weights come from PyTorch's default initialisers and the global random state, so the same
+    `torch.manual_seed` gives the same weights at every level.
+
+    Args:
+        architecture: ``"vgg19"``, ``"resnet50"``, or ``"module:callable"``, an importable callable
+            that takes ``(level, num_classes)`` and returns a module.
+        level: RF level, an integer of at least 1.
+        width: Factor on every channel count; the geometry does not change with it.
+            Not passed to a callable of your own.
+        num_classes: Outputs of the last linear layer.
+
+    Returns:
+        An `nn.Module` that maps images (N, 3, H, W) to logits (N, num_classes).
+
+    Raises:
+        ValueError: If the architecture is unknown or cannot be imported, the level is below 1,
+            or the width is not positive.
+
+    Source:
+        Paper Sec. 3.1 and 3.2; layer order from the author's public code (the paper says "???").
+    """
+    if ":" in architecture:
+        network = _import(architecture)(level, num_classes)
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"{architecture}(level, num_classes) returned {type(network).__name__}, not an nn.Module")
+        return network
+    if architecture not in ARCHITECTURES:
+        names = ", ".join(ARCHITECTURES)
+        raise ValueError(f"unknown architecture {architecture!r}; expected {names}, or 'module:callable'")
+    if not width > 0:
+        raise ValueError(f"width is {width!r}; expected a positive factor on the channel counts, such as 1.0 or 0.125")
+    return {"vgg19": _vgg19, "resnet50": _resnet50}[architecture](level, width, num_classes)
+
+
+def _import(path):
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"cannot import architecture {path!r}: {error}; expected 'module:callable' importable from the "
+            "current folder or the environment"
+        ) from error
+
+
+def feature_extractor(model):
+    """The part of a network up to its last convolutional feature map.
+
+    Args:
+        model: A network made by `build`, or any module with a ``features`` child.
+
+    Returns:
+        The `nn.Module` that maps images (N, 3, H, W) to feature maps (N, C, h, w); it shares its
+        weights with the model.
+
+    Raises:
+        ValueError: If the model has no child named ``features``.
+    """
+    features = getattr(model, "features", None)
+    if not isinstance(features, nn.Module):
+        raise ValueError(f"{type(model).__name__} has no 'features' module; name the part before global pooling so")
+    return features
+
+
+def seeded_build(architecture, level, *, width=1.0, num_classes=10, seed=0):
+    """`build` from a given seed, leaving the global random state as it was.
+
+    Args:
+        architecture: As in `build`.
+        level: As in `build`.
+        width: As in `build`.
+        num_classes: As in `build`.
+        seed: Seed of the initial weights; the same seed gives the same weights at every level.
+
+    Returns:
+        The network, on the CPU.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(architecture, level, width=width, num_classes=num_classes)

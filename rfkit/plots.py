@@ -1,0 +1,116 @@
+"""Figures: records in, Axes out. No function here reads a file or computes a result."""
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+
+from rfkit.tables import ARCHITECTURE_LABELS
+
+# One colour, marker and line style per RF level through the whole book (Okabe and Ito's palette).
+LEVEL_STYLE = {
+    1: ("#0072B2", "o", "-"),
+    2: ("#E69F00", "s", "--"),
+    3: ("#009E73", "^", "-."),
+    4: ("#D55E00", "D", ":"),
+}
+OTHER_LEVELS = ("#CC79A7", "v", (0, (3, 1, 1, 1)))
+WIDTH_IN = 7.2
+
+
+def use_style():
+    """Set the book's figure style: white background, quiet grid, text that survives a phone screen."""
+    sns.set_theme(style="whitegrid", context="notebook")
+    plt.rcParams.update({
+        "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "font.size": 11, "axes.titlesize": 12,
+        "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#dddddd", "legend.frameon": False,
+        "figure.constrained_layout.use": True, "svg.hashsalt": "rfkit",
+    })  # fmt: skip
+
+
+def level_style(level):
+    """Colour, marker and line style of an RF level.
+
+    Args:
+        level: RF level.
+
+    Returns:
+        Mapping of matplotlib keywords.
+    """
+    color, marker, linestyle = LEVEL_STYLE.get(level, OTHER_LEVELS)
+    return {"color": color, "marker": marker, "linestyle": linestyle}
+
+
+def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
+    """Dense and pruned test accuracy against the receptive field.
+
+    Args:
+        frame: As made by `rfkit.tables.accuracies`, of one network and data set.
+        rate: Pruning rate of the second line.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes. Points are seeds, lines their mean.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
+    styles = {0.0: ("#333333", "o", "-", "dense"), rate: ("#D55E00", "s", "--", f"pruned, rate {rate:g}")}
+    for value, (color, marker, line, label) in styles.items():
+        part = frame[frame["pruning_rate"] == value]
+        mean = part.groupby("field_px")["accuracy"].mean()
+        ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
+        ax.plot(part["field_px"], part["accuracy"], marker, color=color, alpha=0.35, markersize=4)
+    ax.set(xlabel="receptive field (px)", ylabel="test accuracy (%)", ylim=(0, 102))
+    ax.set_xticks(sorted(frame["field_px"].unique()))
+    ax.set_title(_network(frame))
+    ax.legend(loc="best")
+    return ax
+
+
+def plot_accuracy_by_rate(frame, *, ax=None):
+    """Test accuracy against the pruning rate, one line a receptive field.
+
+    Args:
+        frame: As made by `rfkit.tables.accuracies`, of one network and data set.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes. Lines are means over seeds, bands the standard deviation.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
+    for level, part in frame.groupby("rf_level"):
+        cell = part.groupby("pruning_rate")["accuracy"].agg(["mean", "std"]).fillna(0)
+        style = level_style(level)
+        ax.plot(cell.index, cell["mean"], label=f"{part['field_px'].iloc[0]} px", **style)
+        low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
+        ax.fill_between(cell.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    ax.set(xlabel="pruning rate", ylabel="test accuracy (%)", ylim=(0, 102))
+    ax.set_title(_network(frame))
+    ax.legend(title="receptive field", loc="best")
+    return ax
+
+
+def by_network(frame, plot, **options):
+    """The same plot for every network and data set, side by side.
+
+    Args:
+        frame: As made by `rfkit.tables.accuracies`.
+        plot: One of the plot functions of this module.
+        **options: Passed to it.
+
+    Returns:
+        Array of Axes.
+    """
+    groups = list(frame.groupby(["dataset", "architecture"], sort=False))
+    columns = min(2, len(groups))
+    rows = -(-len(groups) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH_IN, 3.3 * rows), squeeze=False, sharey=True)
+    for (_, part), ax in zip(groups, axes.flat, strict=False):
+        plot(part, ax=ax, **options)
+        ax.label_outer(remove_inner_ticks=False)
+        ax.xaxis.label.set_visible(True)
+    for ax in axes.flat[len(groups) :]:
+        figure.delaxes(ax)
+    return axes
+
+
+def _network(frame):
+    name = frame["architecture"].iloc[0]
+    return f"{ARCHITECTURE_LABELS.get(name, name)}, {frame['data_label'].iloc[0]}"

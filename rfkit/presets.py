@@ -1,0 +1,224 @@
+"""Named presets (how much to run) and protocols (how to train): the two are orthogonal."""
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from rfkit.config import PROTOCOLS, ConfigError, TrainConfig, check_keys, one_of
+
+PAPER_RATES = (0.5, 0.6, 0.7, 0.8, 0.9)
+PAPER_DATASET_BY_SIZE = MappingProxyType({32: "cifar10", 64: "tiny_imagenet"})
+"""Which of the paper's data sets images of a size (in pixels) are set beside."""
+
+PROTOCOL_TRAINING = MappingProxyType({
+    # the paper's Sec. 3.1; batch size is not stated there, 128 is the author's
+    "as_stated": TrainConfig(epochs=200, lr=1e-4, weight_decay=5e-5, clip_value=0.1),
+    "as_run": TrainConfig(epochs=200, lr=0.1, selection="best_test"),
+    "careful": TrainConfig(epochs=200, lr=0.1),
+    "short": TrainConfig(epochs=8, lr=0.1, nesterov=True, schedule="one_cycle"),
+})
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much to run: data sets, networks, levels, seeds, width, epochs, pruning rates.
+
+    Attributes:
+        name: ``smoke``, ``demo``, ``study`` or ``paper``.
+        protocol: One of `rfkit.config.PROTOCOLS`.
+        datasets: As in `rfkit.data.load`.
+        architectures: As in `rfkit.models.build`.
+        levels: RF levels.
+        seeds: Seeds; levels are paired by them.
+        width: Factor on the channel counts.
+        epochs: Epochs of a training; ``None`` for the protocol's own.
+        epochs_of: Exceptions to `epochs`, as ``{(dataset, architecture): epochs}`` pairs.
+        rates: Pruning rates, fractions of the prunable weights.
+        left_out: Cells (dataset, architecture, level) that are not run.
+        image_limit: Largest number of (training, test) images used; ``None`` for all.
+        purpose: One sentence for people.
+    """
+
+    name: str
+    protocol: str
+    datasets: tuple[str, ...]
+    purpose: str
+    architectures: tuple[str, ...] = ("vgg19", "resnet50")
+    levels: tuple[int, ...] = (1, 2, 3, 4)
+    seeds: tuple[int, ...] = (0,)
+    width: float = 1.0
+    epochs: int | None = None
+    epochs_of: tuple[tuple[tuple[str, str], int], ...] = ()
+    rates: tuple[float, ...] = PAPER_RATES
+    left_out: tuple[tuple[str, str, int], ...] = ()
+    image_limit: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        """Check every list of values, as `ConfigError`."""
+        one_of("protocol", self.protocol, PROTOCOLS)
+        for field in ("datasets", "architectures", "levels", "seeds"):
+            values = getattr(self, field)
+            if not values or len(set(values)) != len(values):
+                raise ConfigError(f"{field} is {list(values)}; expected at least one value, each only once")
+        for level in self.levels:
+            _whole("levels", level, 1)
+        for seed in self.seeds:
+            _whole("seeds", seed, 0)
+        for rate in self.rates:
+            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+                raise ConfigError(f"rates holds {rate!r}; expected fractions in [0, 1), such as 0.9")
+        for dataset in self.datasets:
+            if not dataset.startswith("folder:"):
+                one_of("data set", dataset, ("digits", "cifar10", "tiny_imagenet", "folder:PATH"))
+        for architecture in self.architectures:
+            if ":" not in architecture:
+                one_of("architecture", architecture, ("vgg19", "resnet50", "module:callable"))
+
+    def select(self, **changes):
+        """A preset with some fields changed; ``None`` keeps a field as it is.
+
+        Args:
+            **changes: `datasets`, `architectures`, `levels`, `seeds`, `rates` (lists or a single value;
+                an integer for `seeds` given as ``3`` is one seed, number 3), `epochs`, `width`, `protocol`.
+
+        Returns:
+            `Preset`.
+
+        Raises:
+            ConfigError: If a field or a value is not valid; the message lists the valid ones.
+        """
+        lists = ("datasets", "architectures", "levels", "seeds", "rates")
+        check_keys("parameter", changes, (*lists, "epochs", "width", "protocol"))
+        given = {key: value for key, value in changes.items() if value is not None}
+        for key in lists:
+            if key in given:
+                value = given[key]
+                given[key] = tuple(value) if isinstance(value, list | tuple | range) else (value,)
+        if "epochs" in given:
+            _whole("epochs", given["epochs"], 1)
+            given["epochs_of"] = ()
+        if "width" in given and not (isinstance(given["width"], int | float) and given["width"] > 0):
+            raise ConfigError(f"width is {given['width']!r}; expected a positive factor such as 0.125")
+        return replace(self, **given)
+
+    def cells(self):
+        """Every (dataset, architecture, level) of the preset.
+
+        Returns:
+            List of tuples, in the order of the tables.
+        """
+        every = ((d, a, lv) for d in self.datasets for a in self.architectures for lv in self.levels)
+        return [cell for cell in every if cell not in self.left_out]
+
+    def training(self, dataset, architecture):
+        """How the networks of a cell are trained.
+
+        Args:
+            dataset: Data set, as named in the preset or as `rfkit.data.Source.name`.
+            architecture: Network.
+
+        Returns:
+            `TrainConfig`: the protocol's, with the preset's epochs and the data set's augmentation.
+        """
+        base = PROTOCOL_TRAINING[self.protocol]
+        epochs = dict(self.epochs_of).get((dataset, architecture), self.epochs) or base.epochs
+        changes = {"epochs": epochs}
+        if dataset == "digits":  # a mirrored digit is another sign, and few images ask for smaller batches
+            changes |= {"augmentation": "crop", "batch_size": 64, "lr": min(base.lr, 0.05)}
+        elif dataset.startswith("tiny_imagenet") and self.protocol != "short":
+            changes |= {
+                "augmentation": "resized_crop_flip",
+                "train_share": 0.95 if self.protocol == "as_run" else 1.0,
+            }
+        return replace(base, **changes)
+
+
+def field_px(architecture, level):
+    """Receptive field of one unit of the last feature map.
+
+    Args:
+        architecture: ``"vgg19"``, ``"resnet50"`` or ``"module:callable"``.
+        level: RF level.
+
+    Returns:
+        Size in pixels; None for a network of your own.
+
+    Source:
+        Paper Sec. 3.3; the paper prints 110 for ResNet50 at level 1, where 108 is exact.
+    """
+    per_level = {"vgg19": 178, "resnet50": 105}.get(architecture)
+    return None if per_level is None else 3 + per_level * level
+
+
+def _whole(field, value, least):
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{field} holds {value!r}; expected whole numbers of at least {least}")
+
+
+_PAPER = Preset(
+    name="paper",
+    protocol="as_stated",
+    datasets=("cifar10", "tiny_imagenet"),
+    purpose="exactly the paper: full width, 200 epochs, 5 seeds; days on a GPU",
+    seeds=(0, 1, 2, 3, 4),
+    left_out=(("tiny_imagenet", "resnet50", 1),),
+)
+_STUDY = replace(
+    _PAPER,
+    name="study",
+    protocol="short",
+    purpose="the recorded study: the paper's data at width 1/8 with short schedules; hours on two cores",
+    width=1 / 8,
+    epochs=10,
+    epochs_of=((("cifar10", "vgg19"), 30),),
+)
+_DEMO = replace(
+    _STUDY,
+    name="demo",
+    datasets=("digits",),
+    purpose="real training on 1,797 embedded digits, in minutes on a laptop",
+    seeds=(0, 1, 2),
+    epochs=12,
+    epochs_of=(),
+    left_out=(),
+)
+_SMOKE = replace(
+    _DEMO,
+    name="smoke",
+    purpose="a test that everything runs, in seconds; its numbers mean nothing",
+    levels=(1, 3),
+    seeds=(0,),
+    width=1 / 16,
+    epochs=1,
+    rates=(0.5, 0.9),
+    image_limit=(256, 128),
+)
+_PRESETS = MappingProxyType({preset.name: preset for preset in (_SMOKE, _DEMO, _STUDY, _PAPER)})
+
+
+def names():
+    """Names of the presets.
+
+    Returns:
+        Tuple of names, from the smallest to the largest.
+    """
+    return tuple(_PRESETS)
+
+
+def get(name, protocol=None):
+    """A preset by name.
+
+    Args:
+        name: One of `names`.
+        protocol: One of `rfkit.config.PROTOCOLS`; ``None`` for the preset's own.
+
+    Returns:
+        `Preset`.
+
+    Raises:
+        ConfigError: If the name or the protocol is unknown.
+    """
+    preset = _PRESETS[one_of("preset", name, names())]
+    if protocol is None or protocol == preset.protocol:
+        return preset
+    one_of("protocol", protocol, PROTOCOLS)
+    return replace(preset, protocol=protocol)

@@ -1,0 +1,296 @@
+"""The run store: one folder a run, written so that nothing is ever half there.
+
+A run is finished when its ``DONE`` file exists, which is written last and holds the sha256 of every
+other file. Files are written beside their place and renamed. A run is claimed with an operating
+system lock, which vanishes with its process.
+"""
+
+import csv
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import filelock
+
+from rfkit import __version__
+from rfkit.config import ConfigError, RunConfig, differences, run_config
+from rfkit.files import StoreError, file_sha256, load_tensors, read_json, write_json
+
+DONE = "DONE"
+
+
+class BusyError(StoreError):
+    """Another process is working on this run."""
+
+
+def default_root():
+    """Folder of the runs: ``RFKIT_RUNS``, or ``runs`` in the current folder."""
+    return Path(os.environ.get("RFKIT_RUNS", "runs"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored run, finished or not."""
+
+    path: Path
+
+    @property
+    def done(self):
+        """Whether the run is finished."""
+        return (self.path / DONE).is_file()
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The configuration it was made from."""
+        return run_config(read_json(self.path / "config.json"))
+
+    @cached_property
+    def summary(self) -> dict:
+        """Results of the training: accuracies, selected epoch, shrink factor."""
+        return read_json(self.path / "summary.json")
+
+    @cached_property
+    def provenance(self) -> dict:
+        """How, on what and with what the run was made."""
+        return read_json(self.path / "provenance.json")
+
+    @cached_property
+    def metrics(self) -> list[dict]:
+        """Loss and accuracy of each epoch."""
+        with (self.path / "metrics.csv").open(newline="") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    def weights(self, which="final"):
+        """Load stored weights.
+
+        Args:
+            which: ``init``, ``last`` (epoch) or ``final`` (the selected epoch).
+
+        Returns:
+            State dict on the CPU.
+
+        Raises:
+            StoreError: If they are missing or their checksum is wrong.
+        """
+        path = self.path / "weights" / f"{which}.pt"
+        if not path.is_file():
+            raise StoreError(f"{path} is missing: records keep no weights; train the run again with rfkit study")
+        if self.done:
+            self.check(f"weights/{which}.pt")
+        return load_tensors(path)
+
+    def check(self, name):
+        """Compare a file with the checksum written when the run was finished.
+
+        Args:
+            name: File, relative to the run.
+
+        Raises:
+            StoreError: If it differs.
+        """
+        expected = read_json(self.path / DONE)["sha256"].get(name)
+        if expected != file_sha256(self.path / name):
+            raise StoreError(
+                f"{self.path / name} was changed or damaged after the run finished (wrong checksum); delete the "
+                f"folder {self.path} and run rfkit study again"
+            )
+
+    def analysis_path(self, name, key):
+        """Folder of one analysis.
+
+        Args:
+            name: Name of the analysis.
+            key: Ten-digit hash of its settings.
+
+        Returns:
+            Path.
+        """
+        return self.path / "analysis" / f"{name}-{key}"
+
+    def analyses(self, name):
+        """Finished results of one analysis, whatever its settings.
+
+        Args:
+            name: Name of the analysis.
+
+        Returns:
+            List of mappings.
+        """
+        folders = sorted((self.path / "analysis").glob(f"{name}-*"))
+        return [read_json(folder / "result.json") for folder in folders if (folder / DONE).is_file()]
+
+
+class Store:
+    """All runs under one folder.
+
+    Args:
+        root: The folder; `default_root` by default.
+    """
+
+    def __init__(self, root=None):
+        self.root = Path(root) if root is not None else default_root()
+
+    def run(self, config):
+        """The folder of a configuration, checked against what is stored there.
+
+        Args:
+            config: `RunConfig`.
+
+        Returns:
+            `Run`; nothing is created.
+
+        Raises:
+            ConfigError: If the folder holds another configuration; every differing field is named.
+        """
+        run = Run(self.root / config.folder)
+        stored = run.path / "config.json"
+        if stored.is_file():
+            different = differences(read_json(stored), json.loads(json.dumps(config.to_dict())))
+            if different:
+                raise ConfigError(
+                    f"{run.path} holds another configuration: {'; '.join(different)}. Move the folder away, or set "
+                    "RFKIT_RUNS to another one"
+                )
+        return run
+
+    def runs(self):
+        """Every finished run.
+
+        Returns:
+            List of `Run`, sorted by folder.
+        """
+        return [Run(done.parent) for done in sorted(self.root.glob(f"*/seed*/{DONE}"))]
+
+    @contextmanager
+    def claim(self, config):
+        """Work on a run alone.
+
+        Args:
+            config: `RunConfig`.
+
+        Yields:
+            `Run`, its folder made and its configuration written.
+
+        Raises:
+            BusyError: If another process works on it.
+        """
+        run = self.run(config)
+        run.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(run.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise BusyError(f"{run.path} is being worked on by another process") from error
+        try:
+            if not (run.path / "config.json").is_file():
+                write_json(run.path / "config.json", config.to_dict())
+            yield run
+        finally:
+            lock.release()
+
+
+def finish(folder):
+    """Mark a run or an analysis as finished, with the checksum of every file in it.
+
+    Args:
+        folder: Path of the run or analysis. Analyses inside a run carry marks of their own.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in files]
+    kept = [name for name in names if not name.startswith(("analysis/", ".")) and name != DONE]
+    write_json(folder / DONE, {"sha256": {name: file_sha256(folder / name) for name in kept}})
+
+
+def save_analysis(run, name, key, result):
+    """Store the result of an analysis beside its run.
+
+    Args:
+        run: `Run`.
+        name: Name of the analysis.
+        key: Ten-digit hash of its settings.
+        result: JSON-able mapping.
+    """
+    folder = run.analysis_path(name, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "result.json", result)
+    finish(folder)
+
+
+def record(run, root):
+    """Copy everything of a finished run but its weights, as a record to commit.
+
+    Args:
+        run: `Run`.
+        root: Folder of the records, such as ``results/study``.
+
+    Returns:
+        `Run` at its new place.
+    """
+    target = Path(root) / run.path.parent.name / run.path.name
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(run.path, target, ignore=shutil.ignore_patterns("weights", ".lock", "*.tmp*", "checkpoint.pt"))
+    return Run(target)
+
+
+def provenance(source, device, seconds):
+    """How a run was made: code, versions, device, data. No host name.
+
+    Args:
+        source: `rfkit.data.Source` of the images.
+        device: `torch.device` or its name.
+        seconds: Wall seconds of the training, all sessions together.
+
+    Returns:
+        JSON-able mapping.
+    """
+    import torch
+
+    device = torch.device(device)
+    commit, dirty = git_state()
+    return {
+        "commit": commit,
+        "uncommitted_changes": dirty,
+        "versions": {"rfkit": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
+        "system": platform.system(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "data": {"name": source.name, "label": source.label, "sha256": source.sha256},
+        "wall_seconds": round(seconds, 2),
+        "peak_memory_mib": _peak_memory_mib(),
+    }
+
+
+def git_state():
+    """Commit of this source tree, and whether it has uncommitted changes.
+
+    Returns:
+        (commit, dirty); (None, None) where the package is not in a git work tree.
+    """
+    folder = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--", "."], cwd=folder, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return head.stdout.strip(), bool(status.stdout.strip())
+
+
+def _peak_memory_mib():
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

@@ -1,0 +1,315 @@
+"""Doing the runs of a preset on all cores: train, analyse, never twice."""
+
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+import torch
+from tqdm import tqdm
+
+from rfkit import cost, files, models, presets, pruning, records, store, training
+from rfkit.batches import remember_statistics
+from rfkit.config import stable_hash
+
+
+class TooLongError(RuntimeError):
+    """Runs are missing and would take longer than allowed; the message holds the command to make them."""
+
+
+def build(config):
+    """The untrained network of a run; the same seed gives the same weights at every level.
+
+    Args:
+        config: `RunConfig`.
+
+    Returns:
+        `nn.Module` on the CPU.
+    """
+    return models.seeded_build(
+        config.architecture, config.level, width=config.width, num_classes=config.num_classes, seed=config.seed
+    )
+
+
+def load_model(run, which="final"):
+    """The network of a stored run with its weights.
+
+    Args:
+        run: `rfkit.store.Run`.
+        which: As in `rfkit.store.Run.weights`.
+
+    Returns:
+        `nn.Module` in evaluation mode, on the CPU.
+    """
+    model = build(run.config)
+    model.load_state_dict(run.weights(which))
+    return model.eval()
+
+
+def complete(unit, runs, *, data=None, device=None, progress=False):
+    """Train a unit and analyse it; what is finished already is left as it is.
+
+    Args:
+        unit: `Unit`.
+        runs: `rfkit.store.Store`.
+        data: The data set; loaded if ``None``.
+        device: As in `rfkit.training.pick_device`.
+        progress: As in `rfkit.training.fit`.
+
+    Returns:
+        `rfkit.store.Run`, finished.
+    """
+    data = data if data is not None else records.load(unit.dataset)
+    with runs.claim(unit.config) as run:
+        if not run.done:
+            _train(unit.config, run, data, device, progress)
+        if not (run.analysis_path("one_shot", one_shot_key(unit.rates)) / store.DONE).is_file():
+            result = one_shot(run, data, unit.rates, device)
+            store.save_analysis(run, "one_shot", one_shot_key(unit.rates), result)
+    return store.Run(run.path)
+
+
+def _train(config, run, data, device, progress):
+    device = training.pick_device(device)
+    checkpoint, weights = run.path / "checkpoint.pt", run.path / "weights"
+    model = build(config)
+    if not (weights / "init.pt").is_file():
+        files.save_tensors(weights / "init.pt", model.state_dict())
+    result = training.fit(
+        model, data, config.train, seed=config.seed, device=device, progress=progress, label=config.folder,
+        resume=files.load_tensors(checkpoint) if checkpoint.is_file() else None,
+        on_epoch=lambda state: files.save_tensors(checkpoint, state),
+    )  # fmt: skip
+    files.save_tensors(weights / "final.pt", model.state_dict())
+    files.save_tensors(weights / "last.pt", result.last_state)
+    selected = result.history[result.selected_epoch - 1]
+    files.write_csv(run.path / "metrics.csv", result.history)
+    files.write_json(
+        run.path / "summary.json",
+        {
+            "test_accuracy": selected["test_accuracy"],
+            "test_loss": selected["test_loss"],
+            "train_accuracy": selected["train_accuracy"],
+            "train_loss": selected["train_loss"],
+            "selected_epoch": result.selected_epoch,
+            "last_test_accuracy": result.history[-1]["test_accuracy"],
+            "shrink_factor": result.shrink_factor,
+            "field_px": presets.field_px(config.architecture, config.level),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "prunable_weights": sum(w.numel() for w in pruning.prunable(model).values()),
+        },
+    )
+    seconds = sum(row["seconds"] for row in result.history)
+    files.write_json(run.path / "provenance.json", store.provenance(data.source, device, seconds))
+    checkpoint.unlink()
+    store.finish(run.path)
+
+
+def one_shot_key(rates):
+    """Hash of the settings of the pruning analysis.
+
+    Args:
+        rates: Pruning rates.
+
+    Returns:
+        Ten characters.
+    """
+    return stable_hash({"rates": list(rates), "method": "global_magnitude", "exclude": list(pruning.EXCLUDE)})
+
+
+def one_shot(run, data, rates, device=None):
+    """Accuracy after one-shot pruning at several rates, from the final weights each time.
+
+    Args:
+        run: `rfkit.store.Run` with weights.
+        data: Its data set.
+        rates: Pruning rates.
+        device: As in `rfkit.training.pick_device`.
+
+    Returns:
+        JSON-able mapping: ``rates``, ``test_accuracy`` and ``test_loss``, the last two one number a rate.
+        Batch-norm statistics are those of the dense network.
+
+    Source:
+        Paper Sec. 3.3, Tables 1, 2 and 5-12.
+    """
+    device = training.pick_device(device)
+    dense = run.weights("final")
+    model = build(run.config).to(device, memory_format=torch.channels_last)
+    remember_statistics(model, data.mean, data.std)
+    losses, accuracies = [], []
+    for rate in rates:
+        model.load_state_dict(dense)
+        pruning.prune(model, rate)
+        loss, accuracy = training.loss_and_accuracy(model, data.test_images, data.test_labels)
+        losses.append(loss)
+        accuracies.append(accuracy)
+    return {"rates": list(rates), "test_accuracy": accuracies, "test_loss": losses}
+
+
+# --- many units -----------------------------------------------------------------------------------
+
+
+def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, progress=True):
+    """Complete units in a pool of single-thread processes; safe to stop and start again.
+
+    Args:
+        wanted: `Unit` list, in order of importance.
+        jobs: Number of processes; by default one a core, or one on a GPU.
+        root: Folder of the run store.
+        device: As in `rfkit.training.pick_device`.
+        image_limit: As in `load`.
+        progress: Show a bar (on a terminal) or a line a unit.
+
+    Returns:
+        List of (`Unit`, message) of the units that failed.
+
+    Raises:
+        KeyboardInterrupt: If the user stops it; workers are stopped, finished epochs are on disk.
+    """
+    runs = store.Store(root)
+    todo = [unit for unit in wanted if not is_complete(unit, runs.run(unit.config))]
+    if not todo:
+        return []
+    on_gpu = training.pick_device(device).type != "cpu"
+    jobs = min(jobs or (1 if on_gpu else os.cpu_count()), len(todo))
+    failures, started = [], time.perf_counter()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they import torch
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    bar = tqdm(total=len(todo), unit="run", disable=None if progress else True)
+    futures = {pool.submit(_work, unit, str(runs.root), device, image_limit): unit for unit in todo}
+    try:
+        for future in as_completed(futures):
+            unit = futures[future]
+            name = unit.config.folder
+            try:
+                line = f"{name}: test {future.result():.2f} %"
+            except Exception as error:  # one bad run must not stop the others
+                if isinstance(error, BrokenProcessPool):
+                    error = "a worker was killed; run the same command again"
+                failures.append((unit, str(error)))
+                line = f"{name}: FAILED, {error}"
+            bar.update()
+            if progress:
+                minutes = (time.perf_counter() - started) / 60
+                tqdm.write(f"[{bar.n if not bar.disable else _done(futures)}/{len(todo)}, {minutes:.1f} min] {line}")
+    except KeyboardInterrupt:
+        for process in list(pool._processes.values()):  # finished epochs are on disk; nothing is lost
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        bar.close()
+    return failures
+
+
+def _done(futures):
+    return sum(future.done() for future in futures)
+
+
+def _start_worker():
+    torch.set_num_threads(1)
+
+
+def _work(unit, root, device, image_limit):
+    runs = store.Store(root)
+    run = complete(unit, runs, data=records.load(unit.dataset, image_limit), device=device)
+    return run.summary["test_accuracy"]
+
+
+def is_complete(unit, run):
+    """Whether a unit needs no more work.
+
+    Args:
+        unit: `Unit`.
+        run: Its `rfkit.store.Run`.
+
+    Returns:
+        True if it is trained and every analysis of the unit is there.
+    """
+    return run.done and (run.analysis_path("one_shot", one_shot_key(unit.rates)) / store.DONE).is_file()
+
+
+def ensure(preset, *, max_minutes=10, root=None, results=records.RESULTS, device=None):
+    """The runs of a preset: found, or trained if that is quick enough.
+
+    Args:
+        preset: `Preset`.
+        max_minutes: Longest training to start without asking, by an estimate for this machine.
+        root: Folder of the run store.
+        results: Folder of the committed records.
+        device: As in `rfkit.training.pick_device`.
+
+    Returns:
+        List of `rfkit.store.Run`.
+
+    Raises:
+        TooLongError: If training what is missing would take longer; names the command to run.
+        RuntimeError: If a training fails.
+    """
+    found, missing = records.find(preset, root, results)
+    if not missing:
+        return found
+    todo = [records.unit_of_what_is_here(preset, *cell) for cell in missing]
+    minutes = sum(cost.seconds(unit.config, device) for unit in todo) / 60 / (os.cpu_count() or 1)
+    absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
+    if minutes > max_minutes or absent:
+        not_here = f" and {', '.join(absent)} would be downloaded" if absent else ""
+        raise TooLongError(
+            f"{len(todo)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing; training them "
+            f"takes about {minutes:.0f} minutes here{not_here} (max_minutes={max_minutes}). "
+            f"Run: rfkit study {command(preset)}"
+        )
+    failures = run_all(todo, root=root, device=device, image_limit=preset.image_limit)
+    if failures:
+        raise RuntimeError("; ".join(f"{unit.config.folder}: {message}" for unit, message in failures))
+    return records.find(preset, root, results)[0]
+
+
+def command(preset):
+    """The arguments of ``rfkit study`` that make the runs of a preset.
+
+    Args:
+        preset: `Preset`, perhaps changed by `Preset.select`.
+
+    Returns:
+        Text such as ``demo --levels 1,3 --epochs 2``.
+    """
+    base, words = presets.get(preset.name), [preset.name]
+    for field in ("protocol", "datasets", "architectures", "levels", "seeds", "rates", "epochs", "width"):
+        value = getattr(preset, field)
+        if value != getattr(base, field):
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words.append(f"--{field} {text}")
+    return " ".join(words)
+
+
+def plan(preset, device=None):
+    """What a preset costs here, before anything is started.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+        device: As in `rfkit.training.pick_device`.
+
+    Returns:
+        List of mappings, one a cell: ``dataset``, ``architecture``, ``level``, ``runs``, ``flops`` (of all its
+        runs), ``disk_bytes`` and ``hours`` (of one core or the GPU).
+    """
+    rows = []
+    for dataset, architecture, level in preset.cells():
+        config = records.unit_of_what_is_here(preset, dataset, architecture, level, 0).config
+        with torch.device("meta"):
+            model = models.build(architecture, level, width=config.width, num_classes=config.num_classes)
+        runs = len(preset.seeds)
+        rows.append({
+            "dataset": dataset,
+            "architecture": architecture,
+            "level": level,
+            "runs": runs,
+            "flops": runs * cost.images(config) * cost.flops_per_image(config),
+            # init, last and final weights; metrics and records are small beside them
+            "disk_bytes": runs * 3 * sum(t.nbytes for t in model.state_dict().values()),
+            "hours": runs * cost.seconds(config, device) / 3600,
+        })
+    return rows

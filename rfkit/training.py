@@ -1,0 +1,230 @@
+"""One training loop for every preset and protocol, and evaluation."""
+
+import copy
+import math
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from rfkit.batches import TrainingBatches, model_inputs, remember_statistics
+
+
+class DivergedError(RuntimeError):
+    """The loss became NaN or infinite; nothing is saved."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training leaves beside the weights.
+
+    Attributes:
+        history: A mapping an epoch: loss and accuracy (percent) on training and test images, learning
+            rate, seconds. Training figures are running ones, on augmented images in train mode.
+        selected_epoch: Epoch whose weights the model has now, counted from 1.
+        shrink_factor: What plain decay leaves of a weight that never gets a gradient,
+            the product of ``1 - lr * weight_decay / (1 - momentum)`` over all steps.
+        last_state: State dict of the last epoch.
+    """
+
+    history: tuple[dict, ...]
+    selected_epoch: int
+    shrink_factor: float
+    last_state: dict
+
+
+def pick_device(device=None):
+    """CUDA if there is one, else the CPU; a name is taken as it is.
+
+    Args:
+        device: ``None``, or a name such as ``"cpu"``, ``"cuda:1"`` or ``"mps"``.
+
+    Returns:
+        `torch.device`.
+
+    Raises:
+        ValueError: If the name is unknown or the device is not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used ({reason}); expected 'cpu', 'cuda' or 'mps'") from error
+    return chosen
+
+
+def fit(model, data, config, *, seed=0, device=None, resume=None, on_epoch=None, progress=False, label="training"):
+    """Train a network in place.
+
+    Args:
+        model: Network, images (N, 3, H, W) to logits (N, classes).
+        data: `rfkit.data.ImageData`.
+        config: `rfkit.config.TrainConfig`.
+        seed: Seed of batch order and augmentation (not of the weights: those are the model's).
+        device: As in `pick_device`.
+        resume: State given to `on_epoch` by an interrupted training of the same configuration.
+        on_epoch: Called after each epoch with a mapping of tensors and plain values to resume from.
+        progress: A bar on a terminal, a line an epoch otherwise.
+        label: Name of this training in progress and messages.
+
+    Returns:
+        `FitResult`; the model holds the selected weights, in evaluation mode, and knows the channel
+        statistics of its images.
+
+    Raises:
+        DivergedError: If the loss becomes NaN or infinite.
+
+    Source:
+        Paper Sec. 3.1; settings of each protocol in `rfkit.presets`.
+    """
+    device = pick_device(device)
+    remember_statistics(model, data.mean, data.std)
+    model.to(device, memory_format=torch.channels_last)
+    batches = TrainingBatches(data, config.batch_size, config.augmentation, seed, device, config.train_share)
+    test_images, test_labels = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels).to(device)
+    optimizer = torch.optim.SGD(
+        model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov,
+        fused=device.type in ("cpu", "cuda"),
+    )  # fmt: skip
+    schedule, every_step = _schedule(optimizer, config, len(batches))
+    state = {"epoch": 0, "history": [], "log_shrink": 0.0, "best": None}
+    if resume is not None:
+        state = {key: resume[key] for key in state}
+        model.load_state_dict(resume["model"])
+        optimizer.load_state_dict(resume["optimizer"])
+        schedule.load_state_dict(resume["schedule"])
+        batches.generator.set_state(resume["generator"])
+    bar = tqdm(total=config.epochs, initial=state["epoch"], desc=label, unit="epoch", disable=not _bar(progress))
+    while state["epoch"] < config.epochs:
+        start = time.perf_counter()
+        rate = optimizer.param_groups[0]["lr"]
+        loss, accuracy, log_shrink = _epoch(model, batches, optimizer, schedule if every_step else None, config)
+        if not every_step:
+            schedule.step()
+        epoch = state["epoch"] + 1
+        if not math.isfinite(loss):
+            bar.close()
+            raise DivergedError(f"{label}: the loss became {loss} in epoch {epoch}; lower lr (now {config.lr})")
+        test_loss, test_accuracy = loss_and_accuracy(model, test_images, test_labels)
+        row = {
+            "epoch": epoch, "lr": rate, "train_loss": loss, "train_accuracy": accuracy, "test_loss": test_loss,
+            "test_accuracy": test_accuracy, "seconds": round(time.perf_counter() - start, 3),
+        }  # fmt: skip
+        state |= {"epoch": epoch, "history": [*state["history"], row], "log_shrink": state["log_shrink"] + log_shrink}
+        best = state["best"]
+        if config.selection == "best_test" and (best is None or test_accuracy > best["accuracy"]):
+            state["best"] = {"epoch": epoch, "accuracy": test_accuracy, "model": copy.deepcopy(model.state_dict())}
+        if on_epoch is not None:
+            on_epoch(state | {
+                "model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
+                "generator": batches.generator.get_state(),
+            })  # fmt: skip
+        bar.set_postfix(loss=f"{loss:.3f}", test=f"{test_accuracy:.1f} %", refresh=False)
+        bar.update()
+        if progress and not _bar(progress):
+            print(f"{label}: epoch {epoch}/{config.epochs}, loss {loss:.3f}, test {test_accuracy:.2f} %", flush=True)
+    bar.close()
+    last_state = copy.deepcopy(model.state_dict())
+    if state["best"] is not None:
+        model.load_state_dict(state["best"]["model"])
+    selected = state["best"]["epoch"] if state["best"] is not None else config.epochs
+    model.eval()
+    return FitResult(tuple(state["history"]), selected, math.exp(state["log_shrink"]), last_state)
+
+
+def _bar(progress):
+    return progress and sys.stderr.isatty()
+
+
+def _schedule(optimizer, config, steps):
+    """The learning-rate schedule, and whether it moves on every step (else every epoch)."""
+    if config.schedule == "one_cycle":
+        total = config.epochs * steps
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.lr, total_steps=total + 1, pct_start=0.3, cycle_momentum=False
+        ), True
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs), False
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0), False
+
+
+def _epoch(model, batches, optimizer, schedule, config):
+    """One pass; returns mean loss, accuracy in percent, and the log of the shrink factor of its steps."""
+    model.train()
+    device_type = next(model.parameters()).device.type
+    total_loss, correct, count, log_shrink = 0.0, 0, 0, 0.0
+    for images, labels in batches:
+        with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
+        rate = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        log_shrink += math.log1p(-rate * config.weight_decay / (1 - config.momentum))
+        if schedule is not None:
+            schedule.step()
+        # sums stay on the device: reading them here would make a GPU wait at every step
+        total_loss += loss.detach() * len(labels)
+        correct += (logits.detach().argmax(1) == labels).sum()
+        count += len(labels)
+    return float(total_loss) / count, 100 * int(correct) / count, log_shrink
+
+
+def loss_and_accuracy(model, images, labels, batch_size=500):
+    """Mean cross-entropy and accuracy in evaluation mode; the model's mode is restored.
+
+    Args:
+        model: Network.
+        images: uint8 (N, H, W, 3) as in `ImageData` for a model that knows its channel statistics, or
+            normalised float (N, 3, H, W).
+        labels: Class indices (N,).
+        batch_size: Images at a time; the result does not depend on it beyond rounding.
+
+    Returns:
+        (loss, accuracy in percent).
+
+    Raises:
+        ValueError: If there are no images, or their number differs from that of the labels.
+    """
+    if len(images) != len(labels) or len(images) == 0:
+        raise ValueError(f"{len(images)} images and {len(labels)} labels; expected the same positive number of both")
+    device = next(model.parameters()).device
+    labels = torch.as_tensor(labels).to(device)
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    total_loss, correct = 0.0, 0
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                logits = model(model_inputs(model, images[start : start + batch_size], device)).float()
+                part = labels[start : start + batch_size]
+                total_loss += F.cross_entropy(logits, part, reduction="sum")
+                correct += (logits.argmax(1) == part).sum()
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+    return float(total_loss) / len(labels), 100 * int(correct) / len(labels)
+
+
+def evaluate(model, images, labels, batch_size=500):
+    """Accuracy in evaluation mode, in percent.
+
+    Args:
+        model: As in `loss_and_accuracy`.
+        images: As in `loss_and_accuracy`.
+        labels: As in `loss_and_accuracy`.
+        batch_size: As in `loss_and_accuracy`.
+
+    Returns:
+        Percent of the images whose largest logit is their label's, 0 to 100.
+    """
+    return loss_and_accuracy(model, images, labels, batch_size)[1]
