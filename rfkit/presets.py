@@ -120,7 +120,9 @@ class Preset:
             `TrainConfig`: the protocol's, with the preset's epochs and the data set's augmentation.
         """
         base = PROTOCOL_TRAINING[self.protocol]
-        epochs = dict(self.epochs_of).get((dataset, architecture), self.epochs) or base.epochs
+        # a copy of a data set carries its name and more, as in cifar10_jpeg
+        exceptions = [n for (name, net), n in self.epochs_of if dataset.startswith(name) and net == architecture]
+        epochs = [*exceptions, self.epochs or base.epochs][0]
         changes = {"epochs": epochs}
         if dataset == "digits":  # a mirrored digit is another sign, and few images ask for smaller batches
             changes |= {"augmentation": "crop", "batch_size": 64, "lr": min(base.lr, 0.05)}

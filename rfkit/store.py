@@ -190,6 +190,8 @@ class Store:
         except filelock.Timeout as error:
             raise BusyError(f"{run.path} is being worked on by another process") from error
         try:
+            for leftover in run.path.rglob("*.tmp*"):  # of a process that was killed while writing
+                leftover.unlink()
             if not (run.path / "config.json").is_file():
                 write_json(run.path / "config.json", config.to_dict())
             yield run

@@ -22,8 +22,11 @@ ARCHITECTURE_LABELS = {"vgg19": "VGG19-like", "resnet50": "ResNet50"}
 MISSING = "–"
 
 
-def reference():
+def reference(**options):
     """Every number printed in the paper's 14 tables.
+
+    Args:
+        **options: Passed to `pandas.read_csv`; ``dtype=str`` keeps the digits as printed.
 
     Returns:
         Data frame, one row a number: table, dataset, architecture, receptive_field, rf_level,
@@ -31,7 +34,7 @@ def reference():
     """
     path = importlib.resources.files("rfkit") / "reference" / "paper_tables.csv"
     with path.open() as file:
-        return pd.read_csv(file)
+        return pd.read_csv(file, **options)
 
 
 def accuracies(runs):
@@ -249,14 +252,14 @@ def show_paper_table(n, runs, preset):
         f"**Paper Table {n}.** {label}: dense and pruned test accuracy (%) at pruning rate "
         f"{first['pruning_rate']:g}{tuned}, mean ± standard deviation over seeds."
     )
-    sources, notes = {"paper": _by_row(table, "paper")}, []
+    sources, notes = {"paper": _as_printed(n)}, []
     builds = {preset.name: runs}
     if preset.name != "study":
         builds = {"study": records.recorded(presets.get("study")), **builds}
     for name, made in builds.items():
         beside = [run for run in made if records.paper_dataset(run.config) == first["dataset"]]
         if beside:
-            sources[name] = _by_row(paper_table(n, runs=made), "ours")
+            sources[name] = _by_row(paper_table(n, runs=made))
             notes.append(f"{name.capitalize()}: {provenance_line(beside)}")
         elif name == preset.name:
             notes.append(f"{label} is not in this preset ({name}).")
@@ -271,11 +274,22 @@ def show_paper_table(n, runs, preset):
     return TableView(f"paper-table-{n}", caption, pd.DataFrame(columns), tuple(notes))
 
 
-def _by_row(table, prefix):
-    """{(architecture, level): [dense, pruned, difference]} as ``mean ± std`` texts."""
+def _as_printed(n):
+    """{(architecture, level): [dense, pruned, difference]}, digit by digit as in the paper."""
+    printed = reference(dtype=str).query("table == @n", local_dict={"n": str(n)})
+    order = {"dense_accuracy": 0, "pruned_accuracy": 1, "accuracy_difference": 2}
+    rows = {}
+    for _, row in printed.iterrows():
+        cells = rows.setdefault((row["architecture"], int(row["rf_level"])), [MISSING] * 3)
+        cells[order[row["metric"]]] = f"{row['mean']} ± {row['std']}"
+    return rows
+
+
+def _by_row(table):
+    """{(architecture, level): [dense, pruned, difference]} of our own columns."""
     return {
         (row["architecture"], row["rf_level"]): [
-            _mean_and_std(row[f"{prefix}_{metric}_mean"], row[f"{prefix}_{metric}_std"])
+            _mean_and_std(row[f"ours_{metric}_mean"], row[f"ours_{metric}_std"])
             for metric in ("dense", "pruned", "difference")
         ]
         for _, row in table.iterrows()

@@ -93,7 +93,7 @@ def fit(model, data, config, *, seed=0, device=None, resume=None, on_epoch=None,
         fused=device.type in ("cpu", "cuda"),
     )  # fmt: skip
     schedule, every_step = _schedule(optimizer, config, len(batches))
-    state = {"epoch": 0, "history": [], "log_shrink": 0.0, "best": None}
+    state = {"epoch": 0, "history": [], "shrink": 1.0, "best": None}
     if resume is not None:
         state = {key: resume[key] for key in state}
         model.load_state_dict(resume["model"])
@@ -104,7 +104,7 @@ def fit(model, data, config, *, seed=0, device=None, resume=None, on_epoch=None,
     while state["epoch"] < config.epochs:
         start = time.perf_counter()
         rate = optimizer.param_groups[0]["lr"]
-        loss, accuracy, log_shrink = _epoch(model, batches, optimizer, schedule if every_step else None, config)
+        loss, accuracy, shrink = _epoch(model, batches, optimizer, schedule if every_step else None, config)
         if not every_step:
             schedule.step()
         epoch = state["epoch"] + 1
@@ -116,7 +116,7 @@ def fit(model, data, config, *, seed=0, device=None, resume=None, on_epoch=None,
             "epoch": epoch, "lr": rate, "train_loss": loss, "train_accuracy": accuracy, "test_loss": test_loss,
             "test_accuracy": test_accuracy, "seconds": round(time.perf_counter() - start, 3),
         }  # fmt: skip
-        state |= {"epoch": epoch, "history": [*state["history"], row], "log_shrink": state["log_shrink"] + log_shrink}
+        state |= {"epoch": epoch, "history": [*state["history"], row], "shrink": state["shrink"] * shrink}
         best = state["best"]
         if config.selection == "best_test" and (best is None or test_accuracy > best["accuracy"]):
             state["best"] = {"epoch": epoch, "accuracy": test_accuracy, "model": copy.deepcopy(model.state_dict())}
@@ -135,7 +135,7 @@ def fit(model, data, config, *, seed=0, device=None, resume=None, on_epoch=None,
         model.load_state_dict(state["best"]["model"])
     selected = state["best"]["epoch"] if state["best"] is not None else config.epochs
     model.eval()
-    return FitResult(tuple(state["history"]), selected, math.exp(state["log_shrink"]), last_state)
+    return FitResult(tuple(state["history"]), selected, state["shrink"], last_state)
 
 
 def _bar(progress):
@@ -155,10 +155,10 @@ def _schedule(optimizer, config, steps):
 
 
 def _epoch(model, batches, optimizer, schedule, config):
-    """One pass; returns mean loss, accuracy in percent, and the log of the shrink factor of its steps."""
+    """One pass; returns mean loss, accuracy in percent, and the shrink factor of its steps."""
     model.train()
     device_type = next(model.parameters()).device.type
-    total_loss, correct, count, log_shrink = 0.0, 0, 0, 0.0
+    total_loss, correct, count, shrink = 0.0, 0, 0, 1.0
     for images, labels in batches:
         with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             logits = model(images)
@@ -169,14 +169,14 @@ def _epoch(model, batches, optimizer, schedule, config):
             torch.nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
         rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
-        log_shrink += math.log1p(-rate * config.weight_decay / (1 - config.momentum))
+        shrink *= 1 - rate * config.weight_decay / (1 - config.momentum)
         if schedule is not None:
             schedule.step()
         # sums stay on the device: reading them here would make a GPU wait at every step
         total_loss += loss.detach() * len(labels)
         correct += (logits.detach().argmax(1) == labels).sum()
         count += len(labels)
-    return float(total_loss) / count, 100 * int(correct) / count, log_shrink
+    return float(total_loss) / count, 100 * int(correct) / count, shrink
 
 
 def loss_and_accuracy(model, images, labels, batch_size=500):

@@ -1,0 +1,82 @@
+"""The folder listing is the architecture: imports go downwards only."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "rfkit"
+LAYERS = (
+    {"files", "stats"},
+    {"config", "presets", "image_files", "store"},
+    {"data", "models", "batches"},
+    {"records", "training"},
+    {"pruning", "cost"},
+    {"study", "tables"},
+    {"plots"},
+    {"book"},
+    {"__main__"},
+)
+TORCH_FREE = {"files", "stats", "config", "presets", "image_files", "store", "data", "records", "tables", "plots"}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def imports(path, top_level_only=False):
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_module_has_a_layer():
+    assert sorted(set().union(*LAYERS)) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downwards(module):
+    layer = {name: depth for depth, names in enumerate(LAYERS) for name in names}
+    own = {part.split(".")[1] for part in imports(PACKAGE / f"{module}.py") if part and part.startswith("rfkit.")}
+    used = own & set(MODULES)
+    upward = {name for name in used if layer[name] > layer[module]}
+    sideways = {name for name in used if layer[name] == layer[module] and module in reached(name)}
+    assert not upward, f"{module} imports {upward} from above"
+    assert not sideways, f"{module} and {sideways} import each other"
+
+
+def reached(module):
+    own = {part.split(".")[1] for part in imports(PACKAGE / f"{module}.py") if part and part.startswith("rfkit.")}
+    return own & set(MODULES)
+
+
+@pytest.mark.parametrize("module", sorted(TORCH_FREE))
+def test_light_modules_load_without_torch(module):
+    heavy = {name.split(".")[0] for name in imports(PACKAGE / f"{module}.py", top_level_only=True) if name}
+    assert not heavy & {"torch", "torchvision"}
+
+
+def test_importing_rfkit_is_light():
+    code = "import sys, rfkit; print([m for m in ('torch', 'matplotlib', 'numpy', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    code = "import sys, rfkit.tables; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_modules_stay_small():
+    sizes = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.glob("*.py")}
+    assert max(sizes.values()) <= 400, sizes
+
+
+def test_unknown_attribute_lists_the_modules():
+    import rfkit
+
+    assert "models" in dir(rfkit) and rfkit.models.ARCHITECTURES
+    with pytest.raises(AttributeError, match="no attribute 'nodels'; modules:.*models"):
+        _ = rfkit.nodels

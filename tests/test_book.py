@@ -1,0 +1,120 @@
+"""Builds the smoke book for real and reads the HTML."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def copy_of_the_sources(target):
+    for name in ("book", "notebooks"):
+        shutil.copytree(ROOT / name, target / name)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, target)
+    return target
+
+
+def rfkit(folder, *words):
+    environment = os.environ | {"RFKIT_RUNS": str(folder / "runs"), "RFKIT_DATA": str(folder / "data")}
+    return subprocess.run(
+        [sys.executable, "-m", "rfkit", *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = copy_of_the_sources(tmp_path_factory.mktemp("book"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = rfkit(folder, "book", "smoke")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(path.read_bytes() == content for path, content in before.items()), "a build changed its sources"
+    return folder
+
+
+def pages(folder):
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    return {name: (folder / "_build/html" / f"{name}.html").read_text() for name in names}
+
+
+def article(html):
+    return re.search(r'<article class="bd-article".*?</article>', html, re.DOTALL)[0]
+
+
+def test_every_page_is_clean(built):
+    for name, html in pages(built).items():
+        body = article(html)
+        assert "Traceback" not in body and "NaN" not in body, name
+        assert not re.search(r"\{(glue|numref|ref|cite|doc|term)[:}]", body), name
+        assert len(re.findall("<h1", body)) == 1, name
+        assert all(re.search(r'alt="[^"]{20,}"', tag) for tag in re.findall("<img [^>]*>", body)), name
+
+
+def test_landing_page(built):
+    body = article(pages(built)["book/index"])
+    assert "key_figure.png" in body and 'href="../notebooks/s33_accuracy_and_pruning.html#paper-table-1"' in body
+    assert [card in body for card in ("Read", "Re-run", "Teach", "How to cite")] == [True] * 4
+    assert "Preset smoke: data scikit-learn digits; protocol short; width 0.0625; epochs 1; seeds 0" in body
+
+
+def test_tables_have_their_fixed_labels_and_our_numbers(built):
+    html = pages(built)["notebooks/s33_accuracy_and_pruning"]
+    body = article(html)
+    for n in (1, 2):
+        assert f'id="paper-table-{n}"' in body and f"Paper Table {n}." in body
+    table = body[body.index('id="paper-table-1"') :]
+    rows = re.findall(r"<tr.*?</tr>", table[: table.index("</table>")], re.DOTALL)
+    cells = [re.findall(r"<t[dh].*?>(?:<p>)?(.*?)(?:</p>)?</t[dh]>", row, re.DOTALL) for row in rows]
+    assert cells[0][:4] == ["Network", "Field (px)", "Dense, paper", "Dense, smoke"]
+    assert [row[1] for row in cells[1:]] == ["181", "359", "537", "715", "108", "213", "318", "423"]
+    assert cells[1][2] == "93.5 ± 0.11" and re.fullmatch(r"\d+\.\d\d", cells[1][3]) and cells[2][3] == "–"
+    assert "Tiny ImageNet is not in this preset (smoke)" in body
+    assert len(re.findall(r'<figure.*?id="fig-accuracy-by-', body)) == 2
+    assert "injected-parameters" not in html and "preset <b>smoke</b>" in html
+
+
+def test_a_failing_notebook_fails_the_build(built, tmp_path):
+    folder = copy_of_the_sources(tmp_path)
+    shutil.copytree(built / "runs", folder / "runs")
+    notebook = folder / "notebooks" / "s33_accuracy_and_pruning.ipynb"
+    notebook.write_text(notebook.read_text().replace("plots.use_style()", "raise RuntimeError('on purpose')"))
+    done = rfkit(folder, "book", "smoke")
+    assert done.returncode == 1 and "RuntimeError: on purpose" in done.stderr
+    assert not (folder / "_build" / "html").exists()
+
+
+def test_a_broken_reference_fails_the_build(built, tmp_path):
+    folder = copy_of_the_sources(tmp_path)
+    shutil.copytree(built / "runs", folder / "runs")
+    page = folder / "book" / "rerun.md"
+    page.write_text(page.read_text() + "\nSee {ref}`nowhere`.\n")
+    done = rfkit(folder, "book", "smoke")
+    assert done.returncode == 1 and "nowhere" in done.stderr
+
+
+def test_a_notebook_with_other_parameters(built):
+    done = rfkit(built, "notebook", "s33_accuracy_and_pruning", "-p", "preset=smoke", "-p", "levels=1,3")
+    assert done.returncode == 0, done.stderr
+    assert (built / "_build/notebooks/s33_accuracy_and_pruning.ipynb").is_file()
+
+
+def test_own_network_on_own_data(built):
+    from conftest import class_files, write_zip
+
+    write_zip(built / "mine.zip", class_files(classes=("a", "b", "c"), count=8, size=16))
+    (built / "mynet.py").write_text(
+        "from torch import nn\n\n\ndef tiny(level, num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(level + 1), nn.Conv2d(4, 8, 3),\n"
+        "                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))\n"
+    )
+    words = ["preset=smoke", "datasets=folder:mine.zip", "architectures=mynet:tiny", "epochs=2"]
+    done = rfkit(built, "notebook", "s33_accuracy_and_pruning", *(w for word in words for w in ("-p", word)))
+    assert done.returncode == 0, done.stderr
+    assert "mynet:tiny" in (built / "_build/notebooks/s33_accuracy_and_pruning.ipynb").read_text()

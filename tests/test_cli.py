@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import pytest
+
+from rfkit import book, presets, tables
+from rfkit.__main__ import main
+from rfkit.config import ConfigError
+
+ROOT = Path(__file__).parents[1]
+SMOKE = ["smoke", "--architectures", "vgg19", "--levels", "3"]
+
+
+@pytest.fixture(autouse=True)
+def top_folder(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-p", "level=3"], "unknown parameter of s33_accuracy_and_pruning 'level'; did you mean 'levels'?"),
+        (["-p", "preset=dmeo"], "unknown preset 'dmeo'; did you mean 'demo'? Valid: smoke, demo, study, paper"),
+        (["-p", "levels=[0]"], "levels holds 0; expected whole numbers of at least 1"),
+        (["-p", "levels"], "parameter 'levels' has no value; expected key=value"),
+        (["-p", "protocol=as_ran"], "unknown protocol 'as_ran'; did you mean 'as_run'?"),
+        (["-p", "datasets=cifar"], "unknown data set 'cifar'"),
+    ],
+)
+def test_bad_notebook_parameters_are_one_clear_line(words, message, capsys):
+    assert main(["notebook", "s33_accuracy_and_pruning", *words]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["notebook", "s33_acuracy"], "unknown notebook 's33_acuracy'; did you mean 's33_accuracy_and_pruning'?"),
+        (["table", "3"], "unknown table of accuracies 3"),
+        (["study", "dmeo"], "did you mean 'demo'?"),
+        (["study", "smoke", "--levels", "one"], "levels holds 'one'"),
+        (["study", "smoke", "--datasets", "folder:/no/such/place"], "/no/such/place does not exist"),
+        (["show", "nothing"], "unknown run 'nothing'"),
+        (["book", "dmeo"], "did you mean 'demo'?"),
+        (["plan", "smoke", "--device", "gpu"], "device 'gpu' cannot be used"),
+    ],
+)
+def test_bad_requests_are_one_clear_line(words, message, capsys):
+    assert main(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1,3", [1, 3]), ("[1,3]", [1, 3]), ("3", 3), ("0.5", 0.5), ("None", None), ("vgg19", "vgg19"),
+        ("vgg19,resnet50", ["vgg19", "resnet50"]), ("[vgg19]", ["vgg19"]), ("'a'", "a"),
+        ("folder:x.zip", "folder:x.zip"), ("True", True), ("", ""),
+    ],
+)  # fmt: skip
+def test_literals(text, value):
+    assert book.literal(text) == value
+
+
+def test_study_ls_show_table(capsys):
+    assert main(["study", *SMOKE, "-j", "1"]) == 0
+    assert "1 of 1 runs of preset smoke are finished" in capsys.readouterr().out
+    assert main(["ls"]) == 0
+    assert "digits-vgg19-level3-short-" in capsys.readouterr().out
+    assert main(["show", "level3"]) == 0
+    shown = capsys.readouterr().out
+    assert "shrink_factor: 0." in shown and "label': 'scikit-learn digits'" in shown and "analysis one_shot-" in shown
+    assert main(["table", "1", "--preset", "smoke", "--csv"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header == ",".join(tables.COLUMNS) and len(rows) == 8 and "nan" not in " ".join(rows).lower()
+    by_key = {tuple(row.split(",")[1:3]): row.split(",") for row in rows}
+    seeds = header.split(",").index("ours_seeds")
+    assert by_key["vgg19", "3"][seeds] == "1" and by_key["vgg19", "1"][seeds] == ""
+    for form in ("--latex", "--md"):
+        assert main(["table", "2", form]) == 0
+        assert "61.5" in capsys.readouterr().out
+
+
+def test_plan_counts_the_whole_paper(monkeypatch, capsys):
+    from rfkit import cost
+
+    monkeypatch.setattr(cost, "_seconds_per_image", lambda *_: 0.01)
+    assert main(["plan", "paper"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 15 + 1 + 1 and lines[-2].split()[:2] == ["all", "75"]
+
+
+def test_measured_cost_is_positive_and_flops_scale_with_resolution():
+    from rfkit import cost, records
+
+    one, four = (
+        records.unit_of_what_is_here(presets.get("study"), "cifar10", "vgg19", level, 0).config for level in (1, 4)
+    )
+    assert 5 < cost.flops_per_image(one) / cost.flops_per_image(four) < 10
+    assert 0 < cost.seconds(four) < cost.seconds(one)
+
+
+def test_vgg_flops_are_those_of_its_convolutions():
+    from rfkit import cost, records
+
+    config = records.unit_of_what_is_here(presets.get("paper"), "cifar10", "vgg19", 1, 0).config
+    sides = [32, 31, 15, 15, *[7] * 4, *[3] * 8]
+    channels = [3, 64, 64, 128, 128, *[256] * 4, *[512] * 8]
+    convs = sum(9 * a * b * s * s for a, b, s in zip(channels, channels[1:], sides, strict=False))
+    assert cost.flops_per_image(config) == pytest.approx(3 * 2 * (convs + 5120), rel=1e-6)
+
+
+def test_command_names_what_differs_from_the_preset():
+    from rfkit import study
+
+    chosen = presets.get("demo", "careful").select(levels=[1, 3], width=0.25)
+    assert study.command(chosen) == "demo --protocol careful --levels 1,3 --width 0.25"
+
+
+def test_parameters_of_a_notebook():
+    found = book.defaults("s33_accuracy_and_pruning")
+    assert found["preset"] == "demo" and found["max_minutes"] == 10
+    with pytest.raises(ConfigError, match="no notebooks/ in"):
+        import os
+
+        os.chdir(ROOT / "rfkit")
+        book.notebook_names()

@@ -1,0 +1,108 @@
+import pytest
+import torch
+from torch import nn
+
+from rfkit import models
+
+MAPS = {  # side of the last feature map, by (architecture, image size), levels 1 to 4
+    ("vgg19", 32): (3, 2, 1, 1),
+    ("vgg19", 64): (7, 4, 2, 2),
+    ("resnet50", 32): (4, 2, 2, 1),
+    ("resnet50", 64): (8, 4, 3, 2),
+}
+
+
+@pytest.mark.parametrize(("architecture", "size"), MAPS)
+def test_feature_map_sizes(architecture, size):
+    sides = []
+    for level in (1, 2, 3, 4):
+        features = models.feature_extractor(models.build(architecture, level, width=1 / 16))
+        height, width = features(torch.zeros(2, 3, size, size)).shape[-2:]
+        assert height == width
+        sides.append(height)
+    assert tuple(sides) == MAPS[architecture, size]
+
+
+@pytest.mark.parametrize(("architecture", "count"), [("vgg19", 20_040_522), ("resnet50", 23_520_842)])
+def test_full_width_parameters_are_the_same_at_every_level(architecture, count):
+    with torch.device("meta"):
+        nets = [models.build(architecture, level) for level in (1, 2, 3, 4, 7)]
+    assert [sum(p.numel() for p in net.parameters()) for net in nets] == [count] * 5
+    shapes = [[(name, p.shape) for name, p in net.named_parameters()] for net in nets]
+    assert all(other == shapes[0] for other in shapes)
+
+
+def test_vgg19_layer_order():
+    features = models.build("vgg19", 3, width=1 / 16).features
+    names = list(features._modules)
+    assert names[:4] == ["conv1", "level_pool", "bn1", "relu1"]
+    assert [type(features[i]).__name__ for i in range(4)] == ["Conv2d", "MaxPool2d", "BatchNorm2d", "ReLU"]
+    body = [name for name in names if name.startswith(("conv", "pool"))]
+    convs = [f"conv{i}" for i in range(1, 17)]
+    assert body == [*convs[:2], "pool1", *convs[2:4], "pool2", *convs[4:8], "pool3", *convs[8:]]
+    assert features.conv1.bias is not None
+    pool = features.level_pool
+    assert (pool.kernel_size, pool.stride, pool.padding) == (4, 3, 1)
+
+
+def test_resnet50_layer_order():
+    features = models.build("resnet50", 1, width=1 / 16).features
+    assert list(features._modules) == ["conv1", "bn1", "relu1", "level_pool", "layer1", "layer2", "layer3", "layer4"]
+    assert [len(getattr(features, f"layer{i}")) for i in (1, 2, 3, 4)] == [3, 4, 6, 3]
+    assert features.conv1.bias is None
+    block = features.layer2[0]
+    assert block.conv2.stride == (2, 2) and block.conv1.stride == (1, 1)
+    pool = features.level_pool
+    assert (pool.kernel_size, pool.stride, pool.padding) == (2, 1, 0)
+    assert sum(isinstance(m, nn.ReLU) for m in features.modules()) == 49
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_same_seed_same_weights_at_every_level(architecture):
+    before = torch.random.get_rng_state()
+    one, four = (models.seeded_build(architecture, level, width=1 / 16, seed=5).state_dict() for level in (1, 4))
+    assert all(torch.equal(one[name], four[name]) for name in one)
+    other = models.seeded_build(architecture, 1, width=1 / 16, seed=6).state_dict()
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+@pytest.mark.parametrize("level", [1, 2, 3, 4, 6])
+def test_smallest_input(architecture, level):
+    net = models.build(architecture, level, width=1 / 32).eval()
+    net(torch.zeros(1, 3, net.min_size, net.min_size))
+    with pytest.raises(ValueError, match=rf"too small.*level {level}.*at least {net.min_size}x"):
+        net(torch.zeros(1, 3, net.min_size - 1, net.min_size + 5))
+
+
+def test_bad_input_shape():
+    with pytest.raises(ValueError, match=r"\(2, 1, 32, 32\); expected \(N, 3"):
+        models.build("vgg19", 1, width=1 / 16)(torch.zeros(2, 1, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("vgg91", 1), "unknown architecture 'vgg91'.*vgg19, resnet50"),
+        (("vgg19", 0), "RF level is 0"),
+        (("vgg19", True), "RF level is True"),
+        (("vgg19", 1.5), "RF level is 1.5"),
+        (("no_such_module:net", 1), "cannot import architecture"),
+        (("math:no_such", 1), "cannot import architecture"),
+        (("math:pow", 2), "returned float"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        models.build(*arguments)
+
+
+def test_width_must_be_positive():
+    with pytest.raises(ValueError, match="width is -1"):
+        models.build("vgg19", 1, width=-1)
+
+
+def test_feature_extractor_needs_features():
+    with pytest.raises(ValueError, match="Linear has no 'features'"):
+        models.feature_extractor(nn.Linear(2, 2))

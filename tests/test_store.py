@@ -1,0 +1,232 @@
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_config import RUN
+
+from rfkit import files, presets, records, store, study
+from rfkit.config import ConfigError
+from rfkit.files import StoreError
+from rfkit.store import BusyError, Run, Store
+
+SMOKE = presets.get("smoke").select(architectures="vgg19", levels=3)
+
+
+def smoke_unit(**changes):
+    (unit,) = records.units(SMOKE.select(**changes))
+    return unit, records.load("digits", SMOKE.image_limit)
+
+
+def complete(root=None, **changes):
+    unit, data = smoke_unit(**changes)
+    return unit, study.complete(unit, Store(root), data=data)
+
+
+def test_a_finished_run_holds_what_it_should():
+    unit, run = complete()
+    assert run.done and run.config == unit.config
+    assert {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()} - {".lock"} == {
+        "DONE", "config.json", "metrics.csv", "provenance.json", "summary.json", "weights/init.pt",
+        "weights/final.pt", "weights/last.pt",
+        *(f"analysis/one_shot-{study.one_shot_key(unit.rates)}/{name}" for name in ("DONE", "result.json")),
+    }  # fmt: skip
+    assert run.metrics[-1]["test_accuracy"] == run.summary["test_accuracy"]
+    data = run.provenance["data"]
+    assert data["label"] == "scikit-learn digits" and data["sha256"] == unit.config.data_sha256
+    assert run.provenance["threads"] == 1 and run.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert os.uname().nodename not in json.dumps(run.provenance) or len(os.uname().nodename) < 4
+    (analysis,) = run.analyses("one_shot")
+    assert analysis["rates"] == [0.5, 0.9] and len(analysis["test_accuracy"]) == 2
+
+
+def test_stored_weights_give_the_recorded_accuracy():
+    from rfkit import training
+    from rfkit.batches import remember_statistics
+
+    _, run = complete()
+    _, data = smoke_unit()
+    model = study.load_model(run)
+    remember_statistics(model, data.mean, data.std)
+    assert training.evaluate(model, data.test_images, data.test_labels) == run.summary["test_accuracy"]
+    start, init = study.build(run.config).state_dict(), run.weights("init")
+    assert all(torch.equal(start[name], init[name]) for name in start)
+
+
+def test_finished_work_is_not_done_again(monkeypatch):
+    unit, run = complete()
+    before = (run.path / "DONE").stat().st_mtime_ns
+    monkeypatch.setattr(study, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(study, "one_shot", lambda *_: pytest.fail("analysed again"))
+    complete()
+    assert (run.path / "DONE").stat().st_mtime_ns == before
+    assert study.run_all([unit]) == []
+
+
+def test_another_configuration_in_the_folder_is_refused_field_by_field(tmp_path):
+    runs = Store(tmp_path)
+    with runs.claim(RUN) as run:
+        pass
+    stored = json.loads((run.path / "config.json").read_text())
+    stored["train"]["lr"], stored["level"] = 9.0, 7
+    (run.path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(ConfigError, match=r"level: stored 7, asked 2; train.lr: stored 9.0, asked 0.1"):
+        runs.run(RUN)
+
+
+def test_a_claim_excludes_others_and_ends_with_its_block(tmp_path):
+    runs = Store(tmp_path)
+    with runs.claim(RUN):
+        with pytest.raises(BusyError, match="worked on by another process"), Store(tmp_path).claim(RUN):
+            pass
+        with runs.claim(replace(RUN, seed=9)):
+            pass
+    with runs.claim(RUN):
+        pass
+
+
+def test_writing_is_all_or_nothing(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    files.write_json(path, {"x": 1})
+    with pytest.raises(TypeError):
+        files.write_json(path, {"x": object()})
+    with pytest.raises(RuntimeError, match="stop"), files.replacing(path) as file:
+        file.write(b"half")
+        raise RuntimeError("stop")
+    assert json.loads(path.read_text()) == {"x": 1} and [p.name for p in path.parent.iterdir()] == ["b.json"]
+
+
+class Bomb:
+    def __reduce__(self):
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_weights_never_run_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bomb.pt"
+    torch.save({"weight": Bomb()}, path)
+    with pytest.raises(StoreError, match="damaged or holds more than tensors"):
+        files.load_tensors(path)
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(StoreError):
+        files.load_tensors(path)
+    assert not Path("exploded").exists()
+
+
+def test_damage_is_detected_and_named():
+    _, run = complete()
+    path = run.path / "weights" / "final.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"final.pt was changed or damaged.*delete the folder"):
+        run.weights()
+    (run.path / "summary.json").write_text('{"test_')
+    with pytest.raises(StoreError, match="summary.json cannot be read"):
+        _ = Run(run.path).summary
+    path.unlink()
+    with pytest.raises(StoreError, match="records keep no weights"):
+        run.weights()
+
+
+def test_records_are_found_without_the_data(tmp_path, monkeypatch):
+    """A reader without CIFAR-10 still sees the recorded study of any data of its size."""
+    _, run = complete()
+    record = store.record(run, tmp_path / "results" / "smoke")
+    assert not (record.path / "weights").exists() and record.summary == run.summary
+    monkeypatch.setenv("RFKIT_RUNS", str(tmp_path / "empty"))
+    found, missing = records.find(SMOKE, results=tmp_path / "results")
+    assert [r.path for r in found] == [record.path] and missing == []
+    stored = json.loads((record.path / "config.json").read_text())
+    stored["dataset"], stored["data_sha256"] = "cifar10_jpeg", "77"
+    stored["train"] |= {"augmentation": "crop_flip", "batch_size": 128, "lr": 0.1}
+    (record.path / "config.json").write_text(json.dumps(stored))
+    absent = replace(SMOKE, datasets=("cifar10",), image_limit=None)
+    found, missing = records.find(absent, results=tmp_path / "results")
+    assert [r.path for r in found] == [record.path] and missing == []
+    assert records.find(replace(absent, width=0.5), results=tmp_path / "results")[1] == [("cifar10", "vgg19", 3, 0)]
+    assert records.find(replace(absent, datasets=("tiny_imagenet",)), results=tmp_path / "results")[0] == []
+
+
+def test_too_long_says_how_long_and_what_to_run():
+    with pytest.raises(study.TooLongError, match=r"1 of 1 runs .* about \d+ minutes .*: rfkit study smoke --arch"):
+        study.ensure(SMOKE, max_minutes=0)
+
+
+def test_ensure_trains_what_is_missing():
+    (run,) = study.ensure(SMOKE, max_minutes=5)
+    assert run.done and study.ensure(SMOKE, max_minutes=0)[0].path == run.path
+
+
+def test_one_bad_run_does_not_stop_the_others(tmp_path, monkeypatch):
+    good, _ = smoke_unit()
+    bad = replace(good, config=replace(good.config, level=3, train=replace(good.config.train, lr=1e20)))
+    failures = study.run_all([bad, good], jobs=2, image_limit=SMOKE.image_limit)
+    ((failed, message),) = failures
+    assert failed is bad and "the loss became" in message
+    assert Store().run(good.config).done and not Store().run(bad.config).done
+
+
+TRAINER = textwrap.dedent("""
+    import sys, torch
+    torch.set_num_threads(1)
+    from dataclasses import replace
+    from rfkit import records, store, study
+    from rfkit.presets import get
+    preset = get("smoke").select(architectures="vgg19", levels=3, epochs=6)
+    unit, data = records.units(preset)[0], records.load("digits", preset.image_limit)
+    optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], 0.1, fused=True)
+    optimizer.zero_grad(), optimizer.step()  # the first step of a process imports a lot
+    print("ready", flush=True)
+    study.complete(unit, store.Store(sys.argv[1]), data=data)
+    print("done", flush=True)
+""")
+
+
+def start_trainer(root):
+    process = subprocess.Popen([sys.executable, "-c", TRAINER, str(root)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def finish_trainer(process):
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and out.endswith("done\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_killed_ten_times_and_still_the_same_bits(tmp_path):
+    start = time.perf_counter()
+    undisturbed = start_trainer(tmp_path / "whole")
+    started = time.perf_counter()
+    finish_trainer(undisturbed)
+    length, moments = time.perf_counter() - started, random.Random(int(start))
+    kills = resumed = 0
+    while kills < 10:
+        process = start_trainer(tmp_path / "killed")
+        time.sleep(moments.uniform(0, length / 2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if process.returncode == 0:  # it had finished before the signal came: begin again
+            shutil.rmtree(tmp_path / "killed")
+            continue
+        kills += 1
+        resumed += bool(list((tmp_path / "killed").glob("*/*/checkpoint.pt")))
+    finish_trainer(start_trainer(tmp_path / "killed"))
+    assert resumed > 0
+    (whole,), (killed,) = (Store(tmp_path / name).runs() for name in ("whole", "killed"))
+    for which in ("init", "last", "final"):
+        a, b = whole.weights(which), killed.weights(which)
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert whole.summary == killed.summary
+    assert not list(killed.path.rglob("*.tmp*")) and not (killed.path / "checkpoint.pt").exists()

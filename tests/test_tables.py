@@ -1,0 +1,118 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from rfkit import plots, stats, tables
+
+
+def test_reference_holds_every_printed_number():
+    reference = tables.reference()
+    assert len(reference) == 278 and set(reference["table"]) == set(range(1, 15))
+    one = reference.query("table == 1 and architecture == 'vgg19' and rf_level == 2 and metric == 'pruned_accuracy'")
+    assert (one["mean"].item(), one["std"].item()) == (32.4, 15.7)
+
+
+def test_paper_table_without_runs_is_the_paper():
+    table = tables.paper_table(13, runs=[])
+    assert list(table["field_px"]) == [181, 359, 537, 715, 108, 213, 318, 423]
+    assert table["fine_tuned"].tolist() == [1] * 8 and table["paper_pruned_mean"].iloc[0] == 91.42
+    assert table["ours_dense_mean"].isna().all() and all(value is None for value in table["ours_seeds"])
+    assert len(tables.paper_table(2, runs=[])) == 7
+
+
+class FakeRun:
+    """A record with chosen numbers."""
+
+    def __init__(self, level, seed, dense, pruned, architecture="vgg19", size=32):
+        from dataclasses import replace
+
+        from test_config import RUN
+
+        self.config = replace(RUN, level=level, seed=seed, architecture=architecture, image_size=size)
+        self.summary = {"test_accuracy": dense, "field_px": 3 + 178 * level}
+        self.provenance = {"data": {"label": "made up"}, "device": "cpu"}
+        self.pruned = pruned
+
+    def analyses(self, name):
+        assert name == "one_shot"
+        return [{"rates": [0.8, 0.9], "test_accuracy": self.pruned}]
+
+
+RUNS = [
+    FakeRun(1, 0, 90.0, [50.0, 10.0]), FakeRun(1, 1, 92.0, [60.0, 14.0]),
+    FakeRun(4, 0, 80.0, [79.0, 70.0]), FakeRun(4, 1, 84.0, [81.0, 78.0]),
+]  # fmt: skip
+
+
+def test_our_columns_are_means_over_seeds_of_each_cell():
+    (
+        first,
+        *_,
+    ) = tables.paper_table(1, runs=RUNS).to_dict("records")
+    assert (first["ours_dense_mean"], first["ours_pruned_mean"], first["ours_difference_mean"]) == (91.0, 12.0, 79.0)
+    assert first["ours_dense_std"] == pytest.approx(np.sqrt(2)) and first["ours_seeds"] == 2
+    assert first["ours_difference_std"] == pytest.approx(np.std([80.0, 78.0], ddof=1))
+    assert tables.paper_table(5, runs=RUNS).iloc[3]["ours_pruned_mean"] == 80.0
+    assert tables.paper_table(2, runs=RUNS)["ours_seeds"].isna().all()  # 32-pixel runs are not Tiny ImageNet's
+    assert tables.paper_table(13, runs=RUNS)["ours_seeds"].isna().all()  # one-shot numbers are not fine-tuned ones
+    own = tables.paper_table(1, runs=[FakeRun(2, 0, 50.0, [40.0, 30.0], architecture="mine:net")]).iloc[-1]
+    assert own["architecture"] == "mine:net" and own["paper_dense_mean"] is None and own["ours_dense_std"] is None
+
+
+def test_trends():
+    table = tables.trends(tables.accuracies(RUNS))
+    assert table["Rate"].tolist() == ["dense", "0.8", "0.9"]
+    assert table["As the field grows"].tolist() == ["falls", "rises", "rises"]
+    assert float(table["Rank correlation"].iloc[0]) < -0.8
+    assert tables.trends(tables.accuracies(RUNS[:2]))["Rank correlation"].tolist() == ["–"] * 3
+
+
+def test_view_has_a_literal_caption_and_a_fixed_label():
+    from rfkit import presets
+
+    view = tables.show_paper_table(1, RUNS, presets.get("demo"))
+    text = view._repr_markdown_()
+    assert text.startswith("(paper-table-1)=") and "**Paper Table 1.** CIFAR-10" in text
+    assert (
+        " 93.5 ± 0.11 |" in text
+        and " 87.6 ± 0.30 |" in text
+        and "91.00 ± 1.41" in text
+        and "data made up; protocol short" in text
+    )
+    other = tables.show_paper_table(2, RUNS, presets.get("demo"))._repr_markdown_()
+    assert "Tiny ImageNet is not in this preset (demo)" in other and "made up" not in other
+    assert "<table" in view._repr_html_()
+
+
+def test_glance_says_what_the_numbers_say():
+    from rfkit import presets
+
+    text = tables.glance(tables.accuracies(RUNS), RUNS, presets.get("demo"))
+    assert "From 181 to 715 pixels" in text and "from 91.0 to 82.0 %" in text and "from 12.0 to 74.0 %" in text
+
+
+def test_mean_std():
+    assert stats.mean_std([1.0, 2.0, 4.0]) == (pytest.approx(7 / 3), pytest.approx(np.std([1, 2, 4], ddof=1)))
+    assert stats.mean_std([3.0]) == (3.0, None)
+    for bad in ([], [1.0, float("nan")]):
+        with pytest.raises(ValueError):
+            stats.mean_std(bad)
+
+
+def test_plots_draw_what_they_are_given():
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    frame = tables.accuracies(RUNS)
+    ax = plots.plot_accuracy_by_field(frame, rate=0.9)
+    dense, _, pruned, _ = ax.lines
+    assert list(dense.get_ydata()) == [91.0, 82.0] and list(pruned.get_ydata()) == [12.0, 74.0]
+    ax = plots.plot_accuracy_by_rate(frame)
+    assert [list(line.get_ydata()) for line in ax.lines] == [[91, 55, 12], [82, 80, 74]]
+    assert {line.get_color() for line in ax.lines} == {plots.LEVEL_STYLE[1][0], plots.LEVEL_STYLE[4][0]}
+    both = pd.concat([frame, frame.assign(architecture="resnet50")])
+    axes = plots.by_network(both, plots.plot_accuracy_by_rate)
+    assert [ax.get_title() for ax in axes.flat] == ["VGG19-like, made up", "ResNet50, made up"]
+    plt.close("all")
