@@ -13,15 +13,15 @@ LEVEL_STYLE = {
     4: ("#D55E00", "D", ":"),
 }
 OTHER_LEVELS = ("#CC79A7", "v", (0, (3, 1, 1, 1)))
-WIDTH_IN = 7.2
+WIDTH_IN = 6.6
 
 
 def use_style():
     """Set the book's figure style: white background, quiet grid, text that survives a phone screen."""
-    sns.set_theme(style="whitegrid", context="notebook")
+    sns.set_theme(style="whitegrid")
     plt.rcParams.update({
-        "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "font.size": 11, "axes.titlesize": 12,
-        "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#dddddd", "legend.frameon": False,
+        "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12,
+        "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#dddddd", "xtick.labelsize": 11, "ytick.labelsize": 11, "legend.fontsize": 11, "legend.frameon": False,
         "figure.constrained_layout.use": True, "svg.hashsalt": "rfkit",
     })  # fmt: skip
 
@@ -54,11 +54,12 @@ def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
     styles = {0.0: ("#333333", "o", "-", "dense"), rate: ("#D55E00", "s", "--", f"pruned, rate {rate:g}")}
     for value, (color, marker, line, label) in styles.items():
         part = frame[frame["pruning_rate"] == value]
-        mean = part.groupby("field_px")["accuracy"].mean()
+        mean = part.groupby("rf_level")["accuracy"].mean()
         ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
-        ax.plot(part["field_px"], part["accuracy"], marker, color=color, alpha=0.35, markersize=4)
-    ax.set(xlabel="receptive field (px)", ylabel="test accuracy (%)", ylim=(0, 102))
-    ax.set_xticks(sorted(frame["field_px"].unique()))
+        ax.plot(part["rf_level"], part["accuracy"], marker, color=color, alpha=0.35, markersize=4)
+    ax.set(xlabel="receptive field", ylabel="test accuracy (%)", ylim=(0, 102))
+    fields = frame.groupby("rf_level")["field_px"].first()
+    ax.set_xticks(list(fields.index), [_field(level, px) for level, px in fields.items()], fontsize=10)
     ax.set_title(_network(frame))
     ax.legend(loc="best")
     return ax
@@ -78,7 +79,7 @@ def plot_accuracy_by_rate(frame, *, ax=None):
     for level, part in frame.groupby("rf_level"):
         cell = part.groupby("pruning_rate")["accuracy"].agg(["mean", "std"]).fillna(0)
         style = level_style(level)
-        ax.plot(cell.index, cell["mean"], label=f"{part['field_px'].iloc[0]} px", **style)
+        ax.plot(cell.index, cell["mean"], label=_field(level, part["field_px"].iloc[0]), **style)
         low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
         ax.fill_between(cell.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
     ax.set(xlabel="pruning rate", ylabel="test accuracy (%)", ylim=(0, 102))
@@ -109,6 +110,10 @@ def by_network(frame, plot, **options):
     for ax in axes.flat[len(groups) :]:
         figure.delaxes(ax)
     return axes
+
+
+def _field(level, px):
+    return f"level {level}" if px is None or px != px else f"{px:.0f} px"
 
 
 def _network(frame):

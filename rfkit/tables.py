@@ -188,11 +188,14 @@ def glance(frame, runs, preset):
         rate = max(preset.rates)
         means = part.groupby(["rf_level", "pruning_rate"])["accuracy"].mean()
         fields = part.groupby("rf_level")["field_px"].first()
+        grows = f"From {fields[low]} to {fields[high]} pixels of receptive field"
+        if fields.isna().any():
+            grows = f"From RF level {low} to {high}"
         name = ARCHITECTURE_LABELS.get(architecture, architecture)
         dense, pruned = (f"from {means[low, r]:.1f} to {means[high, r]:.1f} %" for r in (0.0, rate))
         lines.append(
-            f"- **{name}, {label}.** From {fields[low]} to {fields[high]} pixels of receptive field, dense accuracy "
-            f"goes {dense}, accuracy after pruning {rate:.0%} of the weights {pruned}."
+            f"- **{name}, {label}.** {grows}, dense accuracy goes {dense}, "
+            f"accuracy after pruning {rate:.0%} of the weights {pruned}."
         )
     return "\n".join(lines) + f"\n\n{{.provenance}}\nPreset {preset.name}: {provenance_line(runs)}\n"
 
@@ -208,7 +211,7 @@ class TableView:
 
     def _repr_markdown_(self):
         # A literal caption and a label of its own: Sphinx's counter cannot be told the paper's numbers.
-        body = self.body.to_markdown(index=False, disable_numparse=True, stralign="right")
+        body = _markdown(self.body)
         parts = [f"({self.label})=", f"{{.paper-caption}}\n{self.caption}", body]
         parts += [f"{{.provenance}}\n{note}" for note in self.notes]
         return "\n\n".join(parts)
@@ -227,7 +230,7 @@ class NumberedTable:
     label: str
 
     def _repr_markdown_(self):
-        body = self.body.to_markdown(index=False, disable_numparse=True, stralign="right")
+        body = _markdown(self.body)
         return f"```{{table}} {self.caption}\n:name: {self.label}\n\n{body}\n```"
 
     def _repr_html_(self):
@@ -294,6 +297,12 @@ def _by_row(table):
         ]
         for _, row in table.iterrows()
     }
+
+
+def _markdown(body):
+    """Names to the left, numbers to the right."""
+    align = ["left" if name in ("Network", "Data", "As the field grows") else "right" for name in body.columns]
+    return body.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
 def _mean_and_std(mean, std):
