@@ -19,11 +19,14 @@ WIDTH_IN = 6.6
 def use_style():
     """Set the book's figure style: white background, quiet grid, text that survives a phone screen."""
     sns.set_theme(style="whitegrid")
-    plt.rcParams.update({
-        "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12,
-        "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#dddddd", "xtick.labelsize": 11, "ytick.labelsize": 11, "legend.fontsize": 11, "legend.frameon": False,
-        "figure.constrained_layout.use": True, "svg.hashsalt": "rfkit",
-    })  # fmt: skip
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
+            "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 11,
+            "xtick.labelsize": 11, "ytick.labelsize": 11, "axes.spines.top": False, "axes.spines.right": False,
+            "grid.color": "#dddddd", "legend.frameon": False,
+        }
+    )  # fmt: skip
 
 
 def level_style(level):
