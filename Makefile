@@ -17,7 +17,7 @@ book: install  ## Train what is missing and build the book: make book PRESET=dem
 	$(BIN)/rfkit book $(PRESET)
 
 test: install lint  ## Everything that must pass
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --dist loadfile
 
 lint: install  ## Style and docstrings
 	$(BIN)/ruff check .

@@ -1,6 +1,8 @@
 """Command line: ``rfkit`` or ``python -m rfkit``."""
 
 import argparse
+import json
+import math
 import sys
 from pathlib import Path
 
@@ -66,6 +68,14 @@ def _parser():
     for name in ("csv", "latex", "md"):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name)
     command.set_defaults(form="md")
+
+    command = _add(commands, _field, "receptive field of every layer of a network")
+    command.add_argument(
+        "architecture", help="vgg19, resnet50, or module:callable, such as torchvision.models:resnet18"
+    )
+    command.add_argument("--level", type=int, default=1, help="RF level of vgg19 and resnet50 (default 1)")
+    command.add_argument("--input", default="3,64,64", help="channels and image size (default 3,64,64)")
+    command.add_argument("--json", action="store_true")
 
     command = _add(commands, _book, "train what is missing, execute the notebooks, build the book")
     command.add_argument("preset", nargs="?", default="demo")
@@ -175,6 +185,38 @@ def _table(options):
     from rfkit import tables
 
     print(tables.text(tables.paper_table(options.number, options.preset), options.form), end="")
+
+
+def _field(options):
+    from rfkit import models, receptive_field
+    from rfkit.book import literal
+
+    model = models.of_any_signature(options.architecture, options.level)
+    shape = literal(options.input)
+    fields = receptive_field.trace(model, tuple(shape) if isinstance(shape, list) else shape)
+    rows = [
+        {
+            "layer": f.name,
+            "output": f.shape,
+            "size": f.size,
+            "stride": f.stride,
+            "center": f.center,
+            "aligned": f.aligned,
+        }
+        for f in fields
+    ]
+    if options.json:
+        # JSON knows no infinity: null stands for the whole image
+        finite = [row | {"size": [s if math.isfinite(s) else None for s in row["size"]]} for row in rows]
+        print(json.dumps(finite, indent=1))
+        return
+    width = max(len(row["layer"]) for row in rows)
+    print(f"{'layer':<{width}}  {'output':>11}  {'RF (px)':>13}  {'stride':>9}  {'centre of unit 0':>17}")
+    for row in rows:
+        output, size, stride = ("x".join(f"{n:g}" for n in row[key]) for key in ("output", "size", "stride"))
+        center = ", ".join(f"{c:g}" for c in row["center"])
+        flag = "" if row["aligned"] else "  branches not aligned: union"
+        print(f"{row['layer']:<{width}}  {output:>11}  {size:>13}  {stride:>9}  {center:>17}{flag}")
 
 
 def _book(options):

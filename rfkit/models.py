@@ -6,6 +6,7 @@ of a network has the same parameters in the same order.
 """
 
 import importlib
+import inspect
 from collections import OrderedDict
 
 import torch
@@ -164,6 +165,34 @@ def build(architecture, level, *, width=1.0, num_classes=10):
     if not width > 0:
         raise ValueError(f"width is {width!r}; expected a positive factor on the channel counts, such as 1.0 or 0.125")
     return {"vgg19": _vgg19, "resnet50": _resnet50}[architecture](level, width, num_classes)
+
+
+def of_any_signature(architecture, level):
+    """A network to look at: as in `build`, or any importable callable that needs no arguments.
+
+    Args:
+        architecture: As in `build`; also such as ``"torchvision.models:resnet18"``.
+        level: RF level, where the network has one.
+
+    Returns:
+        `nn.Module`.
+
+    Raises:
+        ValueError: As in `build`.
+    """
+    if ":" not in architecture:
+        return build(architecture, level)
+    maker = _import(architecture)
+    required = [
+        parameter
+        for parameter in inspect.signature(maker).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    network = maker(level, 10) if len(required) == 2 else maker()
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{architecture} returned {type(network).__name__}, not an nn.Module")
+    return network
 
 
 def _import(path):

@@ -179,7 +179,7 @@ _DEMO = replace(
     datasets=("digits",),
     purpose="real training on 1,797 embedded digits, in minutes on a laptop",
     seeds=(0, 1, 2),
-    epochs=12,
+    epochs=10,
     epochs_of=(),
     left_out=(),
 )

@@ -1,5 +1,6 @@
 """Doing the runs of a preset on all cores: train, analyse, never twice."""
 
+import math
 import multiprocessing
 import os
 import time
@@ -9,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 import torch
 from tqdm import tqdm
 
-from rfkit import cost, files, models, presets, pruning, records, store, training
+from rfkit import cost, files, models, presets, pruning, receptive_field, records, store, training
 from rfkit.batches import remember_statistics
 from rfkit.config import stable_hash
 
@@ -95,7 +96,7 @@ def _train(config, run, data, device, progress):
             "selected_epoch": result.selected_epoch,
             "last_test_accuracy": result.history[-1]["test_accuracy"],
             "shrink_factor": result.shrink_factor,
-            "field_px": presets.field_px(config.architecture, config.level),
+            "field_px": _field_px(model, data.image_size),
             "parameters": sum(p.numel() for p in model.parameters()),
             "prunable_weights": sum(w.numel() for w in pruning.prunable(model).values()),
         },
@@ -104,6 +105,15 @@ def _train(config, run, data, device, progress):
     files.write_json(run.path / "provenance.json", store.provenance(data.source, device, seconds))
     checkpoint.unlink()
     store.finish(run.path)
+
+
+def _field_px(model, image_size):
+    """Receptive field of the last feature map; None where it is the whole image or not known."""
+    try:
+        size = max(receptive_field.receptive_field(model, (3, image_size, image_size)).size)
+    except receptive_field.UnsupportedOperation:
+        return None
+    return size if math.isfinite(size) else None
 
 
 def one_shot_key(rates):
@@ -170,6 +180,8 @@ def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, prog
     """
     runs = store.Store(root)
     todo = [unit for unit in wanted if not is_complete(unit, runs.run(unit.config))]
+    # one seed after the other, in each the longest first: no core waits long for the last run
+    todo.sort(key=lambda unit: (unit.config.seed, -cost.images(unit.config) * cost.flops_per_image(unit.config)))
     if not todo:
         return []
     on_gpu = training.pick_device(device).type != "cpu"

@@ -9,7 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rfkit"
 LAYERS = (
-    {"files", "stats"},
+    {"files", "stats", "rf_rules"},
+    {"rf_layout", "rf_gradients"},
+    {"rf_trace"},
+    {"receptive_field"},
     {"config", "presets", "image_files", "store"},
     {"data", "models", "batches"},
     {"records", "training"},

@@ -1,0 +1,267 @@
+"""Which input pixels a unit really depends on: by gradients, knowing nothing of kernels, strides or paddings."""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+IDENTITY = frozenset(
+    "relu relu_ relu6 hardtanh hardtanh_ silu silu_ gelu sigmoid sigmoid_ tanh tanh_ hardsigmoid hardswish leaky_relu "
+    "leaky_relu_ elu elu_ selu celu prelu rrelu softplus mish softsign logsigmoid hardshrink softshrink tanhshrink "
+    "threshold clamp abs dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout batch_norm group_norm "
+    "instance_norm layer_norm local_response_norm normalize".split()
+)
+
+
+class _Linear(TorchFunctionMode):
+    """Replaces what is not linear by something linear that reads the same pixels."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs, name = kwargs or {}, getattr(func, "__name__", "")
+        if name in IDENTITY:
+            return args[0] * 1.0
+        if name in ("max_pool1d", "max_pool2d", "max_pool3d") and not kwargs.pop("return_indices", False):
+            return _mean_pool(*args, **kwargs)
+        if name.startswith("adaptive_max_pool"):
+            return getattr(F, name.replace("max", "avg"))(*args[:2])
+        if name in ("softmax", "log_softmax"):
+            dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
+            return args[0].mean(dim, keepdim=True).expand_as(args[0])
+        if name in ("amax", "max") and ("dim" in kwargs or len(args) > 1):
+            return torch.mean(*args, **kwargs)
+        if name == "scaled_dot_product_attention":
+            query, key, value = args[:3]
+            return query + (key.mean(-2, keepdim=True) + value.mean(-2, keepdim=True)).expand_as(query)
+        return func(*args, **kwargs)
+
+
+def _mean_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """Mean over the windows of a max-pool, by views; average pooling in torch knows no dilation."""
+    count = x.dim() - 2
+    kernel, stride, padding, dilation = (
+        [value] * count if isinstance(value, int) else list(value)
+        for value in (kernel_size, stride or kernel_size, padding, dilation)
+    )
+    for i in range(count):
+        dim, span = 2 + i, dilation[i] * (kernel[i] - 1) + 1
+        room = x.shape[dim] + 2 * padding[i] - span
+        out = (-(-room // stride[i]) if ceil_mode else room // stride[i]) + 1
+        if ceil_mode and (out - 1) * stride[i] >= x.shape[dim] + padding[i]:
+            out -= 1  # torch drops a window that would start in the padding at the far end
+        more = max((out - 1) * stride[i] + span - x.shape[dim] - padding[i], 0)
+        x = F.pad(x, [0, 0] * (count - 1 - i) + [padding[i], more])
+        x = x.unfold(dim, span, stride[i])[..., :: dilation[i]].mean(-1).narrow(dim, 0, out)
+    return x
+
+
+def positive_copy(model):
+    """A float64 copy in evaluation mode whose every weight is positive, so that no two paths can cancel.
+
+    Args:
+        model: Any `nn.Module`; not changed.
+
+    Returns:
+        `nn.Module` on the CPU.
+    """
+    double = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in double.named_parameters():
+            if parameter.dim() < 2:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+            else:
+                parameter.uniform_(0.5, 1.5, generator=random).div_(parameter[0].numel())
+    return double
+
+
+class Tap:
+    """Takes the result of one call of one module out of a forward pass.
+
+    Args:
+        model: The network.
+        name: Path of the module; empty for the network itself.
+        call: Which of its calls, counted from 1.
+    """
+
+    def __init__(self, model, name, call=1):
+        self.module, self.call = model.get_submodule(name), call
+        self.count, self.output = 0, None
+
+    def __enter__(self):
+        self._hook = self.module.register_forward_hook(self._take)
+        return self
+
+    def __exit__(self, *_):
+        self._hook.remove()
+
+    def _take(self, module, inputs, output):
+        self.count += 1
+        if self.count == self.call:
+            self.output = output.clone() if isinstance(output, torch.Tensor) else output
+
+
+def run(model, tap, images):
+    """Forward pass until the tap has its tensor; what comes after may fail on odd image sizes.
+
+    Args:
+        model: Network that holds the tapped module.
+        tap: `Tap`.
+        images: Batch.
+
+    Returns:
+        The tapped tensor.
+
+    Raises:
+        RuntimeError: If the pass fails before the tap is reached.
+    """
+    with tap:
+        try:
+            model(images)
+        except (RuntimeError, ValueError) as error:
+            if tap.output is None:
+                raise RuntimeError(
+                    f"the network fails on images of {tuple(images.shape[2:])} pixels: {error}"
+                ) from error
+    return tap.output
+
+
+def supports(model, name, call, shape, axis, *, span=64, budget=2e7):
+    """Input pixels along one axis on which units around the middle of a map depend.
+
+    Args:
+        model: Copy made by `positive_copy`.
+        name: Path of the module whose map is meant.
+        call: As in `Tap`.
+        shape: Channels and spatial size of the input.
+        axis: Axis of the image, 0 for the height.
+        span: Neighbouring units are looked at over this many pixels, to meet every phase; 0 for one unit.
+        budget: Pixels of input at a time, which bounds the memory.
+
+    Returns:
+        (spans, map size): a mapping from unit to (first, last) pixel, or to None where it depends on nothing, over
+        all places along the other axes; number of units along the axis.
+
+    Raises:
+        ValueError: If the module does not make a map with one dimension for each axis of the image.
+    """
+    with _Linear():
+        out = run(model, Tap(model, name, call), torch.ones(1, *shape, dtype=torch.float64)).shape
+    if len(out) != len(shape) + 1:
+        raise ValueError(f"module {name!r} makes a tensor of shape {tuple(out)}, not a map over the image")
+    size = out[2 + axis]
+    stride = max(1, shape[1 + axis] // size)
+    count = 1 if not span else min(max(2, span // stride), 32)
+    first = max(0, size // 2 - count // 2)
+    units = list(range(first, min(size, first + count)))
+    at_once = max(1, int(budget / torch.Size(shape).numel() / 64))
+    found = {}
+    for start in range(0, len(units), at_once):
+        chunk = units[start : start + at_once]
+        images = torch.ones(len(chunk), *shape, dtype=torch.float64, requires_grad=True)
+        with _Linear():
+            output = run(model, Tap(model, name, call), images)
+        # all places along the other axes: where one sees nothing, another may
+        total = sum(output[row].select(1 + axis, unit).sum() for row, unit in enumerate(chunk))
+        gradient = torch.autograd.grad(total, images, allow_unused=True)[0] if total.requires_grad else None
+        for row, unit in enumerate(chunk):
+            found[unit] = None
+            if gradient is not None:
+                pixels = (gradient[row] != 0).nonzero()[:, 1 + axis].unique()
+                found[unit] = (int(pixels[0]), int(pixels[-1])) if len(pixels) else None
+    return found, size
+
+
+def mean_pattern(model, name, call, images, batch=8):
+    """Mean absolute gradient of the middle unit of every channel with respect to the input.
+
+    Args:
+        model: Network; a copy in evaluation mode is used.
+        name: Path of the module whose map is meant.
+        call: As in `Tap`.
+        images: Batch (N, C, H, W).
+        batch: Images at a time.
+
+    Returns:
+        Tensor (H, W): absolute values summed over colours, mean over images.
+    """
+    double = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    for module in double.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    total = 0
+    for part in images.double().split(batch):
+        x = part.clone().requires_grad_()
+        output = run(double, Tap(double, name, call), x)
+        middle = output[(slice(None), slice(None), *(n // 2 for n in output.shape[2:]))]
+        total = total + torch.autograd.grad(middle.sum(), x)[0].abs().sum((0, 1))
+    return total / len(images)
+
+
+@dataclass(frozen=True)
+class EffectiveField:
+    """How strongly the middle unit of a layer depends on each pixel.
+
+    Attributes:
+        name: The layer.
+        pattern: Array (H, W), mean absolute gradient.
+        size: The theoretical field in pixels, (height, width).
+        repeats: Number of random images.
+        seed: Their seed.
+    """
+
+    name: str
+    pattern: np.ndarray
+    size: tuple
+    repeats: int
+    seed: int
+
+    def area_px(self, threshold=0.0455):
+        """Pixels whose gradient is at least a share of the largest.
+
+        Args:
+            threshold: Share; the default is 1 - 95.45 %, two standard deviations.
+
+        Returns:
+            Number of pixels.
+
+        Source:
+            Luo et al. (2016), Sec. 2: the effective receptive field as pixels above a threshold.
+        """
+        return int((self.pattern >= threshold * self.pattern.max()).sum())
+
+    def radius_px(self, threshold=0.0455):
+        """Radius of a disc with `area_px`.
+
+        Args:
+            threshold: As in `area_px`.
+
+        Returns:
+            Pixels.
+        """
+        return math.sqrt(self.area_px(threshold) / math.pi)
+
+    def side_px(self, share=0.5):
+        """Side of the smallest square around the middle that holds a share of the whole gradient.
+
+        Args:
+            share: Share of the sum over all pixels.
+
+        Returns:
+            Odd number of pixels.
+
+        Source:
+            Ding et al. (2022), Sec. 4.1: high-contribution area.
+        """
+        height, width = self.pattern.shape
+        middle, total = (height // 2, width // 2), self.pattern.sum()
+        for half in range(max(height, width)):
+            rows = slice(max(middle[0] - half, 0), middle[0] + half + 1)
+            columns = slice(max(middle[1] - half, 0), middle[1] + half + 1)
+            if self.pattern[rows, columns].sum() >= share * total:
+                return 2 * half + 1
+        return 2 * max(height, width) + 1

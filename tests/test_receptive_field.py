@@ -1,0 +1,312 @@
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from hypothesis import HealthCheck, assume, given, settings
+from random_nets import networks
+from torch import nn
+
+from rfkit import models, rf_gradients
+from rfkit import receptive_field as rf
+
+# --- the formula ----------------------------------------------------------------------------------
+
+
+def test_closed_form():
+    assert rf.closed_form([3, 3, 3], [1, 1, 1]) == [3, 5, 7]
+    assert rf.closed_form([3, 2, 3], [1, 2, 1]) == [3, 4, 8]
+    assert rf.closed_form([3, 3], [2, 1], [1, 4]) == [3, 19]
+    assert rf.closed_form([], []) == []
+    assert rf.closed_form([3] * 100, [1] * 100)[-1] == 201
+    assert rf.closed_form([3] * 80, [2] * 80)[-1] == 1 + 2 * (2**80 - 1)  # exact, beyond any float
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([3], [1, 1]), "1 kernels, 2 strides, 1 dilations"),
+        (([0], [1]), "kernel is 0"),
+        (([3], [1.5]), "stride is 1.5"),
+        (([3], [1], [True]), "dilation is True"),
+    ],
+)
+def test_closed_form_checks(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        rf.closed_form(*arguments)
+
+
+# --- theory against gradients ---------------------------------------------------------------------
+
+
+def agree(net, layer, long=192, short=40):
+    """Every unit in the middle of a map: the traced interval is the measured one."""
+    double, name = rf_gradients.positive_copy(net), layer.partition("#")[0]
+    for axis, shape in enumerate([(3, long, short), (3, short, long)]):
+        try:
+            with torch.no_grad():
+                double(torch.zeros(1, *shape, dtype=torch.float64))
+        except RuntimeError:
+            assume(False)  # a map shrank to nothing: torch itself refuses
+        field = rf.receptive_field(net, shape, layer)
+        assume(min(field.shape) >= 3 and field.size[axis] < long - 80)
+        found, _ = rf_gradients.supports(double, name, 1, shape, axis)
+        for unit, seen in found.items():
+            first, last = field.span(axis, unit)
+            nothing = last < first or 0 in field.size
+            assert (seen is None and nothing) or (first, last) == seen, (axis, unit)
+    return field
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(networks())
+def test_random_networks_trace_equals_gradients(net):
+    field = agree(net, "out")
+    assert field.aligned or "branches" in dict(net.named_children())
+
+
+# --- known networks -------------------------------------------------------------------------------
+
+PUBLISHED = {  # field of the last map before global pooling, in pixels
+    "alexnet": 195, "densenet121": 2071, "densenet161": 2967, "densenet169": 3351, "densenet201": 3863,
+    "inception_v3": 1311, "mobilenet_v2": 491, "resnet18": 435, "resnet34": 899, "resnet50": 427, "resnet101": 971,
+    "resnet152": 1451, "resnext50_32x4d": 427, "vgg11": 150, "vgg13": 156, "vgg16": 212, "vgg19": 268,
+    "squeezenet1_0": 155, "squeezenet1_1": 207, "mnasnet1_0": 843, "googlenet": 379, "shufflenet_v2_x1_0": 527,
+    "convnext_tiny": 1688, "regnet_x_400mf": 975,
+}  # fmt: skip
+
+
+def torchvision_model(name):
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return torchvision.models.get_model(name, weights=None, **options).eval()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.filterwarnings("ignore:.*init.*:FutureWarning")
+def test_torchvision_classification_models(name):
+    field = rf.receptive_field(torchvision_model(name), (3, 224, 224))
+    assert field.size == (PUBLISHED[name],) * 2 and field.aligned
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "size"), [("resnet18", "layer4", 435), ("resnet50", "layer4", 427), ("vgg16", "features.30", 212)]
+)
+def test_layers_by_name(name, layer, size):
+    assert rf.receptive_field(torchvision_model(name), (3, 224, 224), layer).size == (size, size)
+
+
+def test_inception_by_its_published_layer():
+    assert rf.receptive_field(torchvision_model("inception_v3"), (3, 299, 299), "Mixed_7c").size == (1311, 1311)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v3_small", "regnet_y_400mf"])
+def test_squeeze_and_excitation_sees_the_whole_image(name):
+    assert rf.receptive_field(torchvision_model(name), (3, 224, 224)).size == (math.inf, math.inf)
+
+
+@pytest.mark.parametrize("name", ["swin_t", "maxvit_t"])
+def test_windowed_attention_is_refused_by_name(name):
+    with pytest.raises(rf.UnsupportedOperation, match="'view' in module .* splits an axis of the image"):
+        rf.trace(torchvision_model(name), (3, 224, 224))
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+@pytest.mark.parametrize(("architecture", "per_level"), [("vgg19", 178), ("resnet50", 105)])
+def test_the_papers_networks_by_theory_and_by_gradients(architecture, per_level, level):
+    net, expected = models.build(architecture, level, width=1 / 32), (3 + per_level * level,) * 2
+    theory, measured = rf.receptive_field(net), rf.measured(net)
+    assert theory.size == measured.size == expected
+    assert theory.stride == measured.stride and theory.center == measured.center and theory.name == measured.name
+
+
+def test_a_hundred_convolutions():
+    net = nn.Sequential(*[nn.Conv2d(3 if i == 0 else 1, 1, 3, padding=1) for i in range(100)])
+    assert rf.receptive_field(net).size == (201, 201) == rf.measured(net).size
+
+
+# --- the hard cases -------------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    """A network from its layers and a forward function."""
+
+    def __init__(self, run, **layers):
+        super().__init__()
+        self.run = run
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+def conv(kernel, cin=3, cout=3, **options):
+    return nn.Conv2d(cin, cout, kernel, **options)
+
+
+def unet(self, x):
+    a = F.relu(self.down1(x))
+    b = F.relu(self.down2(F.max_pool2d(a, 2)))
+    up = F.interpolate(b, scale_factor=2, mode="nearest")
+    return self.out(torch.cat([a, up[:, :, : a.shape[2], : a.shape[3]]], 1))
+
+
+def inception(self, x):
+    return self.out(torch.cat([self.a(x), self.b(x), F.avg_pool2d(x, 3, 1, 1)], 1))
+
+
+CASES = {
+    "stride > kernel": (nn.Sequential(conv(2, stride=5), conv(3)), (12, 12)),
+    "dilation": (nn.Sequential(conv(3, dilation=4), conv(3, dilation=(1, 2))), (11, 13)),
+    "asymmetric kernels": (nn.Sequential(conv((1, 7)), conv((5, 2), stride=(2, 1)), conv((3, 1))), (9, 8)),
+    "transposed convolution": (nn.Sequential(conv(3, stride=2), nn.ConvTranspose2d(3, 3, 3, 2), conv(2)), (5, 5)),
+    "transposed with gaps": (nn.Sequential(conv(3), nn.ConvTranspose2d(3, 3, 1, stride=3), conv(2)), (3, 3)),
+    "U-Net": (Net(unet, down1=conv(3, padding=1), down2=conv(3, padding=1), out=conv(3, 6, padding=1)), (10, 10)),
+    "inception-like concat": (Net(inception, a=conv(1), b=conv(5, padding=2), out=conv(1, cin=9)), (5, 5)),
+    "functional pooling": (Net(lambda s, x: s.b(F.max_pool2d(F.relu(s.a(x)), 3, 2)), a=conv(3), b=conv(3)), (9, 9)),
+    "in-place and re-used": (Net(lambda s, x: s.a(F.relu_(s.a(x))), a=conv(3)), (5, 5)),
+    "pixel shuffle": (nn.Sequential(conv(3, cout=4), nn.PixelShuffle(2), conv(3, cin=1)), (4, 4)),
+    "nearest and bilinear": (nn.Sequential(conv(3), nn.Upsample(scale_factor=2, mode="bilinear"), conv(3)), (5, 5)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_hard_cases(case):
+    net, size = CASES[case]
+    last = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)][-1]
+    if case == "in-place and re-used":
+        last = "a#2"
+    theory, measured = rf.receptive_field(net, layer=last), rf.measured(net, last)
+    assert theory.size == measured.size == size
+    if theory.axes[0].period == theory.axes[1].period == 1:
+        assert (theory.stride, theory.center) == (measured.stride, measured.center)
+
+
+def test_misaligned_branches_are_flagged_and_the_union_is_exact():
+    net = Net(lambda s, x: s.out(s.a(x)[:, :, 4:, 4:] + s.b(x)[:, :, :-4, :-4]), a=conv(3), b=conv(3), out=conv(1))
+    field = rf.receptive_field(net, layer="out")
+    assert field.size == (7, 7) == rf.measured(net, "out").size and not field.aligned
+
+
+def test_branches_of_different_stride_are_flagged():
+    net = Net(lambda s, x: s.a(x)[:, :, :10, :10] + s.b(x)[:, :, :10, :10], a=conv(3), b=conv(3, stride=2))
+    field = rf.receptive_field(net, (3, 64, 64))
+    assert not field.aligned and field.size[0] == 12  # unit 9 sees 9..11 in one branch, 18..20 in the other
+
+
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.squeeze, self.a, self.out = nn.AdaptiveAvgPool2d(1), conv(1), conv(3)
+
+    def forward(self, x):
+        return self.out(x * torch.sigmoid(self.a(self.squeeze(x))))
+
+
+def test_squeeze_and_excitation_gate():
+    assert rf.receptive_field(Gate(), layer="out").size == (math.inf, math.inf)
+    assert rf.measured(Gate(), "out", (3, 40, 40)).clipped and rf.measured(Gate(), "out", (3, 40, 40)).size == (40, 40)
+
+
+def test_attention_sees_the_whole_image():
+    def run(self, x):
+        tokens = self.patch(x).flatten(2).transpose(1, 2)
+        mixed, _ = self.mix(tokens, tokens, tokens)
+        return self.out(mixed.transpose(1, 2).reshape(x.shape[0], 8, 8, 8))
+
+    mix = nn.MultiheadAttention(8, 2, batch_first=True)
+    net = Net(run, patch=conv(4, cout=8, stride=4), mix=mix, out=conv(3, cin=8)).eval()
+    fields = {field.name: field.size for field in rf.trace(net, (3, 32, 32))}
+    assert fields["patch"] == (4, 4) and fields.get("out", (math.inf,) * 2) == (math.inf, math.inf)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.InstanceNorm2d(3)])
+def test_statistics_count_when_asked(norm):
+    net = nn.Sequential(conv(3), norm, conv(3)).train()
+    assert rf.receptive_field(net).size == (5, 5)
+    assert rf.trace(net, follow_statistics=True)[-1].size == (math.inf, math.inf)
+    assert rf.trace(nn.Sequential(conv(3), nn.BatchNorm2d(3)).eval(), follow_statistics=True)[-1].size == (3, 3)
+
+
+def test_one_and_three_dimensions():
+    assert rf.receptive_field(nn.Sequential(nn.Conv1d(2, 2, 3), nn.MaxPool1d(2)), (2, 40)).size == (4,)
+    net = nn.Sequential(nn.Conv3d(2, 2, (1, 3, 5)), nn.Conv3d(2, 2, 3, stride=2))
+    assert rf.receptive_field(net, (2, 9, 20, 20)).size == (3, 5, 7)
+    assert rf.measured(nn.Sequential(nn.Conv1d(2, 2, 3), nn.MaxPool1d(2)), input_shape=(2, 80)).size == (4,)
+
+
+def test_adaptive_pooling_has_torchs_bins():
+    net = nn.Sequential(conv(3), nn.AdaptiveAvgPool2d((4, 31)))
+    field = rf.trace(net, (3, 18, 33))[-1]
+    assert field.size == (6, 3) and field.shape == (4, 31)
+    assert [field.span(0, i) for i in range(4)] == [(0, 5), (4, 9), (8, 13), (12, 17)]
+
+
+# --- manners --------------------------------------------------------------------------------------
+
+
+def test_the_model_is_untouched_also_after_an_error():
+    net = nn.Sequential(conv(3), nn.BatchNorm2d(3), nn.Dropout(), conv(3)).train()
+    net[1].eval()
+    before = copy.deepcopy(net.state_dict())
+    for ask in (rf.trace, rf.receptive_field, rf.measured, lambda n: rf.effective(n, input_size=16, repeats=2)):
+        ask(net)
+    broken = nn.Sequential(net, Net(lambda s, x: torch.fft.fft2(x).real))
+    with pytest.raises(rf.UnsupportedOperation, match=r"operation .\w*fft\w*. in module .1."):
+        rf.trace(broken)
+    assert [m.training for m in net] == [True, False, True, True]
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    assert not torch.nn.modules.module._global_forward_hooks and not torch.nn.modules.module._global_forward_pre_hooks
+
+
+def test_writes_into_parts_are_refused():
+    def run(self, x):
+        y = self.a(x)
+        y[:, :1] = self.b(x)[:, :1]
+        return y
+
+    with pytest.raises(rf.UnsupportedOperation, match="operation 'copy_'.*writes into a part of a tensor"):
+        rf.trace(Net(run, a=conv(3, padding=1), b=conv(5, padding=2)))
+
+
+def test_names_are_those_of_modules_calls_and_operations():
+    net = Net(lambda s, x: F.relu(s.a(x) + s.a(x)), a=conv(1))
+    assert [field.name for field in rf.trace(net)] == ["a", "a#2", "add", "relu"]
+
+
+def test_errors_name_what_there_is():
+    net = nn.Sequential(conv(3), nn.ReLU())
+    with pytest.raises(ValueError, match="no layer 'conv9'.*expected one of: 0, 1"):
+        rf.receptive_field(net, layer="conv9")
+    with pytest.raises(ValueError, match="no module 'conv9'; gradients are taken at modules: 0, 1"):
+        rf.measured(net, "conv9")
+    with pytest.raises(ValueError, match=r"input_shape is \(64, 0\)"):
+        rf.trace(net, (64, 0))
+    with pytest.raises(ValueError, match="repeats is 0"):
+        rf.effective(net, repeats=0)
+    with pytest.raises(ValueError, match="was not traced"):
+        rf.measured(net).span(0, 0)
+
+
+def test_clipped_fields_say_so():
+    net = nn.Sequential(conv(15, padding=7), conv(3))
+    field = rf.measured(net, input_shape=(3, 16, 16))
+    assert field.clipped and field.size == (16, 16)
+    assert not rf.measured(net).clipped and rf.measured(net).size == (17, 17)
+
+
+def test_effective_field_of_a_linear_network():
+    """Averaging twice over 3x3 weighs pixels by 1 2 3 2 1 in each direction."""
+    net = nn.Sequential(conv(3, 3, 1, padding=1, bias=False), conv(3, 1, 1, padding=1, bias=False))
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 1.0)
+    field = rf.effective(net, input_size=15, repeats=2)
+    weights = torch.tensor([1.0, 2, 3, 2, 1], dtype=torch.float64)
+    expected = 3 * torch.outer(weights, weights)
+    assert field.size == (5, 5) and torch.allclose(torch.from_numpy(field.pattern)[5:10, 5:10], expected)
+    assert field.pattern.sum() == pytest.approx(expected.sum())
+    assert field.area_px() == 25 and field.area_px(0.5) == 5 and field.radius_px(0.5) == pytest.approx(1.2616, abs=1e-3)
+    assert (field.side_px(0.1), field.side_px(0.5), field.side_px(0.999)) == (1, 3, 5)
