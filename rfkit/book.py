@@ -188,8 +188,9 @@ def build(preset_name, *, jobs=None, device=None, max_minutes=60):
     print(f"{len(runs)} runs ready ({trained - start:.0f} s)", flush=True)
     stage(preset, runs)
     with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, len(names)), get_context("spawn")) as pool:
-        parameters = {"preset": preset_name, "device": device}
-        for future in [pool.submit(_execute_staged, name, parameters) for name in names]:
+        given = {"preset": preset_name, "device": device}
+        jobs = {name: {key: value for key, value in given.items() if key in defaults(name)} for name in names}
+        for future in [pool.submit(_execute_staged, name, parameters) for name, parameters in jobs.items()]:
             name, seconds = future.result()
             print(f"executed {name} ({seconds:.0f} s)", flush=True)
     executed = time.perf_counter()

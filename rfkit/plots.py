@@ -91,6 +91,97 @@ def plot_accuracy_by_rate(frame, *, ax=None):
     return ax
 
 
+def plot_growth(curves, *, image_px=(), ax=None):
+    """Receptive field after each layer, one line a network.
+
+    Args:
+        curves: Mapping of a label, or of an RF level, to the fields in pixels.
+        image_px: Sizes of images to mark by horizontal lines.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes, with a logarithmic field axis.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN, 3.6))[1]
+    for i, (label, sizes) in enumerate(curves.items(), start=1):
+        name = f"level {label}" if isinstance(label, int) else label
+        style = level_style(label if isinstance(label, int) else i)
+        ax.plot(range(1, len(sizes) + 1), sizes, label=name, markersize=5, **style)
+    for px in image_px:
+        ax.axhline(px, color="#333333", linewidth=1)
+        ax.annotate(f"image of {px} px", (1, px), xytext=(0, 3), textcoords="offset points", fontsize=10)
+    ax.set(xlabel="layer", ylabel="receptive field (px)", yscale="log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.legend()
+    return ax
+
+
+def plot_pattern(pattern, *, box_px=None, title="", ax=None):
+    """How strongly a unit depends on each pixel.
+
+    Args:
+        pattern: Array (H, W) of magnitudes.
+        box_px: Side of the theoretical field, drawn around the middle.
+        title: Title of the Axes.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
+    image = ax.imshow(pattern, cmap="cividis")
+    ax.figure.colorbar(image, ax=ax, shrink=0.8, label="mean |gradient|")
+    if box_px is not None:
+        height, width = pattern.shape
+        corner = (width // 2 - box_px / 2, height // 2 - box_px / 2)
+        ax.add_patch(plt.Rectangle(corner, box_px, box_px, fill=False, edgecolor="white", linestyle="--"))
+        ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    ax.set(title=title, xlabel="x (px)", ylabel="y (px)")
+    ax.grid(False)
+    return ax
+
+
+def plot_field_boxes(image, fields_px, *, title="", ax=None):
+    """Receptive fields of the middle unit drawn around a real image, at scale.
+
+    Args:
+        image: uint8 array (H, W, 3).
+        fields_px: Mapping of RF level to the side of the field, in pixels.
+        title: Title of the Axes.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.6))[1]
+    height, width = image.shape[:2]
+    ax.imshow(image, extent=(-width / 2, width / 2, height / 2, -height / 2), interpolation="nearest")
+    for level, side in fields_px.items():
+        style = level_style(level)
+        ax.add_patch(
+            plt.Rectangle((-side / 2, -side / 2), side, side, fill=False, linewidth=1.8,
+                          edgecolor=style["color"], linestyle=style["linestyle"], label=f"level {level}: {side:g} px")
+        )  # fmt: skip
+    reach = 0.54 * max(*fields_px.values(), height)
+    ax.set(xlim=(-reach, reach), ylim=(reach, -reach), title=title, xlabel="pixels from the middle")
+    ax.grid(False)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=9)
+    return ax
+
+
+def beside(count, *, height_in=3.4):
+    """Axes side by side.
+
+    Args:
+        count: Number of Axes.
+        height_in: Height in inches.
+
+    Returns:
+        Array of Axes.
+    """
+    return plt.subplots(1, count, figsize=(WIDTH_IN, height_in), squeeze=False)[1][0]
+
+
 def by_network(frame, plot, **options):
     """The same plot for every network and data set, side by side.
 

@@ -2,9 +2,11 @@
 
 import importlib.resources
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import pandas as pd
 
+import rfkit
 from rfkit import presets, records
 from rfkit.config import ConfigError, one_of
 from rfkit.stats import mean_std
@@ -200,6 +202,69 @@ def glance(frame, runs, preset):
     return "\n".join(lines) + f"\n\n{{.provenance}}\nPreset {preset.name}: {provenance_line(runs)}\n"
 
 
+def environment_line():
+    """What numbers that need no training were made with.
+
+    Returns:
+        Text naming the versions.
+    """
+    names = ("torch", "torchvision", "numpy")
+    return "; ".join([f"rfkit {rfkit.__version__}", *(f"{name} {version(name)}" for name in names)]) + "."
+
+
+def field_table(fields):
+    """Receptive fields of a network as a table for readers.
+
+    Args:
+        fields: List of `rfkit.receptive_field.Field`.
+
+    Returns:
+        Data frame: layer, map size in units, field, stride and centre of the first unit in pixels.
+    """
+    return pd.DataFrame([
+        {
+            "Layer": f"`{each.name}`",
+            "Map": _pair(each.shape),
+            "Field (px)": _pair(each.size),
+            "Stride (px)": _pair(each.stride),
+            "Centre of first unit (px)": _pair(each.center, ", "),
+        }
+        for each in fields
+    ])
+
+
+def level_table(theory, measured, paper, map_sizes):
+    """Fields of the paper's networks: as printed, traced, measured, with the size of the last map.
+
+    Args:
+        theory: Mapping of (architecture, level) to the traced `Field`.
+        measured: The same, by gradients.
+        paper: Mapping of (architecture, level) to the printed pixels.
+        map_sizes: Mapping of (architecture, level) to the sides of the last map for 32 and 64 pixel images.
+
+    Returns:
+        Data frame, one row a network and level.
+    """
+    return pd.DataFrame([
+        {
+            "Network": ARCHITECTURE_LABELS.get(name, f"`{name}`"),
+            "Level": level,
+            "Field, paper (px)": paper.get((name, level), MISSING),
+            "Traced (px)": _pair(field.size),
+            "Measured (px)": _pair(measured[name, level].size),
+            "Stride (px)": _pair(field.stride),
+            "Map at 32 px": map_sizes[name, level][0],
+            "Map at 64 px": map_sizes[name, level][1],
+        }
+        for (name, level), field in theory.items()
+    ])
+
+
+def _pair(values, separator="×"):
+    values = [f"{value:g}" for value in values]
+    return values[0] if len(set(values)) == 1 and separator == "×" else separator.join(values)
+
+
 @dataclass(frozen=True)
 class TableView:
     """A table as a reader sees it: HTML in Jupyter, MyST Markdown with a fixed label in the book."""
@@ -301,7 +366,7 @@ def _by_row(table):
 
 def _markdown(body):
     """Names to the left, numbers to the right."""
-    align = ["left" if name in ("Network", "Data", "As the field grows") else "right" for name in body.columns]
+    align = ["left" if name in ("Network", "Data", "Layer", "As the field grows") else "right" for name in body.columns]
     return body.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 

@@ -17,12 +17,24 @@ LAYERS = (
     {"data", "models", "batches"},
     {"records", "training"},
     {"pruning", "cost"},
-    {"study", "tables"},
+    {"study", "tables", "widgets"},
     {"plots"},
     {"book"},
     {"__main__"},
 )
-TORCH_FREE = {"files", "stats", "config", "presets", "image_files", "store", "data", "records", "tables", "plots"}
+TORCH_FREE = {
+    "files",
+    "stats",
+    "config",
+    "presets",
+    "image_files",
+    "store",
+    "data",
+    "records",
+    "tables",
+    "plots",
+    "widgets",
+}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 

@@ -1,0 +1,171 @@
+/* Receptive fields of a chain of layers. A layer is {kind, k, s, d, p}; one axis stands for both. */
+(function (root, presets) {
+  "use strict";
+  const SVG = "http://www.w3.org/2000/svg", FIELDS = [["k", "kernel"], ["s", "stride"], ["d", "dilation"], ["p", "padding"]];
+  const $ = (name) => root.querySelector(".rfx-" + name);
+  let layers = [], size = 32, at = { layer: 0, unit: 0 };
+
+  /* For each map, the image first: number of units, field, step and first pixel of unit 0. */
+  function geometry() {
+    const maps = [{ n: size, field: 1, step: 1, first: 0 }];
+    for (const { k, s, d, p } of layers) {
+      const below = maps[maps.length - 1], reach = d * (k - 1) + 1;
+      maps.push({
+        n: Math.max(0, Math.floor((below.n + 2 * p - reach) / s) + 1),
+        field: below.field + (k - 1) * d * below.step,
+        step: below.step * s,
+        first: below.first - p * below.step,
+      });
+    }
+    return maps;
+  }
+
+  /* Units of every map below that one unit depends on: taps in the padding read nothing. */
+  function seen(maps, layer, unit) {
+    const marks = maps.map(() => new Set());
+    marks[layer].add(unit);
+    for (let i = layer; i > 0; i--) {
+      const { k, s, d, p } = layers[i - 1];
+      for (const j of marks[i]) for (let t = 0; t < k; t++) {
+        const read = j * s - p + d * t;
+        if (read >= 0 && read < maps[i - 1].n) marks[i - 1].add(read);
+      }
+    }
+    return marks;
+  }
+
+  function draw() {
+    const svg = $("svg"), maps = geometry(), left = 58, width = Math.max(320, Math.min(760, svg.clientWidth || 640)), row = 22, scale = (width - left - 8) / size;
+    at.layer = Math.min(at.layer, maps.length - 1);
+    while (at.layer > 0 && maps[at.layer].n === 0) at.layer--;
+    at.unit = Math.max(0, Math.min(at.unit, maps[at.layer].n - 1));
+    const marks = seen(maps, at.layer, at.unit), here = maps[at.layer], height = maps.length * row + 14;
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    svg.replaceChildren();
+    maps.forEach((map, i) => {
+      const y = height - (i + 1) * row, label = add(svg, "text", { x: 0, y: y + 13 });
+      label.textContent = i ? `layer ${i}` : "image";
+      const edge = Math.max(2, Math.min(row - 8, scale * Math.min(map.step, 3) - 1));
+      for (let u = 0; u < map.n; u++) {
+        const middle = map.first + u * map.step + (map.field - 1) / 2;
+        const box = add(svg, "rect", {
+          x: left + (middle + 0.5) * scale - edge / 2, y: y + 2, width: edge, height: row - 8, rx: 2,
+          class: i === at.layer && u === at.unit ? "here" : marks[i].has(u) ? "seen" : "",
+        });
+        box.addEventListener("pointerenter", (e) => e.pointerType === "mouse" && choose(i, u));
+        box.addEventListener("click", () => choose(i, u));
+        box.dataset.layer = i; box.dataset.unit = u;
+      }
+    });
+    const first = here.first + at.unit * here.step, last = first + here.field - 1;
+    const from = Math.max(first, -0.5), to = Math.min(last, size - 0.5);
+    add(svg, "rect", { class: "field", x: left + from * scale, y: height - row - 1, rx: 3,
+      width: Math.max(2, (Math.min(to + 1, size) - from) * scale), height: row - 2 });
+    const pixels = [...marks[0]], outside = first < 0 || last >= size;
+    $("say").textContent = at.layer === 0 ? `Pixel ${at.unit} of the image.` :
+      `Layer ${at.layer}, unit ${at.unit}: field of ${here.field} pixels, from ${first} to ${last}` +
+      `${outside ? ", which reaches beyond the image" : ""}; it depends on ${pixels.length} of the ${size} pixels` +
+      `${pixels.length < Math.min(last, size - 1) - Math.max(first, 0) + 1 ? ", with gaps" : ""}.`;
+    svg.setAttribute("aria-label", `Units of ${maps.length - 1} layers above an image of ${size} pixels`);
+    root.querySelectorAll("tbody tr").forEach((tr, i) => {
+      const map = maps[i + 1];
+      tr.classList.toggle("here", i + 1 === at.layer);
+      tr.querySelector(".n").textContent = map.n;
+      tr.querySelector(".field").textContent = map.field;
+      tr.querySelector(".step").textContent = map.step;
+    });
+    $("link").href = "#" + link();
+  }
+
+  function add(parent, tag, attributes) {
+    const node = document.createElementNS(SVG, tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return parent.appendChild(node);
+  }
+
+  function choose(layer, unit) { at = { layer, unit }; draw(); }
+
+  function table() {
+    const body = root.querySelector("tbody");
+    body.replaceChildren();
+    layers.forEach((layer, i) => {
+      const tr = document.createElement("tr");
+      tr.innerHTML = `<td>${i + 1}</td><td></td>` + "<td></td>".repeat(4) +
+        '<td class="n"></td><td class="field"></td><td class="step"></td><td></td>';
+      const kind = document.createElement("select");
+      for (const name of ["conv", "pool"]) kind.add(new Option(name, name, false, layer.kind === name));
+      kind.setAttribute("aria-label", `Kind of layer ${i + 1}`);
+      kind.onchange = () => { layer.kind = kind.value; custom(); };
+      tr.cells[1].append(kind);
+      FIELDS.forEach(([key, name], column) => {
+        const input = document.createElement("input"), least = key === "p" ? 0 : 1;
+        Object.assign(input, { type: "number", min: least, max: 64, value: layer[key], inputMode: "numeric" });
+        input.setAttribute("aria-label", `${name} of layer ${i + 1}`);
+        input.oninput = () => {
+          const value = Math.floor(Number(input.value));
+          if (value >= least && value <= 64) { layer[key] = value; custom(); }
+        };
+        tr.cells[2 + column].append(input);
+      });
+      const remove = document.createElement("button");
+      remove.type = "button"; remove.textContent = "×"; remove.setAttribute("aria-label", `Remove layer ${i + 1}`);
+      remove.onclick = () => { layers.splice(i, 1); table(); custom(); $("add").focus(); };
+      tr.cells[9].append(remove);
+      tr.onfocusin = () => { at.layer = i + 1; middle(); };
+      body.append(tr);
+    });
+  }
+
+  function middle() { at.unit = Math.floor(Math.max(0, geometry()[at.layer].n - 1) / 2); draw(); }
+
+  function custom() { $("preset").value = ""; draw(); }
+
+  function link() {
+    const word = ({ kind, k, s, d, p }) => `${kind[0]}${k}s${s}d${d}p${p}`;
+    return `net=${layers.map(word).join("-")}&px=${size}`;
+  }
+
+  function read(hash) {
+    const found = /net=([a-z0-9-]*)&px=(\d+)/.exec(hash || "");
+    if (!found) return false;
+    const words = found[1].split("-").filter(Boolean).map((w) => /^([cp])(\d+)s(\d+)d(\d+)p(\d+)$/.exec(w));
+    if (words.length > 60 || words.some((w) => !w || Number(w[2]) < 1 || Number(w[3]) < 1 || Number(w[4]) < 1)) return false;
+    layers = words.map(([, kind, k, s, d, p]) => ({ kind: kind === "c" ? "conv" : "pool", k: +k, s: +s, d: +d, p: +p }));
+    size = Math.min(128, Math.max(4, Number(found[2])));
+    return true;
+  }
+
+  function load() {
+    $("size").value = size;
+    table();
+    at.layer = layers.length;
+    middle();
+  }
+
+  $("preset").add(new Option("your own", ""));
+  for (const name of Object.keys(presets)) $("preset").add(new Option(name, name));
+  $("preset").onchange = () => {
+    if ($("preset").value && read(presets[$("preset").value])) load();
+  };
+  $("size").oninput = () => {
+    const value = Math.floor(Number($("size").value));
+    if (value >= 4 && value <= 128) { size = value; middle(); }
+  };
+  $("add").onclick = () => { layers.push({ kind: "conv", k: 3, s: 1, d: 1, p: 0 }); table(); at.layer = layers.length; custom(); middle(); };
+  $("svg").addEventListener("keydown", (event) => {
+    const move = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!move) return;
+    event.preventDefault();
+    const maps = geometry(), layer = Math.max(0, Math.min(maps.length - 1, at.layer + move[0]));
+    if (maps[layer].n === 0) return;
+    /* a change of layer keeps the place: the nearest unit of the other map */
+    const place = maps[at.layer].first + at.unit * maps[at.layer].step + (maps[at.layer].field - 1) / 2;
+    const near = Math.round((place - maps[layer].first - (maps[layer].field - 1) / 2) / maps[layer].step);
+    choose(layer, move[0] ? near : at.unit + move[1]);
+  });
+  window.addEventListener("hashchange", () => { if (read(location.hash)) { $("preset").value = ""; load(); } });
+  window.addEventListener("resize", draw);
+  const start = Object.keys(presets)[0];
+  if (!read(location.hash)) { read(presets[start]); $("preset").value = start; }
+  load();
+})(document.getElementById("__ID__"), __PRESETS__);

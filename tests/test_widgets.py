@@ -1,0 +1,159 @@
+"""The explorer, driven in a real browser; its arithmetic against `closed_form`."""
+
+import random
+import re
+import shutil
+
+import pytest
+
+from rfkit import widgets
+from rfkit.receptive_field import closed_form
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page_file(tmp_path):
+    body = widgets.explorer()._repr_html_()
+    path = tmp_path / "explorer.html"
+    path.write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>t</title><body>{body}</body></html>'
+    )
+    return path.as_uri()
+
+
+@pytest.fixture(params=["desktop", "phone"])
+def page(request, browser, page_file):
+    phone = request.param == "phone"
+    size = {"width": 390, "height": 844} if phone else {"width": 1100, "height": 900}
+    context = browser.new_context(viewport=size, has_touch=phone, offline=True)
+    page = context.new_page()
+    problems = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda r: problems.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+    page.goto(page_file)
+    yield page
+    assert problems == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    context.close()
+
+
+def column(page, name):
+    return [int(cell.text_content()) for cell in page.query_selector_all(f"tbody .{name}")]
+
+
+def random_layers(rng):
+    return [
+        (rng.choice(["conv", "pool"]), rng.randint(1, 7), rng.randint(1, 3), rng.randint(1, 3), rng.randint(0, 3))
+        for _ in range(rng.randint(1, 6))
+    ]
+
+
+def test_arithmetic_equals_the_closed_form(page, page_file):
+    rng = random.Random(0)
+    networks = [random_layers(rng) for _ in range(25)] + [widgets._vgg19(4), widgets._resnet50(3)]
+    for layers in networks:
+        page.goto("about:blank")
+        page.goto(f"{page_file}#{widgets.network_link(layers, 64)}")
+        _, kernels, strides, dilations, paddings = zip(*layers, strict=True)
+        assert column(page, "field") == closed_form(kernels, strides, dilations)
+        units, expected = 64, []
+        for kernel, stride, dilation, padding in zip(kernels, strides, dilations, paddings, strict=True):
+            units = max(0, (units + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1)
+            expected.append(units)
+        assert column(page, "n") == expected
+
+
+def test_every_preset_loads(page):
+    sizes = {}
+    for name in widgets.explorer_presets():
+        page.select_option(".rfx-preset", name)
+        sizes[name] = column(page, "field")[-1]
+    assert [sizes[f"VGG19-like, level {level}"] for level in (1, 2, 3, 4)] == [181, 359, 537, 715]
+    assert [sizes[f"ResNet50 (3×3 path), level {level}"] for level in (1, 2, 3, 4)] == [108, 213, 318, 423]
+
+
+def test_editing_adding_removing(page):
+    page.select_option(".rfx-preset", "homework: three convolutions")
+    assert column(page, "field") == [3, 5, 7]
+    page.fill("input[aria-label='stride of layer 1']", "2")
+    assert column(page, "field") == [3, 7, 11] and page.input_value(".rfx-preset") == ""
+    page.fill("input[aria-label='kernel of layer 2']", "0")  # not a kernel: nothing changes
+    assert column(page, "field") == [3, 7, 11]
+    page.click("text=Add layer")
+    assert column(page, "field") == [3, 7, 11, 15]
+    page.click("button[aria-label='Remove layer 1']")
+    assert column(page, "field") == [3, 5, 7]
+    page.fill(".rfx-size", "20")
+    assert column(page, "n") == [18, 16, 14]
+
+
+def marked(page, layer):
+    boxes = page.query_selector_all(f"rect[data-layer='{layer}'].seen")
+    return [int(box.get_attribute("data-unit")) for box in boxes]
+
+
+def test_pointing_at_a_unit_marks_its_field(page):
+    page.select_option(".rfx-preset", "homework: with strides")
+    box = page.locator("rect[data-layer='2'][data-unit='1']")
+    box.tap() if page.evaluate("navigator.maxTouchPoints > 0") else box.hover()
+    assert marked(page, 1) == [2, 3, 4] and marked(page, 0) == list(range(4, 11))
+    assert "Layer 2, unit 1: field of 7 pixels, from 4 to 10; it depends on 7" in page.text_content(".rfx-say")
+
+
+def test_blind_spots_are_told(page):
+    page.select_option(".rfx-preset", "blind spots: stride > kernel")
+    assert re.search(r"field of 6 pixels.*depends on 4 of the 24 pixels, with gaps", page.text_content(".rfx-say"))
+
+
+def test_keyboard(page):
+    page.select_option(".rfx-preset", "homework: three convolutions")
+    page.focus(".rfx-svg")
+    start = page.text_content(".rfx-say")
+    assert start.startswith("Layer 3, unit 4")
+    page.keyboard.press("ArrowRight")
+    assert page.text_content(".rfx-say").startswith("Layer 3, unit 5")
+    page.keyboard.press("ArrowDown")
+    assert page.text_content(".rfx-say").startswith("Layer 2, unit 6")
+    for _ in range(5):
+        page.keyboard.press("ArrowDown")
+    assert page.text_content(".rfx-say").startswith("Pixel")
+
+
+def test_the_link_carries_the_network(page, page_file):
+    page.select_option(".rfx-preset", "VGG19-like, level 3")
+    page.fill("input[aria-label='kernel of layer 1']", "5")
+    before, href = column(page, "field"), page.get_attribute(".rfx-link", "href")
+    page.goto("about:blank")
+    page.goto(page_file + href)
+    assert column(page, "field") == before
+
+
+@pytest.mark.parametrize("link", ["#net=x3s1d1p1&px=32", "#net=c0s1d1p0&px=32", "#net=c3s0d1p0&px=9", "#something"])
+def test_bad_links_are_ignored(page, page_file, link):
+    page.goto("about:blank")
+    page.goto(page_file + link)
+    assert column(page, "field") == [3, 5, 7]
+
+
+def test_controls_are_labelled(page):
+    unlabelled = page.evaluate(
+        """() => [...document.querySelectorAll('.rfx input, .rfx select, .rfx button')].filter(
+            (e) => !e.getAttribute('aria-label') && !e.closest('label') && !e.textContent.trim()).length"""
+    )
+    assert unlabelled == 0
+    assert page.get_attribute(".rfx-say", "aria-live") == "polite"
+    assert "<noscript>" in widgets.explorer()._repr_html_()
