@@ -13,6 +13,7 @@ LEVEL_STYLE = {
     4: ("#D55E00", "D", ":"),
 }
 OTHER_LEVELS = ("#CC79A7", "v", (0, (3, 1, 1, 1)))
+STYLES = (*LEVEL_STYLE.values(), OTHER_LEVELS, ("#56B4E9", "P", (0, (5, 1))))
 WIDTH_IN = 6.6
 
 
@@ -103,10 +104,11 @@ def plot_growth(curves, *, image_px=(), ax=None):
         The Axes, with a logarithmic field axis.
     """
     ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN, 3.6))[1]
-    for i, (label, sizes) in enumerate(curves.items(), start=1):
-        name = f"level {label}" if isinstance(label, int) else label
-        style = level_style(label if isinstance(label, int) else i)
-        ax.plot(range(1, len(sizes) + 1), sizes, label=name, markersize=5, **style)
+    for i, (label, sizes) in enumerate(curves.items()):
+        is_level = isinstance(label, int)
+        color, marker, line = LEVEL_STYLE.get(label, OTHER_LEVELS) if is_level else STYLES[i % len(STYLES)]
+        name = f"level {label}" if is_level else label
+        ax.plot(range(1, len(sizes) + 1), sizes, label=name, markersize=5, color=color, marker=marker, linestyle=line)
     for px in image_px:
         ax.axhline(px, color="#333333", linewidth=1)
         ax.annotate(f"image of {px} px", (1, px), xytext=(0, 3), textcoords="offset points", fontsize=10)
@@ -130,7 +132,7 @@ def plot_pattern(pattern, *, box_px=None, title="", ax=None):
     """
     ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
     image = ax.imshow(pattern, cmap="cividis")
-    ax.figure.colorbar(image, ax=ax, shrink=0.8, label="mean |gradient|")
+    ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04, label="mean |gradient|")
     if box_px is not None:
         height, width = pattern.shape
         corner = (width // 2 - box_px / 2, height // 2 - box_px / 2)

@@ -321,6 +321,8 @@ def _supports(model, name, call, shape, axis, **options):
 def _module_of(model, layer, shape):
     """(path, call) of the module a layer name stands for."""
     modules = dict(model.named_modules())
+    if layer is None and len(modules) == 1:  # a single layer is its own model
+        return "", 1
     if layer is None:
         local = [f for f in trace(model, shape) if f.name.partition("#")[0] in modules]
         layer = _pick(local, None).name

@@ -277,6 +277,10 @@ def test_names_are_those_of_modules_calls_and_operations():
     assert [field.name for field in rf.trace(net)] == ["a", "a#2", "add", "relu"]
 
 
+def test_a_single_layer_is_a_model():
+    assert rf.measured(conv(5)).size == rf.receptive_field(conv(5)).size == (5, 5)
+
+
 def test_errors_name_what_there_is():
     net = nn.Sequential(conv(3), nn.ReLU())
     with pytest.raises(ValueError, match="no layer 'conv9'.*expected one of: 0, 1"):

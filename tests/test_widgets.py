@@ -28,9 +28,8 @@ def browser():
 def page_file(tmp_path):
     body = widgets.explorer()._repr_html_()
     path = tmp_path / "explorer.html"
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>t</title><body>{body}</body></html>'
-    )
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>explorer</title>'
+    path.write_text(f'<!doctype html><html lang="en">{head}<body>{body}</body></html>')
     return path.as_uri()
 
 
