@@ -16,7 +16,7 @@ import nbformat
 import yaml
 from traitlets.config import Config
 
-from rfkit import plots, presets, study, tables
+from rfkit import plots, presets, study, tables, views
 from rfkit.config import ConfigError, check_keys, one_of
 
 STAGE = Path("_build/stage")
@@ -220,7 +220,7 @@ def stage(preset, runs):
     plots.use_style()
     axes = plots.by_network(frame, plots.plot_accuracy_by_rate)
     axes.flat[0].figure.savefig(STAGE / "book" / "_static" / "key_figure.png")
-    (STAGE / "book" / "_glance.md").write_text(tables.glance(frame, runs, preset))
+    (STAGE / "book" / "_glance.md").write_text(views.glance(frame, runs, preset))
     theme = config["sphinx"]["config"]["html_theme_options"]
     theme["announcement"] = f"This build shows preset <b>{preset.name}</b>: {', '.join(labels)}; {preset.purpose}."
     url = repository_url()

@@ -18,7 +18,7 @@ LAYERS = (
     {"records", "training"},
     {"pruning", "cost"},
     {"study", "tables", "widgets"},
-    {"plots"},
+    {"plots", "views"},
     {"book"},
     {"__main__"},
 )

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfkit import plots, stats, tables
+from rfkit import plots, stats, tables, views
 
 
 def test_reference_holds_every_printed_number():
@@ -70,7 +70,7 @@ def test_trends():
 def test_view_has_a_literal_caption_and_a_fixed_label():
     from rfkit import presets
 
-    view = tables.show_paper_table(1, RUNS, presets.get("demo"))
+    view = views.show_paper_table(1, RUNS, presets.get("demo"))
     text = view._repr_markdown_()
     assert text.startswith("(paper-table-1)=") and "**Paper Table 1.** CIFAR-10" in text
     assert (
@@ -79,7 +79,7 @@ def test_view_has_a_literal_caption_and_a_fixed_label():
         and "91.00 ± 1.41" in text
         and "data made up; protocol short" in text
     )
-    other = tables.show_paper_table(2, RUNS, presets.get("demo"))._repr_markdown_()
+    other = views.show_paper_table(2, RUNS, presets.get("demo"))._repr_markdown_()
     assert "Tiny ImageNet is not in this preset (demo)" in other and "made up" not in other
     assert "<table" in view._repr_html_()
 
@@ -87,7 +87,7 @@ def test_view_has_a_literal_caption_and_a_fixed_label():
 def test_glance_says_what_the_numbers_say():
     from rfkit import presets
 
-    text = tables.glance(tables.accuracies(RUNS), RUNS, presets.get("demo"))
+    text = views.glance(tables.accuracies(RUNS), RUNS, presets.get("demo"))
     assert "From 181 to 715 pixels" in text and "from 91.0 to 82.0 %" in text and "from 12.0 to 74.0 %" in text
 
 

@@ -1,0 +1,183 @@
+"""Tables and numbers as readers see them: Jupyter HTML, and MyST Markdown with fixed labels for the book."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import pandas as pd
+
+import rfkit
+from rfkit import presets, records
+from rfkit.tables import ARCHITECTURE_LABELS, DATASET_LABELS, MISSING, paper_table, reference
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table as a reader sees it: HTML in Jupyter, MyST Markdown with a fixed label in the book."""
+
+    label: str
+    caption: str
+    body: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    def _repr_markdown_(self):
+        # A literal caption and a label of its own: Sphinx's counter cannot be told the paper's numbers.
+        body = _markdown(self.body)
+        parts = [f"({self.label})=", f"{{.paper-caption}}\n{self.caption}", body]
+        parts += [f"{{.provenance}}\n{note}" for note in self.notes]
+        return "\n\n".join(parts)
+
+    def _repr_html_(self):
+        body = self.body.to_html(index=False)
+        return f"<p>{self.caption}</p>{body}" + "".join(f"<p><small>{note}</small></p>" for note in self.notes)
+
+
+@dataclass(frozen=True)
+class NumberedTable:
+    """A table with the book's own numbering: HTML in Jupyter, a captioned MyST table in the book."""
+
+    body: pd.DataFrame
+    caption: str
+    label: str
+
+    def _repr_markdown_(self):
+        body = _markdown(self.body)
+        return f"```{{table}} {self.caption}\n:name: {self.label}\n\n{body}\n```"
+
+    def _repr_html_(self):
+        return f"<p>{self.caption}</p>{self.body.to_html(index=False)}"
+
+
+def show_paper_table(n, runs, preset):
+    """One of the paper's accuracy tables for readers: paper, recorded study, this build.
+
+    Args:
+        n: As in `paper_table`.
+        runs: The runs of this build.
+        preset: `rfkit.presets.Preset` of this build.
+
+    Returns:
+        `TableView` labelled ``paper-table-<n>``.
+    """
+    table = paper_table(n, runs=runs)
+    first = table.iloc[0]
+    label, tuned = DATASET_LABELS[first["dataset"]], " and fine-tuning" if first["fine_tuned"] else ""
+    caption = (
+        f"**Paper Table {n}.** {label}: dense and pruned test accuracy (%) at pruning rate "
+        f"{first['pruning_rate']:g}{tuned}, mean ± standard deviation over seeds."
+    )
+    sources, notes = {"paper": _as_printed(n)}, []
+    builds = {preset.name: runs}
+    if preset.name != "study":
+        builds = {"study": records.recorded(presets.get("study")), **builds}
+    for name, made in builds.items():
+        beside = [run for run in made if records.paper_dataset(run.config) == first["dataset"]]
+        if beside:
+            sources[name] = _by_row(paper_table(n, runs=made))
+            notes.append(f"{name.capitalize()}: {provenance_line(beside)}")
+        elif name == preset.name:
+            notes.append(f"{label} is not in this preset ({name}).")
+    keys = list(zip(table["architecture"], table["rf_level"], strict=True))
+    columns = {
+        "Network": [ARCHITECTURE_LABELS.get(architecture, f"`{architecture}`") for architecture, _ in keys],
+        "Field (px)": [MISSING if px is None else f"{px}" for px in table["field_px"]],
+    }
+    for i, title in enumerate(("Dense", "Pruned", "Difference")):
+        for name, rows in sources.items():
+            columns[f"{title}, {name}"] = [rows.get(key, [MISSING] * 3)[i] for key in keys]
+    return TableView(f"paper-table-{n}", caption, pd.DataFrame(columns), tuple(notes))
+
+
+def _as_printed(n):
+    """{(architecture, level): [dense, pruned, difference]}, digit by digit as in the paper."""
+    printed = reference(dtype=str).query("table == @n", local_dict={"n": str(n)})
+    order = {"dense_accuracy": 0, "pruned_accuracy": 1, "accuracy_difference": 2}
+    rows = {}
+    for _, row in printed.iterrows():
+        cells = rows.setdefault((row["architecture"], int(row["rf_level"])), [MISSING] * 3)
+        cells[order[row["metric"]]] = f"{row['mean']} ± {row['std']}"
+    return rows
+
+
+def _by_row(table):
+    """{(architecture, level): [dense, pruned, difference]} of our own columns."""
+    return {
+        (row["architecture"], row["rf_level"]): [
+            _mean_and_std(row[f"ours_{metric}_mean"], row[f"ours_{metric}_std"])
+            for metric in ("dense", "pruned", "difference")
+        ]
+        for _, row in table.iterrows()
+    }
+
+
+def _mean_and_std(mean, std):
+    if mean is None:
+        return MISSING
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def _markdown(body):
+    """Names to the left, numbers to the right."""
+    align = ["left" if name in ("Network", "Data", "Layer", "As the field grows") else "right" for name in body.columns]
+    return body.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def glance(frame, runs, preset):
+    """The result of a build in two sentences and a provenance line, for the landing page.
+
+    Args:
+        frame: As made by `accuracies`.
+        runs: The runs behind it.
+        preset: `rfkit.presets.Preset` of the build.
+
+    Returns:
+        MyST Markdown.
+    """
+    lines = []
+    for (label, architecture), part in frame.groupby(["data_label", "architecture"], sort=False):
+        low, high = part["rf_level"].min(), part["rf_level"].max()
+        rate = max(preset.rates)
+        means = part.groupby(["rf_level", "pruning_rate"])["accuracy"].mean()
+        fields = part.groupby("rf_level")["field_px"].first()
+        grows = f"From {fields[low]} to {fields[high]} pixels of receptive field"
+        if fields.isna().any():
+            grows = f"From RF level {low} to {high}"
+        name = ARCHITECTURE_LABELS.get(architecture, architecture)
+        dense, pruned = (f"from {means[low, r]:.1f} to {means[high, r]:.1f} %" for r in (0.0, rate))
+        lines.append(
+            f"- **{name}, {label}.** {grows}, dense accuracy goes {dense}, "
+            f"accuracy after pruning {rate:.0%} of the weights {pruned}."
+        )
+    return "\n".join(lines) + f"\n\n{{.provenance}}\nPreset {preset.name}: {provenance_line(runs)}\n"
+
+
+def provenance_line(runs):
+    """What a set of numbers was made from, in one sentence.
+
+    Args:
+        runs: List of `rfkit.store.Run`.
+
+    Returns:
+        Text naming data, protocol, width, epochs, seeds and device.
+    """
+    if not runs:
+        return "No runs."
+    configs = [run.config for run in runs]
+    said = {
+        "data": sorted({run.provenance["data"]["label"] for run in runs}),
+        "protocol": sorted({config.protocol for config in configs}),
+        "width": sorted({f"{config.width:g}" for config in configs}),
+        "epochs": sorted({config.train.epochs for config in configs}),
+        "seeds": sorted({config.seed for config in configs}),
+        "device": sorted({run.provenance["device"] for run in runs}),
+    }
+    return "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in said.items()) + "."
+
+
+def environment_line():
+    """What numbers that need no training were made with.
+
+    Returns:
+        Text naming the versions.
+    """
+    names = ("torch", "torchvision", "numpy")
+    return "; ".join([f"rfkit {rfkit.__version__}", *(f"{name} {version(name)}" for name in names)]) + "."
