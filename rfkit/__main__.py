@@ -50,9 +50,10 @@ def _parser():
     _add_preset(command)
     command.add_argument("--device", help="as in study")
 
-    _add(commands, _record, "copy a preset's finished runs without weights to results/, to be committed").add_argument(
-        "preset"
-    )
+    command = _add(commands, _record, "copy a preset's finished runs to results/, to be committed")
+    _add_preset(command)
+    command.add_argument("--weights", default="", metavar="SEEDS", help="with the final weights of these seeds, as 0,1")
+
     _add(commands, _ls, "list the finished runs")
     _add(commands, _show, "everything known of one run").add_argument("name", help="its folder, or part of it")
 
@@ -139,14 +140,14 @@ def _total(rows):
 
 
 def _record(options):
-    from rfkit import presets, records, store
+    preset = _preset(options)
+    from rfkit import records, store
 
-    preset = presets.get(options.preset)
     target = records.RESULTS / preset.name
     found, missing = records.find(preset)
     fresh = [run for run in found if not run.path.is_relative_to(target)]
     for run in fresh:
-        store.record(run, target)
+        store.record(run, target, weights=str(run.config.seed) in options.weights.split(","))
     print(f"{len(fresh)} runs copied to {target}, {len(missing)} of the preset's runs are missing")
 
 
@@ -191,7 +192,7 @@ def _field(options):
     from rfkit import models, receptive_field
     from rfkit.book import literal
 
-    model = models.of_any_signature(options.architecture, options.level)
+    model = models.of_any_signature(options.architecture, options.level).eval()
     shape = literal(options.input)
     fields = receptive_field.trace(model, tuple(shape) if isinstance(shape, list) else shape)
     rows = [
@@ -202,6 +203,7 @@ def _field(options):
             "stride": f.stride,
             "center": f.center,
             "aligned": f.aligned,
+            "statistics": f.statistics,
         }
         for f in fields
     ]
@@ -216,6 +218,7 @@ def _field(options):
         output, size, stride = ("x".join(f"{n:g}" for n in row[key]) for key in ("output", "size", "stride"))
         center = ", ".join(f"{c:g}" for c in row["center"])
         flag = "" if row["aligned"] else "  branches not aligned: union"
+        flag += "  + statistics of the whole image" if row["statistics"] else ""
         print(f"{row['layer']:<{width}}  {output:>11}  {size:>13}  {stride:>9}  {center:>17}{flag}")
 
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from rfkit.config import PROTOCOLS, ConfigError, TrainConfig, check_keys, one_of
 
 PAPER_RATES = (0.5, 0.6, 0.7, 0.8, 0.9)
+CURVE_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 PAPER_DATASET_BY_SIZE = MappingProxyType({32: "cifar10", 64: "tiny_imagenet"})
 """Which of the paper's data sets images of a size (in pixels) are set beside."""
 
@@ -172,6 +173,7 @@ _STUDY = replace(
     width=1 / 8,
     epochs=10,
     epochs_of=((("cifar10", "vgg19"), 30),),
+    rates=CURVE_RATES,
 )
 _DEMO = replace(
     _STUDY,
@@ -179,7 +181,7 @@ _DEMO = replace(
     datasets=("digits",),
     purpose="real training on 1,797 embedded digits, in minutes on a laptop",
     seeds=(0, 1, 2),
-    epochs=10,
+    epochs=8,
     epochs_of=(),
     left_out=(),
 )

@@ -40,6 +40,8 @@ class Field:
         shape: Height and width of the map, in units.
         aligned: False where branches of different stride or centre were joined: `size` is then the extent of
             their union.
+        statistics: True where a normalisation on the way took statistics over the image (group and instance norm,
+            batch norm in training mode), which see all of it and are not counted in `size`.
         clipped: True where the image ended before the field did (only `measured` can meet this).
         operation: The operation that made the map.
         axes: The `rfkit.rf_rules.Axis` of each axis, by `trace` only.
@@ -51,6 +53,7 @@ class Field:
     center: tuple
     shape: tuple = ()
     aligned: bool = True
+    statistics: bool = False
     clipped: bool = False
     operation: str = ""
     axes: tuple = field(default=(), repr=False, compare=False)
@@ -208,7 +211,7 @@ def _is_global_pool(each, fields):
 
 
 def _checked_shape(shape):
-    shape = tuple(shape)
+    shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if not 2 <= len(shape) <= 4 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
         raise ValueError(f"input_shape is {shape!r}; expected (channels, height, width), such as (3, 64, 64)")
     return shape
@@ -241,9 +244,11 @@ def _field(name, operation, state, image_size):
     if 0 in size:  # what sees no row sees no column either
         size = [0] * len(size)
     aligned = all(axis_map.aligned for axis_map in state.maps)
+    noted = any(axis_map.statistics for axis_map in state.maps)
     return Field(
-        name, tuple(size), tuple(stride), tuple(center), tuple(shape), aligned, operation=operation, axes=state.maps
-    )
+        name, tuple(size), tuple(stride), tuple(center), tuple(shape), aligned, noted,
+        operation=operation, axes=state.maps,
+    )  # fmt: skip
 
 
 def _whole_if_possible(number):

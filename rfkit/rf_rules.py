@@ -26,12 +26,14 @@ class Axis:
         high: Last pixel seen by the unit of each phase; below `low` where a unit sees nothing.
         step: Pixels between units one period apart.
         aligned: False once branches of different stride or centre were joined.
+        statistics: True once a normalisation by statistics of the whole image was ignored.
     """
 
     low: tuple
     high: tuple
     step: int
     aligned: bool = True
+    statistics: bool = False
 
     @property
     def period(self):
@@ -62,7 +64,7 @@ IMAGE = Axis((0,), (0,), 1)
 
 def whole(axis):
     """Every unit sees the whole image."""
-    return Axis((-math.inf,) * axis.period, (math.inf,) * axis.period, axis.step, axis.aligned)
+    return Axis((-math.inf,) * axis.period, (math.inf,) * axis.period, axis.step, axis.aligned, axis.statistics)
 
 
 def remap(axis, period, advance, units):
@@ -83,7 +85,8 @@ def remap(axis, period, advance, units):
         seen = [axis.at(read) for read in units(unit)]
         low.append(min((first for first, _ in seen), default=math.inf))
         high.append(max((last for _, last in seen), default=-math.inf))
-    return Axis(tuple(low), tuple(high), axis.step * advance * turns // axis.period, axis.aligned)
+    step = axis.step * advance * turns // axis.period
+    return Axis(tuple(low), tuple(high), step, axis.aligned, axis.statistics)
 
 
 def window(axis, kernel, stride=1, padding=0, dilation=1):
@@ -153,7 +156,8 @@ def join(a, b, size):
     high = tuple(max(first, second) for (_, first), (_, second) in pairs)
     centred = all(p[0] + p[1] == q[0] + q[1] for p, q in pairs if _finite(*p) and _finite(*q))
     step = period * max(a.step * b.period, b.step * a.period) // (a.period * b.period)
-    return Axis(low, high, step, a.aligned and b.aligned and same_stride and centred)
+    aligned = a.aligned and b.aligned and same_stride and centred
+    return Axis(low, high, step, aligned, a.statistics or b.statistics)
 
 
 def _finite(low, high):

@@ -1,5 +1,6 @@
 """Following receptive fields through what really runs, operation by operation, on tensors without data."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -205,11 +206,10 @@ def along(recorder, func, args, kwargs, outputs):
 
 
 def statistics(recorder, state, dims):
-    """A normalisation by statistics over some dimensions, ignored unless asked for."""
-    if not recorder.follow_statistics:
-        return state
+    """A normalisation by statistics over some dimensions: noted, and counted only if asked for."""
     axes = {axis for i in dims for axis in state.mapped(i)}
-    return state.with_maps({axis: rules.whole(state.maps[axis]) for axis in axes})
+    change = rules.whole if recorder.follow_statistics else lambda each: replace(each, statistics=True)
+    return state.with_maps({axis: change(state.maps[axis]) for axis in axes})
 
 
 def batch_norm(recorder, func, args, kwargs, outputs):

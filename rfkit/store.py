@@ -226,19 +226,21 @@ def save_analysis(run, name, key, result):
     finish(folder)
 
 
-def record(run, root):
+def record(run, root, *, weights=False):
     """Copy everything of a finished run but its weights, as a record to commit.
 
     Args:
         run: `Run`.
         root: Folder of the records, such as ``results/study``.
+        weights: Copy the final weights too.
 
     Returns:
         `Run` at its new place.
     """
+    left_out = [".lock", "*.tmp*", "checkpoint.pt", *(["init.pt", "last.pt"] if weights else ["weights"])]
     target = Path(root) / run.path.parent.name / run.path.name
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(run.path, target, ignore=shutil.ignore_patterns("weights", ".lock", "*.tmp*", "checkpoint.pt"))
+    shutil.copytree(run.path, target, ignore=shutil.ignore_patterns(*left_out))
     return Run(target)
 
 

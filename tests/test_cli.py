@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,19 @@ def test_study_ls_show_table(capsys):
     for form in ("--latex", "--md"):
         assert main(["table", "2", form]) == 0
         assert "61.5" in capsys.readouterr().out
+
+
+def test_field_of_any_network(capsys):
+    assert main(["field", "resnet50", "--level", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split()[:4] == ["features.layer4.2.relu3", "8x8", "108x108", "8x8"]
+    assert main(["field", "torchvision.models:efficientnet_b0", "--input", "3,224,224", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[0]["size"] == [3, 3] and rows[-1]["size"] == [None, None] and rows[-1]["stride"] == [32, 32]
+    assert main(["field", "torchvision.models:swin_t", "--input", "3,224,224"]) == 1
+    assert "operation 'view' in module 'features.1.0.attn' splits an axis" in capsys.readouterr().err
+    assert main(["field", "vgg19", "--input", "64"]) == 2
+    assert "input_shape is" in capsys.readouterr().err
 
 
 def test_plan_counts_the_whole_paper(monkeypatch, capsys):

@@ -225,9 +225,11 @@ def test_attention_sees_the_whole_image():
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.InstanceNorm2d(3)])
 def test_statistics_count_when_asked(norm):
     net = nn.Sequential(conv(3), norm, conv(3)).train()
-    assert rf.receptive_field(net).size == (5, 5)
+    noted = rf.receptive_field(net)
+    assert noted.size == (5, 5) and noted.statistics and not rf.trace(net)[0].statistics
     assert rf.trace(net, follow_statistics=True)[-1].size == (math.inf, math.inf)
-    assert rf.trace(nn.Sequential(conv(3), nn.BatchNorm2d(3)).eval(), follow_statistics=True)[-1].size == (3, 3)
+    still = rf.trace(nn.Sequential(conv(3), nn.BatchNorm2d(3)).eval(), follow_statistics=True)[-1]
+    assert still.size == (3, 3) and not still.statistics
 
 
 def test_one_and_three_dimensions():

@@ -1,0 +1,156 @@
+"""Projecting the gradient of the last feature map into the image: how much each pixel matters at initialisation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+from rfkit.models import feature_extractor
+
+BACKWARDS = ("true", "linearised")
+INPUTS = ("constant", "gaussian")
+CONSTANT = 3.0
+"""The author's constant image; networks without a bias before the first ReLU do not depend on its size."""
+
+
+@dataclass(frozen=True)
+class ProjectionResult:
+    """Gradients of many freshly initialised networks, projected into the image.
+
+    Attributes:
+        pattern: Array (H, W), mean over networks of the absolute gradient, mean over the colours counted.
+        maxima: Array (repeats,), largest absolute gradient of each network.
+        patterns: Array (repeats, H, W), the pattern of each network.
+    """
+
+    pattern: np.ndarray
+    maxima: np.ndarray
+    patterns: np.ndarray
+
+
+class _Linearised(TorchFunctionMode):
+    """Batch norm and ReLU pass through, max-pooling averages.
+
+    Args:
+        keep_first_relu: Leave the first ReLU as it is.
+    """
+
+    def __init__(self, keep_first_relu):
+        super().__init__()
+        self.keep = keep_first_relu
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs, name = kwargs or {}, getattr(func, "__name__", "")
+        if name == "batch_norm":
+            return args[0]
+        if name in ("relu", "relu_"):
+            if not self.keep:
+                return args[0]
+            self.keep = False
+        if name == "max_pool2d":
+            return _average_pool(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _average_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    if dilation not in (1, (1, 1)) or return_indices:
+        raise ValueError("max-pooling with dilation or indices has no average-pooling twin; use backward='true'")
+    return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
+
+
+def gradient_projection(
+    make_model, *, input_size=64, repeats=50, seed=0, backward="true", image="constant", colours="first",
+    keep_first_relu=False, prepare=None, progress=None,
+):  # fmt: skip
+    """Project a unit gradient at the middle of the last feature map into the image, for many fresh networks.
+
+    One goes into every channel at index ``ceil(n / 2) - 1`` of the last feature map; the absolute gradient with
+    respect to the image is the importance of its pixels.
+
+    Args:
+        make_model: Callable without arguments that returns a freshly initialised network; called once a
+            repeat, under its own seed.
+        input_size: Height and width of the image, in pixels.
+        repeats: Number of networks.
+        seed: The networks get the seeds ``seed``, ``seed + 1``, …
+        backward: ``"true"``, autograd as it is; ``"linearised"``, batch norm and ReLU passed through and max-pooling
+            as averaging, as in the author's code.
+        image: ``"constant"`` (every value 3) or ``"gaussian"``, drawn anew for every network.
+        colours: ``"first"``, the first colour channel only, as in the author's code, or ``"all"``.
+        keep_first_relu: Leave the first ReLU real in the linearised pass, as the author's code does for ResNet50.
+        prepare: Called with each network before its pass and returns the network to use, such as a copy with
+            calibrated batch norm; ``None`` takes it as it is.
+        progress: Called with the number of networks done.
+
+    Returns:
+        `ProjectionResult`.
+
+    Raises:
+        ValueError: If an argument is not one of the values above or `repeats` is below 1.
+
+    Source:
+        Paper Sec. 3.4, Tables 3 and 4, Figures 4 and 5; definitions from the author's public code.
+    """
+    for name, value, valid in (("backward", backward, BACKWARDS), ("image", image, INPUTS)):
+        if value not in valid:
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(valid)}")
+    if colours not in ("first", "all"):
+        raise ValueError(f"colours is {colours!r}; expected 'first' or 'all'")
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        raise ValueError(f"repeats is {repeats!r}; expected a whole number of at least 1")
+    patterns, maxima = [], []
+    for repeat in range(repeats):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + repeat)
+            model = make_model()
+            x = torch.randn(1, 3, input_size, input_size) if image == "gaussian" else None
+        if prepare is not None:
+            model = prepare(model)
+        if x is None:
+            x = torch.full((1, 3, input_size, input_size), CONSTANT)
+        gradient = _gradient(model, x, backward, keep_first_relu)[0].abs()
+        counted = gradient[:1] if colours == "first" else gradient
+        patterns.append(counted.mean(0).numpy())
+        maxima.append(float(counted.max()))
+        if progress is not None:
+            progress(repeat + 1)
+    patterns = np.stack(patterns)
+    return ProjectionResult(patterns.mean(0), np.array(maxima), patterns)
+
+
+def _gradient(model, x, backward, keep_first_relu):
+    """Gradient (1, 3, H, W) of the middle units; the model's modes are restored, its weights get no gradient."""
+    modes = {module: module.training for module in model.modules()}
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    try:
+        model.eval()
+        if backward == "linearised":
+            with _Linearised(keep_first_relu):
+                features = feature_extractor(model)(x)
+        else:
+            features = feature_extractor(model)(x)
+        height, width = features.shape[-2:]
+        middle = features[:, :, -(-height // 2) - 1, -(-width // 2) - 1].sum()
+        return torch.autograd.grad(middle, x)[0]
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def similarity(patterns, reference):
+    """How alike patterns are in shape, whatever their strength.
+
+    Args:
+        patterns: Array (n, H, W).
+        reference: Array (H, W).
+
+    Returns:
+        Array (n,): cosine of the angle between each pattern and the reference; 1 where they are proportional.
+        NaN where a pattern is zero everywhere.
+    """
+    flat, target = patterns.reshape(len(patterns), -1).astype(float), reference.ravel().astype(float)
+    norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(target)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(norms > 0, flat @ target / norms, np.nan)
