@@ -1,0 +1,56 @@
+"""Gradient projection of full-width networks against the straightforward version: hooks on every module.
+
+The straightforward version is that of many scripts: a network at a time, a backward hook on each ReLU and batch norm that
+passes the gradient on, max-pools replaced by average-pools, `loss.backward()` into every parameter.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+from common import alternate, report
+from torch import nn
+
+from rfkit import models, projection
+
+REPEATS = 3
+
+
+def straightforward(architecture, level):
+    for seed in range(REPEATS):
+        torch.manual_seed(seed)
+        net = models.build(architecture, level).eval()
+        for module in net.modules():
+            if isinstance(module, nn.ReLU | nn.BatchNorm2d):
+                module.register_full_backward_hook(lambda m, grad_in, grad_out: (grad_out[0], *grad_in[1:]))
+            for name, child in module.named_children():
+                if isinstance(child, nn.MaxPool2d):
+                    setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
+        x = torch.full((1, 3, 64, 64), 3.0, requires_grad=True)
+        features = net.features(x)
+        seed_gradient = torch.zeros_like(features)
+        seed_gradient[:, :, (features.shape[2] + 1) // 2 - 1, (features.shape[3] + 1) // 2 - 1] = 1
+        features.backward(seed_gradient)
+        float(x.grad[0, 0].abs().max())
+
+
+def ours(architecture, level):
+    projection.gradient_projection(lambda: models.build(architecture, level), repeats=REPEATS, backward="linearised")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    rows = []
+    for architecture in models.ARCHITECTURES:
+        for level in (1, 4):
+            best = alternate(
+                {"rfkit": lambda: ours(architecture, level), "hooks": lambda: straightforward(architecture, level)}, 2
+            )
+            rows.append({
+                "what": f"{architecture} level {level}, full width, 64x64, linearised, one core",
+                "rfkit_s_per_network": round(best["rfkit"] / REPEATS, 3),
+                "peer_s_per_network": round(best["hooks"] / REPEATS, 3),
+                "ratio": round(best["hooks"] / best["rfkit"], 2),
+            })
+    report("projection", rows)
