@@ -1,9 +1,10 @@
 """Gradient projection of full-width networks against the straightforward version: hooks on every module.
 
-The straightforward version is that of many scripts: a network at a time, a backward hook on each ReLU and batch norm that
-passes the gradient on, max-pools replaced by average-pools, `loss.backward()` into every parameter.
+The straightforward version is that of many scripts: a network at a time, a backward hook on each ReLU and batch norm
+that passes the gradient on, max-pools replaced by average-pools, `backward()` into every parameter.
 """
 
+import functools
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -44,9 +45,9 @@ if __name__ == "__main__":
     rows = []
     for architecture in models.ARCHITECTURES:
         for level in (1, 4):
-            best = alternate(
-                {"rfkit": lambda: ours(architecture, level), "hooks": lambda: straightforward(architecture, level)}, 2
-            )
+            cell = (architecture, level)
+            contenders = {"rfkit": functools.partial(ours, *cell), "hooks": functools.partial(straightforward, *cell)}
+            best = alternate(contenders, 2)
             rows.append({
                 "what": f"{architecture} level {level}, full width, 64x64, linearised, one core",
                 "rfkit_s_per_network": round(best["rfkit"] / REPEATS, 3),
