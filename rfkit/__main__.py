@@ -70,6 +70,11 @@ def _parser():
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name)
     command.set_defaults(form="md")
 
+    command = _add(commands, _importance, "project gradients of fresh networks (Section 3.4), and keep the records")
+    command.add_argument("preset", help="smoke, demo, study or paper")
+    command.add_argument("-j", "--jobs", type=int)
+    command.add_argument("--record", action="store_true", help="write to results/, to be committed")
+
     command = _add(commands, _field, "receptive field of every layer of a network")
     command.add_argument(
         "architecture", help="vgg19, resnet50, or module:callable, such as torchvision.models:resnet18"
@@ -186,6 +191,13 @@ def _table(options):
     from rfkit import tables
 
     print(tables.text(tables.paper_table(options.number, options.preset), options.form), end="")
+
+
+def _importance(options):
+    from rfkit import importance, records
+
+    root = records.RESULTS / options.preset if options.record else None
+    importance.ensure(importance.settings(options.preset), options.preset, jobs=options.jobs, root=root, progress=True)
 
 
 def _field(options):

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.colors import LogNorm
 
 from rfkit.tables import ARCHITECTURE_LABELS
 
@@ -118,13 +119,14 @@ def plot_growth(curves, *, image_px=(), ax=None):
     return ax
 
 
-def plot_pattern(pattern, *, box_px=None, title="", ax=None):
+def plot_pattern(pattern, *, box_px=None, title="", label="mean |gradient|", ax=None):
     """How strongly a unit depends on each pixel.
 
     Args:
         pattern: Array (H, W) of magnitudes.
         box_px: Side of the theoretical field, drawn around the middle.
         title: Title of the Axes.
+        label: What the colours mean.
         ax: Axes to draw in; new ones if ``None``.
 
     Returns:
@@ -132,7 +134,7 @@ def plot_pattern(pattern, *, box_px=None, title="", ax=None):
     """
     ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
     image = ax.imshow(pattern, cmap="cividis")
-    ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04, label="mean |gradient|")
+    ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04, label=label)
     if box_px is not None:
         height, width = pattern.shape
         corner = (width // 2 - box_px / 2, height // 2 - box_px / 2)
@@ -141,6 +143,35 @@ def plot_pattern(pattern, *, box_px=None, title="", ax=None):
     ax.set(title=title, xlabel="x (px)", ylabel="y (px)")
     ax.grid(False)
     return ax
+
+
+def plot_patterns(patterns, fields_px):
+    """Importance patterns of all levels: above on one common logarithmic scale, below each on its own.
+
+    Args:
+        patterns: Array (levels, H, W).
+        fields_px: Receptive field of each level, for the titles.
+
+    Returns:
+        Array of Axes (2, levels).
+    """
+    count, top = len(patterns), patterns.max()
+    size = (WIDTH_IN * 1.3, WIDTH_IN * 1.3 * 2.2 / max(count, 2))
+    figure, axes = plt.subplots(2, count, figsize=size, squeeze=False)
+    common = LogNorm(top * 1e-4, top, clip=True)
+    for pattern, px, above, below in zip(patterns, fields_px, *axes, strict=True):
+        shared = above.imshow(pattern, cmap="cividis", norm=common)
+        own = below.imshow(pattern, cmap="cividis")
+        above.set_title(f"{px} px")
+        figure.colorbar(
+            own, ax=below, orientation="horizontal", fraction=0.06, format="%.0e", ticks=[pattern.max() / 2]
+        )
+        for ax in (above, below):
+            ax.set(xticks=[], yticks=[])
+            ax.grid(False)
+    figure.colorbar(shared, ax=axes[0], fraction=0.02, label="common scale")
+    axes[1][0].set_ylabel("own scale")
+    return axes
 
 
 def plot_field_boxes(image, fields_px, *, title="", ax=None):

@@ -154,3 +154,20 @@ def similarity(patterns, reference):
     norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(target)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(norms > 0, flat @ target / norms, np.nan)
+
+
+def coverage(kernel, stride, size, padding=0):
+    """In how many windows of a sliding operation each pixel lies.
+
+    Args:
+        kernel: Side of the window.
+        stride: Step of the window.
+        size: Side of the image, in pixels.
+        padding: Padding on each side.
+
+    Returns:
+        Array (size, size) of counts. Where the kernel is not a multiple of the stride, they alternate.
+    """
+    image = torch.zeros(1, 1, size, size, requires_grad=True)
+    windows = F.conv2d(image, torch.ones(1, 1, kernel, kernel), stride=stride, padding=padding)
+    return torch.autograd.grad(windows.sum(), image)[0][0, 0].numpy()

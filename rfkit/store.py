@@ -255,6 +255,20 @@ def provenance(source, device, seconds):
     Returns:
         JSON-able mapping.
     """
+    about_data = {"name": source.name, "label": source.label, "sha256": source.sha256}
+    return environment(device, seconds) | {"data": about_data}
+
+
+def environment(device, seconds):
+    """Code, versions and device of a computation. No host name.
+
+    Args:
+        device: `torch.device` or its name.
+        seconds: Wall seconds.
+
+    Returns:
+        JSON-able mapping.
+    """
     import torch
 
     device = torch.device(device)
@@ -268,7 +282,6 @@ def provenance(source, device, seconds):
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "data": {"name": source.name, "label": source.label, "sha256": source.sha256},
         "wall_seconds": round(seconds, 2),
         "peak_memory_mib": _peak_memory_mib(),
     }

@@ -6,8 +6,10 @@ import pandas as pd
 
 from rfkit import presets, records
 from rfkit.config import ConfigError, one_of
-from rfkit.stats import mean_std
+from rfkit.stats import mean_std, page_trend, standard_errors_apart
 
+IMPORTANCE_TABLES = {3: "vgg19", 4: "resnet50"}
+PAPER_NETWORKS = 50  # behind each mean of Tables 3 and 4 (paper Sec. 3.4)
 ACCURACY_TABLES = (1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
 COLUMNS = (
     "dataset", "architecture", "rf_level", "field_px", "pruning_rate", "fine_tuned",
@@ -67,10 +69,10 @@ def accuracies(runs):
 
 
 def paper_table(n, preset="demo", *, runs=None):
-    """One of the paper's accuracy tables beside the runs of a preset.
+    """One of the paper's tables beside the runs of a preset.
 
     Args:
-        n: Number of the table in the paper: 1, 2 or 5 to 14.
+        n: Number of the table in the paper, 1 to 14; 3 and 4 are those of `importance_table`, with its columns.
         preset: Name of a preset, whose finished runs are looked up; not used if `runs` is given.
         runs: List of `rfkit.store.Run`.
 
@@ -80,9 +82,15 @@ def paper_table(n, preset="demo", *, runs=None):
         size; ``ours_dataset`` says what they were made on.
 
     Raises:
-        ConfigError: If there is no such accuracy table or no such preset.
+        ConfigError: If there is no such table or no such preset.
     """
-    one_of("table of accuracies", n, ACCURACY_TABLES)
+    if n in IMPORTANCE_TABLES:
+        from rfkit import importance
+
+        wanted = [setting for setting in importance.settings(preset) if setting.variant in importance.MAIN]
+        found = {setting: importance.find(setting, preset) for setting in wanted}
+        return importance_table(n, {setting: each for setting, each in found.items() if each is not None})
+    one_of("table", n, ACCURACY_TABLES)
     if runs is None:
         runs = records.find(presets.get(preset))[0]
     printed = reference().query("table == @n")
@@ -103,6 +111,94 @@ def paper_table(n, preset="demo", *, runs=None):
                 row[f"paper_{metric}_std"] = float(paper.loc[(*key, name), "std"])
         rows.append(row | ours.get(key, {}))
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+
+
+def importance_table(n, found):
+    """Table 3 or 4 of the paper, the largest projected gradient, beside our own.
+
+    Args:
+        n: 3 (VGG19-like) or 4 (ResNet50).
+        found: As made by `rfkit.importance.ensure`, with both definitions.
+
+    Returns:
+        Data frame, one row a level: printed mean and standard deviation, ours by the linearised and by the true
+        gradient, their number of networks, and how many standard errors the linearised mean is from the paper's.
+        Cells that were not computed are None.
+    """
+    printed = reference().query("table == @n").set_index("rf_level")
+    rows = []
+    for level, paper in printed.iterrows():
+        row = {"architecture": IMPORTANCE_TABLES[n], "rf_level": int(level)}
+        row["field_px"] = presets.field_px(IMPORTANCE_TABLES[n], int(level))
+        row |= {"paper_mean": float(paper["mean"]), "paper_std": float(paper["std"])}
+        for variant in ("linearised", "true"):
+            record = _importance_record(found, IMPORTANCE_TABLES[n], variant)
+            maxima = record["maxima"].get(str(level)) if record else None
+            mean, std = mean_std(maxima) if maxima else (None, None)
+            row |= {
+                f"{variant}_mean": mean,
+                f"{variant}_std": std,
+                f"{variant}_networks": len(maxima) if maxima else None,
+            }
+        row["standard_errors"] = None
+        if row["linearised_std"] is not None:
+            ours = (row["linearised_mean"], row["linearised_std"], row["linearised_networks"])
+            row["standard_errors"] = standard_errors_apart(row["paper_mean"], row["paper_std"], PAPER_NETWORKS, *ours)
+        rows.append(row)
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _importance_record(found, architecture, variant):
+    each = [
+        record
+        for setting, (record, _) in found.items()
+        if (setting.architecture, setting.variant) == (architecture, variant)
+    ]
+    return each[0] if each else None
+
+
+def importance_variants(found):
+    """What input, batch norm and initial weights do to the largest projected gradient.
+
+    Args:
+        found: As made by `rfkit.importance.ensure`.
+
+    Returns:
+        Data frame, one row a network and variant: mean at each level, and Page's test of a fall where there are
+        enough networks and levels.
+    """
+    rows = []
+    for setting, (record, _) in found.items():
+        by_network = list(zip(*record["maxima"].values(), strict=True))
+        testable = len(by_network) > 1 and len(record["maxima"]) > 2
+        p = f"{page_trend(by_network, falling=True):.2g}" if testable else MISSING
+        rows.append(
+            _network_and_definition(setting)
+            | {f"Level {level}": f"{mean_std(values)[0]:.3g}" for level, values in record["maxima"].items()}
+            | {"Networks": setting.repeats, "p (falls)": p}
+        )
+    return pd.DataFrame(rows).fillna(MISSING)
+
+
+def importance_shapes(found):
+    """How alike the patterns are in shape to those of the smallest field, network by network.
+
+    Args:
+        found: As made by `rfkit.importance.ensure`.
+
+    Returns:
+        Data frame, one row a network and main definition: mean ± standard deviation of the cosine at each level.
+    """
+    rows = []
+    for setting, (record, _) in found.items():
+        if setting.variant not in ("linearised", "true"):
+            continue
+        cells = {f"Level {level}": mean_std(values) for level, values in record["similarity"].items()}
+        rows.append(
+            _network_and_definition(setting)
+            | {name: f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}" for name, (mean, std) in cells.items()}
+        )
+    return pd.DataFrame(rows)
 
 
 def _ours(runs, dataset, rate):

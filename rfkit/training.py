@@ -228,3 +228,29 @@ def evaluate(model, images, labels, batch_size=500):
         Percent of the images whose largest logit is their label's, 0 to 100.
     """
     return loss_and_accuracy(model, images, labels, batch_size)[1]
+
+
+def calibrated(model, images, batch_size=64):
+    """A copy of a network whose batch-norm statistics are those of some images.
+
+    Args:
+        model: Network; not changed.
+        images: As in `loss_and_accuracy`.
+        batch_size: Images at a time; statistics are averaged over batches.
+
+    Returns:
+        Copy in evaluation mode.
+    """
+    network = copy.deepcopy(model).eval()
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum, norm.training = None, True  # None: the plain average over all batches
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        for start in range(0, len(images), batch_size):
+            network(model_inputs(network, images[start : start + batch_size], device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return network.eval()

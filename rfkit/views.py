@@ -7,7 +7,15 @@ import pandas as pd
 
 import rfkit
 from rfkit import presets, records
-from rfkit.tables import ARCHITECTURE_LABELS, DATASET_LABELS, MISSING, paper_table, reference
+from rfkit.tables import (
+    ARCHITECTURE_LABELS,
+    DATASET_LABELS,
+    IMPORTANCE_TABLES,
+    MISSING,
+    importance_table,
+    paper_table,
+    reference,
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,54 @@ def show_paper_table(n, runs, preset):
     return TableView(f"paper-table-{n}", caption, pd.DataFrame(columns), tuple(notes))
 
 
+def show_importance_table(n, found):
+    """Table 3 or 4 of the paper beside the two definitions of the gradient.
+
+    Args:
+        n: 3 or 4.
+        found: As made by `rfkit.importance.ensure`.
+
+    Returns:
+        `TableView` labelled ``paper-table-<n>``.
+    """
+    table = importance_table(n, found)
+    network = ARCHITECTURE_LABELS[IMPORTANCE_TABLES[n]]
+    columns = {"Field (px)": [str(px) for px in table["field_px"]]}
+    for prefix, title in (("paper", "Paper"), ("linearised", "Linearised"), ("true", "True gradient")):
+        pairs = zip(table[f"{prefix}_mean"], table[f"{prefix}_std"], strict=True)
+        columns[title] = [MISSING if mean is None else f"{mean:.3g} ± {std or 0:.2g}" for mean, std in pairs]
+    apart = table["standard_errors"]
+    columns["Linearised to paper (standard errors)"] = [MISSING if each is None else f"{each:.1f}" for each in apart]
+    caption = (
+        f"**Paper Table {n}.** {network}: largest projected gradient in a 64×64 image, mean ± standard deviation over "
+        "freshly initialised networks."
+    )
+    return TableView(
+        f"paper-table-{n}", caption, pd.DataFrame(columns), (importance_line(found, IMPORTANCE_TABLES[n]),)
+    )
+
+
+def importance_line(found, architecture=None):
+    """What projected gradients were made from, in one sentence.
+
+    Args:
+        found: As made by `rfkit.importance.ensure`.
+        architecture: Only this network's.
+
+    Returns:
+        Text naming networks, width, image, device and version.
+    """
+    records = [(s, r) for s, (r, _) in found.items() if architecture in (None, s.architecture)]
+    said = {
+        "networks": sorted({s.repeats for s, _ in records}),
+        "width": sorted({f"{s.width:g}" for s, _ in records}),
+        "image px": sorted({s.input_size for s, _ in records}),
+        "device": sorted({r["provenance"]["device"] for _, r in records}),
+        "torch": sorted({r["provenance"]["versions"]["torch"] for _, r in records}),
+    }
+    return "Ours: " + "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in said.items()) + "; untrained."
+
+
 def _as_printed(n):
     """{(architecture, level): [dense, pruned, difference]}, digit by digit as in the paper."""
     printed = reference(dtype=str).query("table == @n", local_dict={"n": str(n)})
@@ -117,7 +173,10 @@ def _mean_and_std(mean, std):
 
 def _markdown(body):
     """Names to the left, numbers to the right."""
-    align = ["left" if name in ("Network", "Data", "Layer", "As the field grows") else "right" for name in body.columns]
+    align = [
+        "left" if name in ("Network", "Data", "Layer", "Definition", "As the field grows") else "right"
+        for name in body.columns
+    ]
     return body.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 

@@ -37,7 +37,7 @@ def test_bad_notebook_parameters_are_one_clear_line(words, message, capsys):
     ("words", "message"),
     [
         (["notebook", "s33_acuracy"], "unknown notebook 's33_acuracy'; did you mean 's33_accuracy_and_pruning'?"),
-        (["table", "3"], "unknown table of accuracies 3"),
+        (["table", "15"], "unknown table 15"),
         (["study", "dmeo"], "did you mean 'demo'?"),
         (["study", "smoke", "--levels", "one"], "levels holds 'one'"),
         (["study", "smoke", "--datasets", "folder:/no/such/place"], "/no/such/place does not exist"),

@@ -1,0 +1,210 @@
+"""The experiment of Section 3.4: which pixels matter at initialisation, for every network, level and definition."""
+
+import functools
+import json
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from rfkit import data, models, projection, store, training
+from rfkit.batches import normalised
+from rfkit.config import ConfigError, one_of, stable_hash
+from rfkit.files import read_json, replacing, write_json
+from rfkit.records import RESULTS
+
+# What is varied; the first two are the definitions behind Tables 3 and 4.
+VARIANTS = {
+    "linearised": {"backward": "linearised"},
+    "true": {"backward": "true"},
+    "linearised, Gaussian image": {"backward": "linearised", "image": "gaussian"},
+    "true, Gaussian image": {"backward": "true", "image": "gaussian"},
+    "true, all colours": {"backward": "true", "colours": "all"},
+    "true, Kaiming normal weights": {"backward": "true"},
+    "true, calibrated batch norm": {"backward": "true"},
+}
+MAIN = ("linearised", "true")
+SCALES = {  # networks and width of the two definitions, networks of the other variants
+    "smoke": (2, 1 / 16, 2),
+    "demo": (5, 1 / 8, 3),
+    "study": (50, 1.0, 10),
+    "paper": (50, 1.0, 10),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One network and one definition, over all levels.
+
+    Attributes:
+        architecture: As in `rfkit.models.build`.
+        variant: One of `VARIANTS`.
+        levels: RF levels.
+        repeats: Freshly initialised networks; the same seeds at every level.
+        width: Factor on the channel counts.
+        input_size: Height and width of the image, in pixels.
+        calibration_images: Images that set the batch-norm statistics, where they are calibrated.
+    """
+
+    architecture: str
+    variant: str
+    levels: tuple[int, ...] = (1, 2, 3, 4)
+    repeats: int = 50
+    width: float = 1.0
+    input_size: int = 64
+    calibration_images: int = 128
+
+    def __post_init__(self):
+        """Check the variant, as `ConfigError`."""
+        one_of("variant", self.variant, tuple(VARIANTS))
+
+    @property
+    def name(self):
+        """File name of its record, without suffix."""
+        words = self.variant.replace(",", "").lower().replace(" ", "-")
+        return f"{self.architecture.replace(':', '.')}-{words}-{stable_hash(asdict(self))}"
+
+
+def settings(preset_name, architectures=("vgg19", "resnet50"), levels=(1, 2, 3, 4), repeats=None, width=None):
+    """What a preset computes.
+
+    Args:
+        preset_name: Name of the preset.
+        architectures: Networks.
+        levels: RF levels.
+        repeats: Networks instead of the preset's.
+        width: Width instead of the preset's.
+
+    Returns:
+        List of `Setting`, the two definitions first.
+    """
+    most, preset_width, few = SCALES[one_of("preset", preset_name, tuple(SCALES))]
+    return [
+        Setting(name, variant, tuple(levels), repeats or (most if variant in MAIN else few), width or preset_width)
+        for variant in VARIANTS
+        for name in architectures
+    ]
+
+
+def compute(setting, progress=None):
+    """Project the gradients of one setting at every level.
+
+    Args:
+        setting: `Setting`.
+        progress: Called with (level, networks done).
+
+    Returns:
+        (record, patterns): JSON-able mapping with the maxima and similarities of each level and network; array
+        (levels, H, W) of mean patterns. Similarities are to the same network's pattern at the first level.
+    """
+    maxima, likeness, means, first, start = {}, {}, [], None, time.perf_counter()
+    for level in setting.levels:
+        options = dict(VARIANTS[setting.variant])
+        if options["backward"] == "linearised" and setting.architecture == "resnet50":
+            options["keep_first_relu"] = True
+        if "calibrated" in setting.variant:
+            options["prepare"] = functools.partial(training.calibrated, images=_calibration_images(setting))
+        result = projection.gradient_projection(
+            functools.partial(_network, setting, level), input_size=setting.input_size, repeats=setting.repeats,
+            progress=None if progress is None else functools.partial(progress, level), **options,
+        )  # fmt: skip
+        first = result.patterns if first is None else first
+        pairs = zip(result.patterns, first, strict=True)
+        likeness[level] = [float(projection.similarity(own[None], other)[0]) for own, other in pairs]
+        maxima[level] = [float(value) for value in result.maxima]
+        means.append(result.pattern)
+    record = {
+        "setting": asdict(setting),
+        "maxima": {str(level): values for level, values in maxima.items()},
+        "similarity": {str(level): values for level, values in likeness.items()},
+        "provenance": store.environment(torch.device("cpu"), time.perf_counter() - start),
+    }
+    return record, np.stack(means).astype(np.float32)
+
+
+def _network(setting, level):
+    network = models.build(setting.architecture, level, width=setting.width)
+    if "Kaiming" in setting.variant:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return network
+
+
+@functools.lru_cache(maxsize=1)
+def _calibration_images(setting):
+    digits = data.load("digits", image_size=setting.input_size)
+    return normalised(digits.train_images[: setting.calibration_images], digits.mean, digits.std)
+
+
+def find(setting, preset_name, root=None, results=RESULTS):
+    """Look for a stored record, in the run store and then among the committed ones.
+
+    Args:
+        setting: `Setting`.
+        preset_name: Preset whose committed records are searched.
+        root: Folder of the run store.
+        results: Folder of the committed records.
+
+    Returns:
+        (record, patterns), or None.
+
+    Raises:
+        ConfigError: If a record with this name is of another setting.
+    """
+    for folder in (_folder(root), Path(results) / preset_name / "projection"):
+        path = folder / f"{setting.name}.json"
+        if path.is_file() and path.with_suffix(".npz").is_file():
+            record = read_json(path)
+            if record["setting"] != json.loads(json.dumps(asdict(setting))):
+                raise ConfigError(f"{path} is of another setting; delete it")
+            with np.load(path.with_suffix(".npz")) as arrays:
+                return record, arrays["patterns"]
+    return None
+
+
+def _folder(root):
+    return (Path(root) if root is not None else store.default_root()) / "projection"
+
+
+def ensure(wanted, preset_name, *, jobs=None, root=None, results=RESULTS, progress=False):
+    """Records of settings: found, or computed by a pool of single-thread processes and stored.
+
+    Args:
+        wanted: List of `Setting`.
+        preset_name: As in `find`.
+        jobs: Number of processes; by default one a core.
+        root: Folder of the run store.
+        results: Folder of the committed records.
+        progress: Print a line a setting.
+
+    Returns:
+        Mapping of `Setting` to (record, patterns).
+    """
+    missing = [setting for setting in wanted if find(setting, preset_name, root, results) is None]
+    jobs = min(jobs or os.cpu_count() or 1, len(missing))
+    if jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            for setting in pool.map(functools.partial(_store, folder=_folder(root)), missing):
+                if progress:
+                    print(f"{setting.architecture}, {setting.variant}", flush=True)
+    else:
+        for setting in missing:
+            _store(setting, _folder(root))
+    return {setting: find(setting, preset_name, root, results) for setting in wanted}
+
+
+def _store(setting, folder):
+    torch.set_num_threads(1)
+    record, patterns = compute(setting)
+    with replacing(folder / f"{setting.name}.npz") as file:
+        np.savez_compressed(file, patterns=patterns)
+    write_json(folder / f"{setting.name}.json", record)  # last: a record without patterns is not found
+    return setting

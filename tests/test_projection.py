@@ -1,0 +1,207 @@
+import copy
+import functools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rfkit import importance, models, plots, projection, stats, tables, training, views
+from rfkit.__main__ import main
+from rfkit.config import ConfigError
+
+make = functools.partial(models.build, "resnet50", 2, width=1 / 16)
+
+
+def project(make_model=make, **options):
+    return projection.gradient_projection(make_model, **({"input_size": 32, "repeats": 2} | options))
+
+
+def replaced(model, keep_first_relu):
+    """Oracle of the linearised pass: identities and average-pools in place of the network's own modules."""
+    model, first = copy.deepcopy(model), keep_first_relu
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU) and first:
+                first = False
+            elif isinstance(child, nn.ReLU | nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())
+            elif isinstance(child, nn.MaxPool2d):
+                setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
+    return model.eval()
+
+
+def plain_gradient(model, x):
+    x = x.clone().requires_grad_()
+    features = model.features(x)
+    middle = -(-features.shape[-1] // 2) - 1
+    features[:, :, middle, middle].sum().backward()
+    return x.grad[0].abs()
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+@pytest.mark.parametrize("level", [1, 2, 4])
+@pytest.mark.parametrize("keep", [True, False])
+def test_linearised_is_the_network_with_its_modules_replaced(architecture, level, keep):
+    build = functools.partial(models.build, architecture, level, width=1 / 16)
+    ours = project(build, repeats=1, seed=7, backward="linearised", keep_first_relu=keep)
+    torch.manual_seed(7)
+    expected = plain_gradient(replaced(build(), keep), torch.full((1, 3, 32, 32), 3.0))
+    scale = float(expected.max())
+    assert np.allclose(ours.pattern / scale, expected[0].numpy() / scale, atol=1e-4)
+    assert ours.maxima[0] == pytest.approx(float(expected[0].max()), rel=1e-4)
+
+
+@pytest.mark.parametrize("colours", ["first", "all"])
+def test_true_is_autograd(colours):
+    ours = project(seed=3, repeats=1, colours=colours)
+    torch.manual_seed(3)
+    expected = plain_gradient(make().eval(), torch.full((1, 3, 32, 32), 3.0))
+    expected = expected[:1] if colours == "first" else expected
+    assert np.allclose(ours.pattern, expected.mean(0).numpy(), rtol=1e-3, atol=1e-6)
+    assert ours.maxima[0] == pytest.approx(float(expected.max()), rel=1e-4)
+
+
+def test_seeds_networks_and_images():
+    a, b, c = project(seed=0), project(seed=0), project(seed=1)
+    assert np.array_equal(a.patterns, b.patterns) and np.array_equal(a.patterns[1], c.patterns[0])
+    assert a.patterns.shape == (2, 32, 32) and np.allclose(a.pattern, a.patterns.mean(0))
+    assert not np.allclose(a.maxima, project(image="gaussian").maxima)
+
+
+def test_the_callers_model_is_untouched_also_after_an_error():
+    model = make().train()
+    model.features.bn1.eval()
+    before, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
+    for backward in projection.BACKWARDS:
+        project(lambda: model, backward=backward)
+    model.features.layer4.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        project(lambda: model)
+    assert model.training and not model.features.bn1.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backward": "linear"}, "backward is 'linear'; expected one of true, linearised"),
+        ({"image": "noise"}, "image is 'noise'"),
+        ({"colours": "red"}, "colours is 'red'"),
+        ({"repeats": 0}, "repeats is 0"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        project(**options)
+
+
+def test_similarity_is_blind_to_strength():
+    pattern = np.random.default_rng(0).random((5, 5))
+    likeness = projection.similarity(np.stack([pattern, 1e-6 * pattern, pattern[::-1], 0 * pattern]), pattern)
+    assert likeness[:2] == pytest.approx([1, 1]) and likeness[2] < 0.99 and np.isnan(likeness[3])
+
+
+def test_coverage_counts_windows():
+    assert set(np.unique(projection.coverage(3, 2, 9)[2:7, 2:7])) == {1, 2, 4}
+    assert set(np.unique(projection.coverage(2, 1, 9)[2:7, 2:7])) == {4}
+
+
+def test_calibrated_statistics_are_those_of_the_images():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).train()
+    before = copy.deepcopy(net.state_dict())
+    images = torch.randn(48, 3, 5, 5) * 3 + 1
+    done = training.calibrated(net, images, batch_size=16)
+    with torch.no_grad():
+        hidden = net[0](images)
+    assert torch.allclose(done[1].running_mean, hidden.mean((0, 2, 3)), atol=1e-5)
+    by_batch = torch.stack([part.var((0, 2, 3)) for part in hidden.split(16)]).mean(0)
+    assert torch.allclose(done[1].running_var, by_batch, rtol=1e-4)
+    assert not done.training and net.training and done[1].momentum == net[1].momentum == 0.1
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_page_trend_and_standard_errors():
+    rising = [[1, 2, 3, 4], [2, 3, 5, 9], [0, 1, 2, 3]]
+    assert stats.page_trend(rising) == pytest.approx(1 / 24**3)
+    assert stats.page_trend(rising, falling=True) == pytest.approx(1.0)
+    assert stats.page_trend([row[::-1] for row in rising], falling=True) == pytest.approx(1 / 24**3)
+    with pytest.raises(ValueError, match=r"shape \(1, 4\)"):
+        stats.page_trend(rising[:1])
+    assert stats.standard_errors_apart(1.0, 0.3, 9, 1.5, 0.4, 16) == pytest.approx(0.5 / np.sqrt(0.02))
+
+
+# --- the experiment -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    root = tmp_path_factory.mktemp("importance")
+    wanted = [s for s in importance.settings("smoke", levels=(1, 2, 4)) if "calibrated" not in s.variant]
+    return root, importance.ensure(wanted, "smoke", jobs=1, root=root)
+
+
+def test_records_are_kept_and_found(found, monkeypatch):
+    root, records = found
+    monkeypatch.setattr(importance, "compute", lambda *_: pytest.fail("computed again"))
+    again = importance.ensure(list(records), "smoke", jobs=1, root=root)
+    for setting, (record, patterns) in again.items():
+        assert record == records[setting][0] and np.array_equal(patterns, records[setting][1])
+        assert patterns.shape == (3, 64, 64) and [len(v) for v in record["maxima"].values()] == [2, 2, 2]
+        assert record["similarity"]["1"] == pytest.approx([1, 1]) and record["provenance"]["device"] == "cpu"
+
+
+def test_a_record_of_another_setting_is_refused(found, tmp_path):
+    root, records = found
+    setting = next(iter(records))
+    for suffix in (".json", ".npz"):
+        (tmp_path / "projection").mkdir(exist_ok=True)
+        source = root / "projection" / f"{setting.name}{suffix}"
+        (tmp_path / "projection" / source.name).write_bytes(
+            source.read_bytes().replace(b'"repeats": 2', b'"repeats": 3')
+        )
+    with pytest.raises(ConfigError, match="is of another setting"):
+        importance.find(setting, "smoke", tmp_path)
+
+
+def test_importance_tables(found):
+    _, records = found
+    table = tables.importance_table(4, records)
+    assert table["field_px"].tolist() == [108, 213, 318, 423] and table["paper_mean"].iloc[0] == 0.322
+    assert table["linearised_networks"].tolist() == [2, 2, None, 2] and table["true_mean"].iloc[2] is None
+    one = next(r for s, (r, _) in records.items() if (s.architecture, s.variant) == ("resnet50", "true"))
+    assert table["true_mean"].iloc[0] == pytest.approx(np.mean(one["maxima"]["1"]))
+    text = views.show_importance_table(4, records)._repr_markdown_()
+    assert text.startswith("(paper-table-4)=") and "width 0.0625" in text and "0.322 ± 0.12" in text
+    variants = tables.importance_variants(records)
+    assert len(variants) == 12 and variants["p (falls)"].str.match(r"^[\d.e-]+$").all()
+    shapes = tables.importance_shapes(records)
+    assert shapes["Level 1"].tolist() == ["1.00 ± 0.00"] * 4
+
+
+def test_pattern_plot(found):
+    import matplotlib
+
+    matplotlib.use("agg")
+    patterns = next(iter(found[1].values()))[1]
+    axes = plots.plot_patterns(patterns, [181, 359, 715])
+    assert axes.shape == (2, 3) and [ax.get_title() for ax in axes[0]] == ["181 px", "359 px", "715 px"]
+    assert np.array_equal(axes[1][2].images[0].get_array(), patterns[2])
+    matplotlib.pyplot.close("all")
+
+
+def test_tables_3_and_4_on_the_command_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(["table", "3", "--preset", "smoke", "--csv"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.startswith("architecture,rf_level,field_px,paper_mean") and rows[0].startswith(
+        "vgg19,1,181,1.24e-05,"
+    )
+    assert len(rows) == 4 and "nan" not in "".join(rows).lower()
+
+
+def test_unknown_variant():
+    with pytest.raises(ConfigError, match="unknown variant 'fake'"):
+        importance.Setting("vgg19", "fake")
