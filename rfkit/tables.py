@@ -149,12 +149,15 @@ def importance_table(n, found):
 
 
 def _importance_record(found, architecture, variant):
-    each = [
-        record
-        for setting, (record, _) in found.items()
-        if (setting.architecture, setting.variant) == (architecture, variant)
-    ]
-    return each[0] if each else None
+    for setting, (record, _) in found.items():
+        if (setting.architecture, setting.variant) == (architecture, variant):
+            return record
+    return None
+
+
+def _network_and_definition(setting):
+    name = ARCHITECTURE_LABELS.get(setting.architecture, setting.architecture)
+    return {"Network": name, "Definition": setting.variant}
 
 
 def importance_variants(found):
