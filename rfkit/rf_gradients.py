@@ -71,9 +71,9 @@ def positive_copy(model):
     double = copy.deepcopy(model).to("cpu", torch.float64).eval()
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, parameter in double.named_parameters():
-            if parameter.dim() < 2:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+        for parameter in double.parameters():
+            if parameter.dim() < 2:  # a positive bias keeps products of maps from vanishing
+                parameter.uniform_(0.5, 1.5, generator=random)
             else:
                 parameter.uniform_(0.5, 1.5, generator=random).div_(parameter[0].numel())
     return double

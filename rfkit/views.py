@@ -194,7 +194,7 @@ def glance(frame, runs, preset):
     lines = []
     for (label, architecture), part in frame.groupby(["data_label", "architecture"], sort=False):
         low, high = part["rf_level"].min(), part["rf_level"].max()
-        rate = max(preset.rates)
+        rate = preset.headline_rate
         means = part.groupby(["rf_level", "pruning_rate"])["accuracy"].mean()
         fields = part.groupby("rf_level")["field_px"].first()
         grows = f"From {fields[low]} to {fields[high]} pixels of receptive field"

@@ -117,7 +117,8 @@ def test_select_checks(changes, message):
 def test_select_accepts_single_values_and_lists():
     chosen = presets.get("demo").select(levels=3, seeds=[0, 1], epochs=2, rates=None)
     assert (chosen.levels, chosen.seeds, chosen.epochs) == ((3,), (0, 1), 2)
-    assert chosen.rates == presets.PAPER_RATES
+    assert chosen.rates == presets.CURVE_RATES and set(presets.PAPER_RATES) < set(presets.CURVE_RATES)
+    assert chosen.headline_rate == 0.9 and chosen.select(rates=[0.1, 0.3]).headline_rate == 0.3
 
 
 def test_unknown_preset():
