@@ -168,8 +168,11 @@ def _show(options):
 
     runs = {f"{run.path.parent.name}/{run.path.name}": run for run in store.Store().runs()}
     matches = [name for name in runs if options.name in name]
-    if len(matches) != 1:
-        one_of("run", options.name, tuple(matches or runs))
+    if not matches:
+        one_of("run", options.name, tuple(runs))
+    if len(matches) > 1 and options.name not in matches:
+        print(f"{len(matches)} runs match; name one of them:", *matches, sep="\n")
+        return
     run = runs[matches[0] if len(matches) == 1 else options.name]
     for title, content in (("config", run.config.to_dict()), ("summary", run.summary), ("provenance", run.provenance)):
         print(title)

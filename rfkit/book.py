@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+import sysconfig
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -183,14 +183,14 @@ def build(preset_name, *, jobs=None, device=None, max_minutes=60):
     preset = presets.get(preset_name)
     names = notebook_names()
     start = time.perf_counter()
-    runs = study.ensure(preset, max_minutes=max_minutes, device=device)
+    runs = study.ensure(preset, max_minutes=max_minutes, jobs=jobs, device=device)
     trained = time.perf_counter()
     print(f"{len(runs)} runs ready ({trained - start:.0f} s)", flush=True)
     stage(preset, runs)
     with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, len(names)), get_context("spawn")) as pool:
         given = {"preset": preset_name, "device": device}
-        jobs = {name: {key: value for key, value in given.items() if key in defaults(name)} for name in names}
-        for future in [pool.submit(_execute_staged, name, parameters) for name, parameters in jobs.items()]:
+        given_to = {name: {key: value for key, value in given.items() if key in defaults(name)} for name in names}
+        for future in [pool.submit(_execute_staged, name, parameters) for name, parameters in given_to.items()]:
             name, seconds = future.result()
             print(f"executed {name} ({seconds:.0f} s)", flush=True)
     executed = time.perf_counter()
@@ -214,13 +214,13 @@ def stage(preset, runs):
     STAGE.mkdir(parents=True)
     shutil.copytree("book", STAGE / "book")
     shutil.copy("_toc.yml", STAGE)
-    config = yaml.safe_load(Path("_config.yml").read_text())
+    config = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
     labels = sorted({run.provenance["data"]["label"] for run in runs})
     frame = tables.accuracies(runs)
     plots.use_style()
     axes = plots.by_network(frame, plots.plot_accuracy_by_rate)
     axes.flat[0].figure.savefig(STAGE / "book" / "_static" / "key_figure.png")
-    (STAGE / "book" / "_glance.md").write_text(views.glance(frame, runs, preset))
+    (STAGE / "book" / "_glance.md").write_text(views.glance(frame, runs, preset), encoding="utf-8")
     theme = config["sphinx"]["config"]["html_theme_options"]
     theme["announcement"] = f"This build shows preset <b>{preset.name}</b>: {', '.join(labels)}; {preset.purpose}."
     url = repository_url()
@@ -229,7 +229,7 @@ def stage(preset, runs):
         config["html"] |= dict.fromkeys(("use_repository_button", "use_issues_button", "use_edit_page_button"), False)
     else:
         config["repository"] = {"url": url, "branch": "main", "path_to_book": ""}
-    (STAGE / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (STAGE / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
 def repository_url():
@@ -258,11 +258,15 @@ def render():
         RuntimeError: If the build fails; the message is Sphinx's last lines.
     """
     shutil.rmtree("_build/html", ignore_errors=True)
-    program = shutil.which("jupyter-book", path=Path(sys.executable).parent)
+    program = shutil.which("jupyter-book", path=sysconfig.get_path("scripts"))
+    if program is None:
+        raise RuntimeError("jupyter-book is not installed beside this Python; run pip install -r requirements.txt")
     options = ["--path-output", ".", "--all", "-n", "-W", "--keep-going", "--quiet"]
-    done = subprocess.run([program, "build", str(STAGE), *options], capture_output=True, text=True)
+    done = subprocess.run(
+        [program, "build", str(STAGE), *options], capture_output=True, text=True, encoding="utf-8", errors="replace"
+    )
     output = done.stdout + done.stderr
-    Path("_build/sphinx.log").write_text(output)
+    Path("_build/sphinx.log").write_text(output, encoding="utf-8")
     if done.returncode:
         problems = [line for line in output.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
         raise RuntimeError("building the pages failed (_build/sphinx.log):\n" + "\n".join(problems[-25:]))

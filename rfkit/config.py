@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 SCHEMA = 1
 """Layout of the stored configuration; a store with a newer one is refused."""
@@ -154,11 +154,6 @@ class RunConfig:
         return {"schema": SCHEMA, "algorithm": ALGORITHM, **asdict(self)}
 
     @property
-    def cell(self):
-        """(dataset, architecture, level): what the tables call a row."""
-        return self.dataset, self.architecture, self.level
-
-    @property
     def hash10(self):
         """First ten digits of the sha256 of every field but the seed."""
         content = self.to_dict()
@@ -240,15 +235,3 @@ def _flat(mapping, prefix=""):
 
 def _is_int(value):
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def field_names(cls):
-    """Names of a dataclass's fields.
-
-    Args:
-        cls: The dataclass.
-
-    Returns:
-        Tuple of names.
-    """
-    return tuple(field.name for field in fields(cls))

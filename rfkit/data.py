@@ -73,7 +73,8 @@ def load(name, *, root=None, image_size=None):
         name: ``"digits"`` (embedded in scikit-learn, 1,797 images at 32x32), ``"cifar10"``,
             ``"tiny_imagenet"`` (both downloaded once, checksum verified) or ``"folder:PATH"``, a directory
             or zip with ``train/<class>/`` and ``test/<class>/`` (or ``val``) images, with one folder a
-            class (split 80/20, stratified), or in Tiny ImageNet's own layout.
+            class (split 80/20, stratified), or in Tiny ImageNet's own layout; ``"folder:PATH@64"`` resizes
+            every image to 64 pixels.
         root: Folder of downloads and of the cache; `default_root` by default. For ``tiny_imagenet`` also a
             zip or folder that is already there.
         image_size: Resize every image to this height and width in pixels; ``None`` keeps them.
@@ -96,7 +97,10 @@ def load(name, *, root=None, image_size=None):
         path = root if is_source else _tiny_imagenet_zip(root)
         return _with_statistics(*load_files(path, root.parent if is_source else root, image_size, name))
     if name.startswith("folder:"):
-        return _with_statistics(*load_files(Path(name.removeprefix("folder:")).expanduser(), root, image_size))
+        path, _, size = name.removeprefix("folder:").rpartition("@")
+        if not size.isdigit() or not path:
+            path, size = name.removeprefix("folder:"), image_size
+        return _with_statistics(*load_files(Path(path).expanduser(), root, int(size) if size else None))
     raise DataError(f"unknown data set {name!r}; expected {', '.join(NAMES)} or 'folder:PATH'")
 
 

@@ -82,7 +82,7 @@ def read_json(path):
         StoreError: If it is missing or not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({error}); delete its folder and run rfkit study again") from error
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -97,7 +98,7 @@ class _Files:
     def read(self, name):
         try:
             return self._zip.read(name) if self._zip else (self.path / name).read_bytes()
-        except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
+        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
             raise DataError(f"{name} in {self.path} cannot be read ({error})") from error
 
     def key(self):
@@ -129,7 +130,7 @@ def load_files(path, cache_root, size=None, name=None):
     files = _Files(path)
     key = files.key()
     suffix = f"-{size}" if size else ""
-    cached = cache_root / "cache" / f"{path.stem}-{key[:16]}{suffix}.npz"
+    cached = cache_root / "cache" / f"{name or path.stem}-{key[:16]}{suffix}.npz"
     loaded = _read_cache(cached)
     if loaded is None:
         loaded = _decode(files, size, None if path.is_dir() else key, name)
@@ -182,7 +183,13 @@ def _decode_image(raw, file, path, size):
 
 
 def _images(files):
-    return [name for name in files.names if name.lower().endswith(IMAGE_SUFFIXES)]
+    """Image files, without what some systems leave beside them (``__MACOSX``, hidden files)."""
+    return [
+        name
+        for name in files.names
+        if name.lower().endswith(IMAGE_SUFFIXES)
+        and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+    ]
 
 
 def _class_folders(files):

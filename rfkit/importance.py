@@ -17,7 +17,7 @@ from rfkit import data, models, projection, store, training
 from rfkit.batches import normalised
 from rfkit.config import ConfigError, one_of, stable_hash
 from rfkit.files import read_json, replacing, write_json
-from rfkit.records import RESULTS
+from rfkit.records import RESULTS, source_sha256
 
 # What is varied; the first two are the definitions behind Tables 3 and 4.
 VARIANTS = {
@@ -50,6 +50,8 @@ class Setting:
         width: Factor on the channel counts.
         input_size: Height and width of the image, in pixels.
         calibration_images: Images that set the batch-norm statistics, where they are calibrated.
+        architecture_sha256: Checksum of the source of a network of your own.
+        algorithm: Raised whenever the same setting would give other numbers.
     """
 
     architecture: str
@@ -59,6 +61,8 @@ class Setting:
     width: float = 1.0
     input_size: int = 64
     calibration_images: int = 64
+    architecture_sha256: str = ""
+    algorithm: int = 1
 
     def __post_init__(self):
         """Check the variant, as `ConfigError`."""
@@ -88,10 +92,21 @@ def settings(preset_name, architectures=("vgg19", "resnet50"), levels=(1, 2, 3, 
     networks = {variant: most if variant in MAIN else few for variant in VARIANTS}
     networks["true, calibrated batch norm"] = min(few, 3)  # a pass over images each, the dearest by far
     return [
-        Setting(name, variant, tuple(levels), repeats or networks[variant], width or preset_width)
+        Setting(
+            name,
+            variant,
+            tuple(levels),
+            _or(repeats, networks[variant]),
+            _or(width, preset_width),
+            architecture_sha256=source_sha256(name),
+        )
         for variant in VARIANTS
         for name in architectures
     ]
+
+
+def _or(value, default):
+    return default if value is None else value
 
 
 def compute(setting, progress=None):
@@ -171,11 +186,24 @@ def find(setting, preset_name, root=None, results=RESULTS):
     return None
 
 
+def recorded(preset_name):
+    """Everything a preset computes that is there already.
+
+    Args:
+        preset_name: Name of the preset.
+
+    Returns:
+        Mapping of `Setting` to (record, patterns); empty where nothing was recorded.
+    """
+    found = {setting: find(setting, preset_name) for setting in settings(preset_name)}
+    return {setting: each for setting, each in found.items() if each is not None}
+
+
 def _folder(root):
     return (Path(root) if root is not None else store.default_root()) / "projection"
 
 
-def ensure(wanted, preset_name, *, jobs=None, root=None, results=RESULTS, progress=False):
+def ensure(wanted, preset_name, *, jobs=None, root=None, results=RESULTS, progress=False, max_minutes=None):
     """Records of settings: found, or computed by a pool of single-thread processes and stored.
 
     Args:
@@ -185,12 +213,23 @@ def ensure(wanted, preset_name, *, jobs=None, root=None, results=RESULTS, progre
         root: Folder of the run store.
         results: Folder of the committed records.
         progress: Print a line a setting.
+        max_minutes: Longest computation to start, by an estimate from one network; ``None`` for any.
 
     Returns:
         Mapping of `Setting` to (record, patterns).
+
+    Raises:
+        RuntimeError: If computing what is missing would take longer; names the command to run.
     """
     missing = [setting for setting in wanted if find(setting, preset_name, root, results) is None]
     jobs = min(jobs or os.cpu_count() or 1, len(missing))
+    if missing and max_minutes is not None:
+        minutes = sum(map(_estimate_seconds, missing)) / 60 / jobs
+        if minutes > max_minutes:
+            raise RuntimeError(
+                f"{len(missing)} of {len(wanted)} projections of preset {preset_name!r} are missing and take about "
+                f"{minutes:.0f} minutes here (max_minutes={max_minutes}). Run: rfkit importance {preset_name}"
+            )
     if jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
@@ -200,7 +239,19 @@ def ensure(wanted, preset_name, *, jobs=None, root=None, results=RESULTS, progre
     else:
         for setting in missing:
             _store(setting, _folder(root))
+            if progress:
+                print(f"{setting.architecture}, {setting.variant}", flush=True)
     return {setting: find(setting, preset_name, root, results) for setting in wanted}
+
+
+def _estimate_seconds(setting):
+    """From one network at the first level, the dearest; one pass over images more for each that is calibrated."""
+    start = time.perf_counter()
+    projection.gradient_projection(
+        functools.partial(_network, setting, setting.levels[0]), input_size=setting.input_size, repeats=1
+    )
+    passes = 1 + setting.calibration_images / 3 * ("calibrated" in setting.variant)
+    return (time.perf_counter() - start) * setting.repeats * len(setting.levels) * passes
 
 
 def _store(setting, folder):

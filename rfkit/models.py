@@ -225,22 +225,6 @@ def feature_extractor(model):
     return features
 
 
-def map_sizes(architecture, level, images_px=(32, 64)):
-    """Side of the last feature map.
-
-    Args:
-        architecture: As in `build`.
-        level: RF level.
-        images_px: Image sizes, in pixels.
-
-    Returns:
-        List of sizes in units, one for each image size.
-    """
-    with torch.device("meta"):
-        features = feature_extractor(build(architecture, level, width=1 / 16))
-        return [features(torch.empty(2, 3, px, px)).shape[-1] for px in images_px]
-
-
 def count_parameters(architecture, level, *, width=1.0, num_classes=10):
     """Number of parameters of a network, without making its weights.
 

@@ -162,7 +162,7 @@ def plot_patterns(patterns, fields_px):
     for pattern, px, above, below in zip(patterns, fields_px, *axes, strict=True):
         shared = above.imshow(pattern, cmap="cividis", norm=common)
         own = below.imshow(pattern, cmap="cividis")
-        above.set_title(f"{px} px")
+        above.set_title("own network" if px is None else f"{px} px")
         figure.colorbar(
             own, ax=below, orientation="horizontal", fraction=0.06, format="%.0e", ticks=[pattern.max() / 2]
         )

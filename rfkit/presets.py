@@ -94,6 +94,8 @@ class Preset:
             if key in given:
                 value = given[key]
                 given[key] = tuple(value) if isinstance(value, list | tuple | range) else (value,)
+        if all(isinstance(level, int) for level in given.get("levels", ("none",))):
+            given["levels"] = tuple(sorted(given["levels"]))
         if "epochs" in given:
             _whole("epochs", given["epochs"], 1)
             given["epochs_of"] = ()

@@ -9,6 +9,7 @@ from pathlib import Path
 from rfkit import data as datasets
 from rfkit import store
 from rfkit.config import ConfigError, RunConfig
+from rfkit.files import read_json
 from rfkit.presets import PAPER_DATASET_BY_SIZE
 
 # What must be known of a data set that is not on this machine yet:
@@ -79,15 +80,25 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
         name, sha256 = data.source.name, data.source.sha256
     config = RunConfig(
         dataset=name, data_sha256=sha256, image_size=size, train_images=train, test_images=test,
-        architecture=architecture, architecture_sha256=_source_sha256(architecture), level=level,
+        architecture=architecture, architecture_sha256=source_sha256(architecture), level=level,
         width=preset.width, num_classes=classes, protocol=preset.protocol,
         train=preset.training(name, architecture), seed=seed,
     )  # fmt: skip
     return Unit(config, dataset, preset.rates)
 
 
-def _source_sha256(architecture):
-    """A network of the user's own may change under the same name; its file is part of the run."""
+def source_sha256(architecture):
+    """Checksum of the file of a user's own network, which may change under the same name.
+
+    Args:
+        architecture: As in `rfkit.models.build`.
+
+    Returns:
+        Hexadecimal sha256; empty for the built-in networks.
+
+    Raises:
+        ConfigError: If its module cannot be found.
+    """
     if ":" not in architecture:
         return ""
     spec = importlib.util.find_spec(architecture.partition(":")[0])
@@ -127,16 +138,11 @@ def recorded(preset, results=RESULTS):
 
 
 def _match(preset, stores):
-    stored = [
-        (_match_key(run.config), run)
-        for each in stores
-        for run in each.runs()
-        if any(set(preset.rates) <= set(analysis["rates"]) for analysis in run.analyses("one_shot"))
-    ]
+    stored = [(_match_key(content), run) for each in stores for run, content in _current(each, preset.rates)]
     found, missing = [], []
     for seed in preset.seeds:
         for dataset, architecture, level in preset.cells() if stored else ():
-            key = _match_key(unit_of_what_is_here(preset, dataset, architecture, level, seed).config)
+            key = _match_key(unit_of_what_is_here(preset, dataset, architecture, level, seed).config.to_dict())
             run = next((run for stored_key, run in stored if _fits(key, stored_key)), None)
             if run:
                 found.append(run)
@@ -168,8 +174,16 @@ def _is_downloaded(dataset):
     return (datasets.default_root() / name).exists()
 
 
-def _match_key(config):
-    return {key: str(value) for key, value in config.to_dict().items()}
+def _current(each, rates):
+    """Runs of a store with a pruning curve at these rates, and their stored configuration as it is."""
+    for run in each.runs():
+        if any(set(rates) <= set(analysis["rates"]) for analysis in run.analyses("one_shot")):
+            yield run, read_json(run.path / "config.json")
+
+
+def _match_key(content):
+    """Every field, schema and algorithm version too: what an older algorithm trained is another run."""
+    return {key: str(value) for key, value in content.items()}
 
 
 def _fits(wanted, stored):

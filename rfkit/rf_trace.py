@@ -47,9 +47,9 @@ class Recorder(TorchDispatchMode):
         except NoRule as error:
             self._refuse(name, str(error))
         for output, state in zip(tensors(outputs), states if isinstance(states, list) else [states], strict=False):
-            before = get(output)
-            if before is not None and before != state and output.untyped_storage().nbytes() > output.nbytes:
-                self._refuse(name, "writes into a part of a tensor, which has no rule")
+            written = func._schema.is_mutable and get(output) != state
+            if written and (output._is_view() or output.untyped_storage().nbytes() > output.nbytes):
+                self._refuse(name, "writes into a part of a tensor or through a view, which has no rule")
             output._rf_state = state
             if state is not None and name not in SILENT and any(state.mapped(i) for i in range(len(state.dims))):
                 self.emit(name, output, state)

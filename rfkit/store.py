@@ -207,7 +207,7 @@ def finish(folder):
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = [path.relative_to(folder).as_posix() for path in files]
-    kept = [name for name in names if not name.startswith(("analysis/", ".")) and name != DONE]
+    kept = [name for name in names if not name.startswith(("analysis/", ".")) and name not in (DONE, "checkpoint.pt")]
     write_json(folder / DONE, {"sha256": {name: file_sha256(folder / name) for name in kept}})
 
 
@@ -239,8 +239,8 @@ def record(run, root, *, weights=False):
     """
     left_out = [".lock", "*.tmp*", "checkpoint.pt", *(["init.pt", "last.pt"] if weights else ["weights"])]
     target = Path(root) / run.path.parent.name / run.path.name
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(run.path, target, ignore=shutil.ignore_patterns(*left_out))
+    # over what is there, file by file: weights recorded earlier stay, and an interruption loses nothing
+    shutil.copytree(run.path, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
     return Run(target)
 
 

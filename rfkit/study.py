@@ -65,6 +65,7 @@ def complete(unit, runs, *, data=None, device=None, progress=False):
     with runs.claim(unit.config) as run:
         if not run.done:
             _train(unit.config, run, data, device, progress)
+        (run.path / "checkpoint.pt").unlink(missing_ok=True)  # after DONE: at every instant one of the two is there
         if not (run.analysis_path("one_shot", one_shot_key(unit.rates)) / store.DONE).is_file():
             result = one_shot(run, data, unit.rates, device)
             store.save_analysis(run, "one_shot", one_shot_key(unit.rates), result)
@@ -75,6 +76,8 @@ def _train(config, run, data, device, progress):
     device = training.pick_device(device)
     checkpoint, weights = run.path / "checkpoint.pt", run.path / "weights"
     model = build(config)
+    # asked before the training, so that a network they do not fit fails before its hours of work
+    field_px, prunable = _field_px(model, data.image_size), sum(w.numel() for w in pruning.prunable(model).values())
     if not (weights / "init.pt").is_file():
         files.save_tensors(weights / "init.pt", model.state_dict())
     result = training.fit(
@@ -96,14 +99,13 @@ def _train(config, run, data, device, progress):
             "selected_epoch": result.selected_epoch,
             "last_test_accuracy": result.history[-1]["test_accuracy"],
             "shrink_factor": result.shrink_factor,
-            "field_px": _field_px(model, data.image_size),
+            "field_px": field_px,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "prunable_weights": sum(w.numel() for w in pruning.prunable(model).values()),
+            "prunable_weights": prunable,
         },
     )
     seconds = sum(row["seconds"] for row in result.history)
     files.write_json(run.path / "provenance.json", store.provenance(data.source, device, seconds))
-    checkpoint.unlink()
     store.finish(run.path)
 
 
@@ -111,7 +113,7 @@ def _field_px(model, image_size):
     """Receptive field of the last feature map; None where it is the whole image or not known."""
     try:
         size = max(receptive_field.receptive_field(model, (3, image_size, image_size)).size)
-    except receptive_field.UnsupportedOperation:
+    except (RuntimeError, ValueError):  # no rule for an operation, or no map at all
         return None
     return size if math.isfinite(size) else None
 
@@ -184,8 +186,7 @@ def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, prog
     todo.sort(key=lambda unit: (unit.config.seed, -cost.images(unit.config) * cost.flops_per_image(unit.config)))
     if not todo:
         return []
-    on_gpu = training.pick_device(device).type != "cpu"
-    jobs = min(jobs or (1 if on_gpu else os.cpu_count()), len(todo))
+    jobs = _processes(jobs, device, len(todo))
     failures, started = [], time.perf_counter()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they import torch
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
@@ -216,6 +217,12 @@ def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, prog
     return failures
 
 
+def _processes(jobs, device, work):
+    """How many processes to use: by default one a core, or one on a GPU."""
+    on_gpu = training.pick_device(device).type != "cpu"
+    return max(1, min(jobs or (1 if on_gpu else os.cpu_count() or 1), work))
+
+
 def _done(futures):
     return sum(future.done() for future in futures)
 
@@ -243,12 +250,13 @@ def is_complete(unit, run):
     return run.done and (run.analysis_path("one_shot", one_shot_key(unit.rates)) / store.DONE).is_file()
 
 
-def ensure(preset, *, max_minutes=10, root=None, results=records.RESULTS, device=None):
+def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESULTS, device=None):
     """The runs of a preset: found, or trained if that is quick enough.
 
     Args:
         preset: `Preset`.
         max_minutes: Longest training to start without asking, by an estimate for this machine.
+        jobs: As in `run_all`.
         root: Folder of the run store.
         results: Folder of the committed records.
         device: As in `rfkit.training.pick_device`.
@@ -264,7 +272,8 @@ def ensure(preset, *, max_minutes=10, root=None, results=records.RESULTS, device
     if not missing:
         return found
     todo = [records.unit_of_what_is_here(preset, *cell) for cell in missing]
-    minutes = sum(cost.seconds(unit.config, device) for unit in todo) / 60 / (os.cpu_count() or 1)
+    untrained = [unit for unit in todo if not store.Store(root).run(unit.config).done]
+    minutes = sum(cost.seconds(unit.config, device) for unit in untrained) / 60 / _processes(jobs, device, len(todo))
     absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
     if minutes > max_minutes or absent:
         not_here = f" and {', '.join(absent)} would be downloaded" if absent else ""
@@ -273,7 +282,7 @@ def ensure(preset, *, max_minutes=10, root=None, results=records.RESULTS, device
             f"takes about {minutes:.0f} minutes here{not_here} (max_minutes={max_minutes}). "
             f"Run: rfkit study {command(preset)}"
         )
-    failures = run_all(todo, root=root, device=device, image_limit=preset.image_limit)
+    failures = run_all(todo, jobs=jobs, root=root, device=device, image_limit=preset.image_limit)
     if failures:
         raise RuntimeError("; ".join(f"{unit.config.folder}: {message}" for unit, message in failures))
     return records.find(preset, root, results)[0]

@@ -34,7 +34,7 @@ def reference(**options):
         pruning_rate, fine_tuned, metric, mean, std.
     """
     path = importlib.resources.files("rfkit") / "reference" / "paper_tables.csv"
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         return pd.read_csv(file, **options)
 
 
@@ -87,9 +87,7 @@ def paper_table(n, preset="demo", *, runs=None):
     if n in IMPORTANCE_TABLES:
         from rfkit import importance
 
-        wanted = [setting for setting in importance.settings(preset) if setting.variant in importance.MAIN]
-        found = {setting: importance.find(setting, preset) for setting in wanted}
-        return importance_table(n, {setting: each for setting, each in found.items() if each is not None})
+        return importance_table(n, importance.recorded(preset))
     one_of("table", n, ACCURACY_TABLES)
     if runs is None:
         runs = records.find(presets.get(preset))[0]
@@ -122,7 +120,8 @@ def importance_table(n, found):
 
     Returns:
         Data frame, one row a level: printed mean and standard deviation, ours by the linearised and by the true
-        gradient, their number of networks, and how many standard errors the linearised mean is from the paper's.
+        gradient, their number of networks, and, at full width, how many standard errors the linearised mean is
+        from the paper's.
         Cells that were not computed are None.
     """
     printed = reference().query("table == @n").set_index("rf_level")
@@ -141,7 +140,7 @@ def importance_table(n, found):
                 f"{variant}_networks": len(maxima) if maxima else None,
             }
         row["standard_errors"] = None
-        if row["linearised_std"] is not None:
+        if row["linearised_std"] is not None and _at_the_papers_scale(found, IMPORTANCE_TABLES[n]):
             ours = (row["linearised_mean"], row["linearised_std"], row["linearised_networks"])
             row["standard_errors"] = standard_errors_apart(row["paper_mean"], row["paper_std"], PAPER_NETWORKS, *ours)
         rows.append(row)
@@ -153,6 +152,10 @@ def _importance_record(found, architecture, variant):
         if (setting.architecture, setting.variant) == (architecture, variant):
             return record
     return None
+
+
+def _at_the_papers_scale(found, architecture):
+    return all(s.width == 1 and s.input_size == 64 for s in found if s.architecture == architecture)
 
 
 def _network_and_definition(setting):
@@ -210,10 +213,13 @@ def _ours(runs, dataset, rate):
     if not mine:
         return {}
     frame = accuracies(mine)
+    labels = sorted(set(frame["data_label"]))
+    if len(labels) > 1:
+        raise ConfigError(f"runs on {', '.join(labels)} would be averaged in one table; choose one of these data sets")
     result = {}
     for key, cell in frame[frame["pruning_rate"] == rate].groupby(["architecture", "rf_level"], sort=False):
         columns = {"dense": cell["dense"], "pruned": cell["accuracy"], "difference": cell["dense"] - cell["accuracy"]}
-        row = {"ours_seeds": len(cell), "ours_dataset": ", ".join(sorted(set(cell["data_label"])))}
+        row = {"ours_seeds": len(cell), "ours_dataset": labels[0]}
         for name, values in columns.items():
             row[f"ours_{name}_mean"], row[f"ours_{name}_std"] = mean_std(list(values))
         result[key] = row
@@ -244,27 +250,6 @@ def trends(frame):
             | {"As the field grows": direction if len(means) > 1 else MISSING}
         )
     return pd.DataFrame(rows).fillna(MISSING)
-
-
-def field_table(fields):
-    """Receptive fields of a network as a table for readers.
-
-    Args:
-        fields: List of `rfkit.receptive_field.Field`.
-
-    Returns:
-        Data frame: layer, map size in units, field, stride and centre of the first unit in pixels.
-    """
-    return pd.DataFrame([
-        {
-            "Layer": f"`{each.name}`",
-            "Map": _pair(each.shape),
-            "Field (px)": _pair(each.size),
-            "Stride (px)": _pair(each.stride),
-            "Centre of first unit (px)": _pair(each.center, ", "),
-        }
-        for each in fields
-    ])
 
 
 def level_table(theory, measured, paper, map_sizes):
@@ -325,7 +310,7 @@ def text(table, form="md"):
 
 def _latex(table):
     def cell(value):
-        return f"{value:.2f}" if isinstance(value, float) else str(value).replace("_", r"\_").replace("%", r"\%")
+        return f"{value:.4g}" if isinstance(value, float) else str(value).replace("_", r"\_").replace("%", r"\%")
 
     lines = [" & ".join(cell(value) for value in row) + r" \\" for row in (table.columns, *table.to_numpy())]
     middle = "\n".join([lines[0], r"\midrule", *lines[1:]])

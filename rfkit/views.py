@@ -74,16 +74,17 @@ def show_paper_table(n, runs, preset):
         f"{first['pruning_rate']:g}{tuned}, mean ± standard deviation over seeds."
     )
     sources, notes = {"paper": _as_printed(n)}, []
-    builds = {preset.name: runs}
+    builds = {"this build": runs}
     if preset.name != "study":
-        builds = {"study": records.recorded(presets.get("study")), **builds}
+        builds = {"recorded study": records.recorded(presets.get("study")), **builds}
     for name, made in builds.items():
         beside = [run for run in made if records.paper_dataset(run.config) == first["dataset"]]
         if beside:
             sources[name] = _by_row(paper_table(n, runs=made))
-            notes.append(f"{name.capitalize()}: {provenance_line(beside)}")
-        elif name == preset.name:
-            notes.append(f"{label} is not in this preset ({name}).")
+            made_by = f" (preset {preset.name})" if name == "this build" else ""
+            notes.append(f"{name.capitalize()}{made_by}: {provenance_line(beside)}")
+        elif name == "this build":
+            notes.append(f"{label} is not in this preset ({preset.name}).")
     keys = list(zip(table["architecture"], table["rf_level"], strict=True))
     columns = {
         "Network": [ARCHITECTURE_LABELS.get(architecture, f"`{architecture}`") for architecture, _ in keys],
@@ -95,31 +96,37 @@ def show_paper_table(n, runs, preset):
     return TableView(f"paper-table-{n}", caption, pd.DataFrame(columns), tuple(notes))
 
 
-def show_importance_table(n, found):
+def show_importance_table(n, builds):
     """Table 3 or 4 of the paper beside the two definitions of the gradient.
 
     Args:
         n: 3 or 4.
-        found: As made by `rfkit.importance.ensure`.
+        builds: Mapping of a name, such as "recorded study", to what `rfkit.importance.ensure` made; those without
+            anything are left out.
 
     Returns:
         `TableView` labelled ``paper-table-<n>``.
     """
-    table = importance_table(n, found)
     network = ARCHITECTURE_LABELS[IMPORTANCE_TABLES[n]]
-    columns = {"Field (px)": [str(px) for px in table["field_px"]]}
-    for prefix, title in (("paper", "Paper"), ("linearised", "Linearised"), ("true", "True gradient")):
-        pairs = zip(table[f"{prefix}_mean"], table[f"{prefix}_std"], strict=True)
-        columns[title] = [MISSING if mean is None else f"{mean:.3g} ± {std or 0:.2g}" for mean, std in pairs]
-    apart = table["standard_errors"]
-    columns["Linearised to paper (standard errors)"] = [MISSING if each is None else f"{each:.1f}" for each in apart]
+    columns, notes = {}, []
+    for name, found in builds.items():
+        table = importance_table(n, found)
+        if not columns:
+            columns["Field (px)"] = [str(px) for px in table["field_px"]]
+            columns["Paper"] = list(map(_scientific, table["paper_mean"], table["paper_std"]))
+        if table["true_mean"].isna().all():
+            continue
+        columns[f"Linearised, {name}"] = list(map(_scientific, table["linearised_mean"], table["linearised_std"]))
+        if table["standard_errors"].notna().any():
+            apart = [MISSING if each is None else f"{each:.1f}" for each in table["standard_errors"]]
+            columns["Distance to the paper (standard errors)"] = apart
+        columns[f"True, {name}"] = list(map(_scientific, table["true_mean"], table["true_std"]))
+        notes.append(f"{name.capitalize()}: {importance_line(found, IMPORTANCE_TABLES[n])}")
     caption = (
         f"**Paper Table {n}.** {network}: largest projected gradient in a 64×64 image, mean ± standard deviation over "
         "freshly initialised networks."
     )
-    return TableView(
-        f"paper-table-{n}", caption, pd.DataFrame(columns), (importance_line(found, IMPORTANCE_TABLES[n]),)
-    )
+    return TableView(f"paper-table-{n}", caption, pd.DataFrame(columns), tuple(notes))
 
 
 def importance_line(found, architecture=None):
@@ -140,7 +147,7 @@ def importance_line(found, architecture=None):
         "device": sorted({r["provenance"]["device"] for _, r in records}),
         "torch": sorted({r["provenance"]["versions"]["torch"] for _, r in records}),
     }
-    return "Ours: " + "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in said.items()) + "; untrained."
+    return "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in said.items()) + "; untrained."
 
 
 def _as_printed(n):
@@ -163,6 +170,12 @@ def _by_row(table):
         ]
         for _, row in table.iterrows()
     }
+
+
+def _scientific(mean, std):
+    if mean is None:
+        return MISSING
+    return f"{mean:.3g}" if std is None else f"{mean:.3g} ± {std:.2g}"
 
 
 def _mean_and_std(mean, std):

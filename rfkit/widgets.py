@@ -75,7 +75,7 @@ def explorer(element_id="rf-explorer"):
         `Html` that works from a file, offline, by mouse, touch and keyboard.
     """
     web = importlib.resources.files("rfkit") / "web"
-    html, css, script = ((web / f"explorer.{kind}").read_text() for kind in ("html", "css", "js"))
+    html, css, script = ((web / f"explorer.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
     script = script.replace("__PRESETS__", json.dumps(explorer_presets()))
     page = f"<style>{css}</style>{html}<script>{script}</script>"
     return Html(page.replace("__ID__", element_id))

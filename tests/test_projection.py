@@ -173,7 +173,7 @@ def test_importance_tables(found):
     assert table["linearised_networks"].tolist() == [2, 2, None, 2] and table["true_mean"].iloc[2] is None
     one = next(r for s, (r, _) in records.items() if (s.architecture, s.variant) == ("resnet50", "true"))
     assert table["true_mean"].iloc[0] == pytest.approx(np.mean(one["maxima"]["1"]))
-    text = views.show_importance_table(4, records)._repr_markdown_()
+    text = views.show_importance_table(4, {"recorded study": {}, "this build": records})._repr_markdown_()
     assert text.startswith("(paper-table-4)=") and "width 0.0625" in text and "0.322 ± 0.12" in text
     variants = tables.importance_variants(records)
     assert len(variants) == 12 and variants["p (falls)"].str.match(r"^[\d.e-]+$").all()
@@ -205,3 +205,19 @@ def test_tables_3_and_4_on_the_command_line(capsys, monkeypatch, tmp_path):
 def test_unknown_variant():
     with pytest.raises(ConfigError, match="unknown variant 'fake'"):
         importance.Setting("vgg19", "fake")
+
+
+def test_the_recorded_study_is_close_to_the_paper(monkeypatch):
+    """Full width, 50 networks: what is committed, against the printed means."""
+    from pathlib import Path
+
+    monkeypatch.chdir(Path(__file__).parents[1])
+    recorded = importance.recorded("study")
+    assert len(recorded) == len(importance.settings("study"))
+    apart = {n: tables.importance_table(n, recorded)["standard_errors"].tolist() for n in (3, 4)}
+    assert max(apart[3]) < 2 and sorted(apart[4])[2] < 2 and max(apart[4]) < 2.5
+    for n, falls in ((3, True), (4, False)):
+        name = tables.IMPORTANCE_TABLES[n]
+        record = next(r for s, (r, _) in recorded.items() if (s.architecture, s.variant) == (name, "true"))
+        by_network = list(zip(*record["maxima"].values(), strict=True))
+        assert (stats.page_trend(by_network, falling=True) < 0.05) == falls

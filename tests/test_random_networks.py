@@ -8,7 +8,7 @@ from rfkit import receptive_field as rf
 from rfkit import rf_gradients
 
 
-def agree(net, layer, long=128, short=24):
+def agree(net, layer, long=160, short=24):
     """Every unit in the middle of a map: the traced interval is the measured one."""
     double, name = rf_gradients.positive_copy(net), layer.partition("#")[0]
     for axis, shape in enumerate([(3, long, short), (3, short, long)]):
@@ -18,10 +18,12 @@ def agree(net, layer, long=128, short=24):
         except RuntimeError:
             assume(False)  # a map shrank to nothing: torch itself refuses
         field = rf.receptive_field(net, shape, layer)
-        assume(min(field.shape) >= 3 and field.size[axis] < long - 48)
-        found, _ = rf_gradients.supports(double, name, 1, shape, axis)
+        assume(min(field.shape) >= 3 and field.size[axis] < long - 64)
+        found, _ = rf_gradients.supports(double, name, 1, shape, axis, span=32)
         for unit, seen in found.items():
             first, last = field.span(axis, unit)
+            if first < 0 <= last or first < long <= last:
+                continue  # the image ends before the field does
             nothing = last < first or 0 in field.size
             assert (seen is None and nothing) or (first, last) == seen, (axis, unit)
     return field

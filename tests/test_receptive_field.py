@@ -233,12 +233,26 @@ def test_the_model_is_untouched_also_after_an_error():
     assert not torch.nn.modules.module._global_forward_hooks and not torch.nn.modules.module._global_forward_pre_hooks
 
 
-def test_writes_into_parts_are_refused():
-    def run(self, x):
-        y = self.a(x)
-        y[:, :1] = self.b(x)[:, :1]
-        return y
+def into_a_map(self, x):
+    y = self.a(x)
+    y[:, :1] = self.b(x)[:, :1]
+    return y
 
+
+def into_a_fresh_buffer(self, x):
+    y = torch.zeros_like(x)
+    y[:, :2] = self.b(x)[:, :2]
+    return self.a(y) + x
+
+
+def through_a_view(self, x):
+    y = self.a(x)
+    y.view(1, 3, -1).copy_(self.b(x).view(1, 3, -1))
+    return y
+
+
+@pytest.mark.parametrize("run", [into_a_map, into_a_fresh_buffer, through_a_view])
+def test_writes_into_parts_are_refused(run):
     with pytest.raises(rf.UnsupportedOperation, match="operation 'copy_'.*writes into a part of a tensor"):
         rf.trace(Net(run, a=conv(3, padding=1), b=conv(5, padding=2)))
 

@@ -158,6 +158,14 @@ def test_records_are_found_without_the_data(tmp_path, monkeypatch):
     assert records.find(replace(absent, datasets=("tiny_imagenet",)), results=tmp_path / "results")[0] == []
 
 
+@pytest.mark.parametrize("field", ["schema", "algorithm"])
+def test_runs_of_another_version_are_not_taken_for_ours(field):
+    _, run = complete()
+    stored = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps(stored | {field: 99}))
+    assert records.find(SMOKE) == ([], [("digits", "vgg19", 3, 0)])
+
+
 def test_too_long_says_how_long_and_what_to_run():
     with pytest.raises(study.TooLongError, match=r"1 of 1 runs .* about \d+ minutes .*: rfkit study smoke --arch"):
         study.ensure(SMOKE, max_minutes=0)

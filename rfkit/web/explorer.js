@@ -111,7 +111,7 @@
       remove.type = "button"; remove.textContent = "×"; remove.setAttribute("aria-label", `Remove layer ${i + 1}`);
       remove.onclick = () => { layers.splice(i, 1); table(); custom(); $("add").focus(); };
       tr.cells[9].append(remove);
-      tr.onfocusin = () => { at.layer = i + 1; middle(); };
+      tr.addEventListener("focusin", () => { at.layer = i + 1; middle(); });
       body.append(tr);
     });
   }
