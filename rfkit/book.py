@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
+import tempfile
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -21,10 +22,6 @@ from rfkit.config import ConfigError, check_keys, one_of
 
 STAGE = Path("_build/stage")
 PRESET_FIELDS = ("datasets", "architectures", "levels", "seeds", "rates", "epochs", "width", "protocol")
-
-
-# local sockets instead of TCP ports: nobody else on the machine can connect to a kernel
-_KERNEL = Config({"KernelManager": {"transport": "ipc"}}) if os.name == "posix" else Config()
 
 
 class NotebookError(RuntimeError):
@@ -143,12 +140,19 @@ def execute(name, output, parameters):
     start = time.perf_counter()
     source = str(Path("notebooks") / f"{name}.ipynb")
     try:
-        papermill.execute_notebook(
-            source, str(output), parameters, kernel_name="python3", progress_bar=False, config=_KERNEL
-        )
+        with tempfile.TemporaryDirectory(prefix="rfkit-") as folder:
+            options = {"kernel_name": "python3", "progress_bar": False, "config": _kernel(folder)}
+            papermill.execute_notebook(source, str(output), parameters, **options)
     except PapermillExecutionError as error:
         raise NotebookError(f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from None
     return time.perf_counter() - start
+
+
+def _kernel(folder):
+    """Sockets in a folder of its own instead of TCP ports: no other user, and no other notebook, can reach a kernel."""
+    if os.name != "posix":
+        return Config()
+    return Config({"KernelManager": {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}})
 
 
 def _execute_staged(name, parameters):

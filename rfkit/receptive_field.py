@@ -161,7 +161,8 @@ def trace(model, input_shape=(3, 64, 64), *, follow_statistics=False):
         torch.nn.modules.module.register_module_forward_hook(leave, always_call=True),
     ]
     stand_ins = {name: torch.empty_like(t, device="meta") for name, t in _tensors_of(model)}
-    image = torch.empty(1, *shape, device="meta", dtype=_dtype(model))
+    # two images: batch norm in training mode refuses a single value a channel
+    image = torch.empty(2, *shape, device="meta", dtype=_dtype(model))
     image._rf_state = image_state(shape)
     try:
         with torch.no_grad(), recorder:

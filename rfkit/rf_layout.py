@@ -43,7 +43,7 @@ class State:
 def image_state(shape):
     """State of an input (channels, height, width) with a batch dimension in front."""
     spatial = shape[1:]
-    dims = (((1, None),), ((shape[0], None),), *(((size, axis),) for axis, size in enumerate(spatial)))
+    dims = (((2, None),), ((shape[0], None),), *(((size, axis),) for axis, size in enumerate(spatial)))
     return State(dims, (rules.IMAGE,) * len(spatial))
 
 

@@ -186,9 +186,8 @@ def test_one_bad_run_does_not_stop_the_others(tmp_path, monkeypatch):
 
 
 TRAINER = textwrap.dedent("""
-    import sys, torch
+    import os, sys, torch
     torch.set_num_threads(1)
-    from dataclasses import replace
     from rfkit import records, store, study
     from rfkit.presets import get
     preset = get("smoke").select(architectures="vgg19", levels=3, epochs=6)
@@ -196,41 +195,43 @@ TRAINER = textwrap.dedent("""
     optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], 0.1, fused=True)
     optimizer.zero_grad(), optimizer.step()  # the first step of a process imports a lot
     print("ready", flush=True)
-    study.complete(unit, store.Store(sys.argv[1]), data=data)
-    print("done", flush=True)
+    for root in map(str.strip, sys.stdin):  # a fresh process for every training, without importing again
+        child = os.fork()
+        if child == 0:
+            study.complete(unit, store.Store(root), data=data)
+            os._exit(0)
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """)
-
-
-def start_trainer(root):
-    process = subprocess.Popen([sys.executable, "-c", TRAINER, str(root)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def finish_trainer(process):
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0 and out.endswith("done\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 def test_killed_ten_times_and_still_the_same_bits(tmp_path):
-    start = time.perf_counter()
-    undisturbed = start_trainer(tmp_path / "whole")
-    started = time.perf_counter()
-    finish_trainer(undisturbed)
-    length, moments = time.perf_counter() - started, random.Random(int(start))
-    kills = resumed = 0
-    while kills < 10:
-        process = start_trainer(tmp_path / "killed")
-        time.sleep(moments.uniform(0, length / 2))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        if process.returncode == 0:  # it had finished before the signal came: begin again
-            shutil.rmtree(tmp_path / "killed")
-            continue
-        kills += 1
-        resumed += bool(list((tmp_path / "killed").glob("*/*/checkpoint.pt")))
-    finish_trainer(start_trainer(tmp_path / "killed"))
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as trainer:
+        assert trainer.stdout.readline() == "ready\n"
+
+        def train(name, kill_after=None):
+            trainer.stdin.write(f"{tmp_path / name}\n")
+            child = int(trainer.stdout.readline())
+            if kill_after is not None:
+                time.sleep(kill_after)
+                os.kill(child, signal.SIGKILL)
+            return int(trainer.stdout.readline())
+
+        start = time.perf_counter()
+        assert train("whole") == 0
+        length, moments = time.perf_counter() - start, random.Random(0)
+        kills = resumed = 0
+        while kills < 10:
+            if train("killed", moments.uniform(0, length / 2)) == 0:  # finished before the signal: begin again
+                shutil.rmtree(tmp_path / "killed")
+                continue
+            kills += 1
+            resumed += bool(list((tmp_path / "killed").glob("*/*/checkpoint.pt")))
+        assert train("killed") == 0
+        trainer.stdin.close()
     assert resumed > 0
     (whole,), (killed,) = (Store(tmp_path / name).runs() for name in ("whole", "killed"))
     for which in ("init", "last", "final"):
