@@ -121,7 +121,8 @@ def show_importance_table(n, builds):
             apart = [MISSING if each is None else f"{each:.1f}" for each in table["standard_errors"]]
             columns["Distance to the paper (standard errors)"] = apart
         columns[f"True, {name}"] = list(map(_scientific, table["true_mean"], table["true_std"]))
-        notes.append(f"{name.capitalize()}: {importance_line(found, IMPORTANCE_TABLES[n])}")
+        shown = {s: each for s, each in found.items() if s.variant in ("linearised", "true")}
+        notes.append(f"{name.capitalize()}: {importance_line(shown, IMPORTANCE_TABLES[n])}")
     caption = (
         f"**Paper Table {n}.** {network}: largest projected gradient in a 64×64 image, mean ± standard deviation over "
         "freshly initialised networks."
