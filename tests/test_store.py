@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pickle
@@ -217,7 +218,8 @@ def test_killed_ten_times_and_still_the_same_bits(tmp_path):
             child = int(trainer.stdout.readline())
             if kill_after is not None:
                 time.sleep(kill_after)
-                os.kill(child, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it had finished
+                    os.kill(child, signal.SIGKILL)
             return int(trainer.stdout.readline())
 
         start = time.perf_counter()
