@@ -19,9 +19,14 @@ def flops_per_image(config):
     Returns:
         Count; a multiplication and an addition are two operations, the backward pass counts double.
     """
+    return _flops(config.architecture, config.level, config.width, config.num_classes, config.image_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _flops(architecture, level, width, num_classes, image_size):
     with torch.device("meta"):
-        model = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
-        image = torch.empty(2, 3, config.image_size, config.image_size)
+        model = models.build(architecture, level, width=width, num_classes=num_classes)
+        image = torch.empty(2, 3, image_size, image_size)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         model(image)

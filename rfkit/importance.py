@@ -109,12 +109,11 @@ def _or(value, default):
     return default if value is None else value
 
 
-def compute(setting, progress=None):
+def compute(setting):
     """Project the gradients of one setting at every level.
 
     Args:
         setting: `Setting`.
-        progress: Called with (level, networks done).
 
     Returns:
         (record, patterns): JSON-able mapping with the maxima and similarities of each level and network; array
@@ -129,7 +128,7 @@ def compute(setting, progress=None):
             options["prepare"] = functools.partial(training.calibrated, images=_calibration_images(setting))
         result = projection.gradient_projection(
             functools.partial(_network, setting, level), input_size=setting.input_size, repeats=setting.repeats,
-            progress=None if progress is None else functools.partial(progress, level), **options,
+            **options,
         )  # fmt: skip
         first = result.patterns if first is None else first
         pairs = zip(result.patterns, first, strict=True)

@@ -1,5 +1,6 @@
 """Projecting the gradient of the last feature map into the image: how much each pixel matters at initialisation."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from rfkit.models import feature_extractor
+from rfkit.training import evaluation_mode
 
 BACKWARDS = ("true", "linearised")
 INPUTS = ("constant", "gaussian")
@@ -62,7 +64,7 @@ def _average_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=
 
 def gradient_projection(
     make_model, *, input_size=64, repeats=50, seed=0, backward="true", image="constant", colours="first",
-    keep_first_relu=False, prepare=None, progress=None,
+    keep_first_relu=False, prepare=None,
 ):  # fmt: skip
     """Project a unit gradient at the middle of the last feature map into the image, for many fresh networks.
 
@@ -82,7 +84,6 @@ def gradient_projection(
         keep_first_relu: Leave the first ReLU real in the linearised pass, as the author's code does for ResNet50.
         prepare: Called with each network before its pass and returns the network to use, such as a copy with
             calibrated batch norm; ``None`` takes it as it is.
-        progress: Called with the number of networks done.
 
     Returns:
         `ProjectionResult`.
@@ -114,29 +115,20 @@ def gradient_projection(
         counted = gradient[:1] if colours == "first" else gradient
         patterns.append(counted.mean(0).numpy())
         maxima.append(float(counted.max()))
-        if progress is not None:
-            progress(repeat + 1)
     patterns = np.stack(patterns)
     return ProjectionResult(patterns.mean(0), np.array(maxima), patterns)
 
 
 def _gradient(model, x, backward, keep_first_relu):
     """Gradient (1, 3, H, W) of the middle units; the model's modes are restored, its weights get no gradient."""
-    modes = {module: module.training for module in model.modules()}
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-    try:
-        model.eval()
-        if backward == "linearised":
-            with _Linearised(keep_first_relu):
-                features = feature_extractor(model)(x)
-        else:
+    linear = _Linearised(keep_first_relu) if backward == "linearised" else nullcontext()
+    with evaluation_mode(model):
+        with linear:
             features = feature_extractor(model)(x)
         height, width = features.shape[-2:]
         middle = features[:, :, -(-height // 2) - 1, -(-width // 2) - 1].sum()
         return torch.autograd.grad(middle, x)[0]
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def similarity(patterns, reference):

@@ -193,7 +193,7 @@ def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, prog
     bar = tqdm(total=len(todo), unit="run", disable=None if progress else True)
     futures = {pool.submit(_work, unit, str(runs.root), device, image_limit): unit for unit in todo}
     try:
-        for future in as_completed(futures):
+        for done, future in enumerate(as_completed(futures), start=1):
             unit = futures[future]
             name = unit.config.folder
             try:
@@ -206,7 +206,7 @@ def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, prog
             bar.update()
             if progress:
                 minutes = (time.perf_counter() - started) / 60
-                tqdm.write(f"[{bar.n if not bar.disable else _done(futures)}/{len(todo)}, {minutes:.1f} min] {line}")
+                tqdm.write(f"[{done}/{len(todo)}, {minutes:.1f} min] {line}")
     except KeyboardInterrupt:
         for process in list(pool._processes.values()):  # finished epochs are on disk; nothing is lost
             process.terminate()
@@ -221,10 +221,6 @@ def _processes(jobs, device, work):
     """How many processes to use: by default one a core, or one on a GPU."""
     on_gpu = training.pick_device(device).type != "cpu"
     return max(1, min(jobs or (1 if on_gpu else os.cpu_count() or 1), work))
-
-
-def _done(futures):
-    return sum(future.done() for future in futures)
 
 
 def _start_worker():

@@ -4,6 +4,7 @@ import copy
 import math
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -179,6 +180,25 @@ def _epoch(model, batches, optimizer, schedule, config):
     return float(total_loss) / count, 100 * int(correct) / count, shrink
 
 
+@contextmanager
+def evaluation_mode(model):
+    """Put a network in evaluation mode for a block; every module's own mode comes back, also after an error.
+
+    Args:
+        model: Network.
+
+    Yields:
+        Nothing.
+    """
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def loss_and_accuracy(model, images, labels, batch_size=500):
     """Mean cross-entropy and accuracy in evaluation mode; the model's mode is restored.
 
@@ -199,19 +219,13 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
         raise ValueError(f"{len(images)} images and {len(labels)} labels; expected the same positive number of both")
     device = next(model.parameters()).device
     labels = torch.as_tensor(labels).to(device)
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
     total_loss, correct = 0.0, 0
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(images), batch_size):
-                logits = model(model_inputs(model, images[start : start + batch_size], device)).float()
-                part = labels[start : start + batch_size]
-                total_loss += F.cross_entropy(logits, part, reduction="sum")
-                correct += (logits.argmax(1) == part).sum()
-    finally:
-        for module, training in was_training.items():
-            module.training = training
+    with evaluation_mode(model), torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            logits = model(model_inputs(model, images[start : start + batch_size], device)).float()
+            part = labels[start : start + batch_size]
+            total_loss += F.cross_entropy(logits, part, reduction="sum")
+            correct += (logits.argmax(1) == part).sum()
     return float(total_loss) / len(labels), 100 * int(correct) / len(labels)
 
 
