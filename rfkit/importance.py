@@ -119,38 +119,52 @@ def compute(setting):
         (record, patterns): JSON-able mapping with the maxima and similarities of each level and network; array
         (levels, H, W) of mean patterns. Similarities are to the same network's pattern at the first level.
     """
-    maxima, likeness, means, first, start = {}, {}, [], None, time.perf_counter()
-    for level in setting.levels:
-        options = dict(VARIANTS[setting.variant])
-        if options["backward"] == "linearised" and setting.architecture == "resnet50":
-            options["keep_first_relu"] = True
-        if "calibrated" in setting.variant:
-            options["prepare"] = functools.partial(training.calibrated, images=_calibration_images(setting))
-        result = projection.gradient_projection(
-            functools.partial(_network, setting, level), input_size=setting.input_size, repeats=setting.repeats,
-            **options,
-        )  # fmt: skip
-        first = result.patterns if first is None else first
-        pairs = zip(result.patterns, first, strict=True)
-        likeness[level] = [float(projection.similarity(own[None], other)[0]) for own, other in pairs]
-        maxima[level] = [float(value) for value in result.maxima]
-        means.append(result.pattern)
+    start = time.perf_counter()
+    options = dict(VARIANTS[setting.variant])
+    if options["backward"] == "linearised" and setting.architecture == "resnet50":
+        options["keep_first_relu"] = True
+    if "calibrated" in setting.variant:
+        options["prepare"] = functools.partial(training.calibrated, images=_calibration_images(setting))
+    networks = _Networks(setting)
+    maxima, likeness = ({level: [] for level in setting.levels} for _ in range(2))
+    means = np.zeros((len(setting.levels), setting.input_size, setting.input_size))
+    for seed in range(setting.repeats):  # outside, so that all levels use one network
+        first = None
+        for i, level in enumerate(setting.levels):
+            result = projection.gradient_projection(
+                functools.partial(networks.make, level), input_size=setting.input_size, repeats=1, seed=seed, **options
+            )
+            first = result.pattern if first is None else first
+            likeness[level].append(float(projection.similarity(result.patterns, first)[0]))
+            maxima[level].append(float(result.maxima[0]))
+            means[i] += result.pattern / setting.repeats
     record = {
         "setting": asdict(setting),
         "maxima": {str(level): values for level, values in maxima.items()},
         "similarity": {str(level): values for level, values in likeness.items()},
         "provenance": store.environment(torch.device("cpu"), time.perf_counter() - start),
     }
-    return record, np.stack(means).astype(np.float32)
+    return record, means.astype(np.float32)
 
 
-def _network(setting, level):
-    network = models.build(setting.architecture, level, width=setting.width)
-    if "Kaiming" in setting.variant:
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return network
+class _Networks:
+    """Fresh networks of a setting; drawing weights is the dearest step, so a seed's are drawn once for all levels."""
+
+    def __init__(self, setting):
+        self.setting, self.seed, self.network, self.state_after = setting, None, None, None
+
+    def make(self, level):
+        if self.seed == torch.initial_seed() and isinstance(self.network, models.LevelNet):
+            self.network.set_level(level)
+            torch.set_rng_state(self.state_after)  # what is drawn next is the same as after a fresh network
+            return self.network
+        self.network = models.build(self.setting.architecture, level, width=self.setting.width)
+        if "Kaiming" in self.setting.variant:
+            for module in self.network.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        self.seed, self.state_after = torch.initial_seed(), torch.get_rng_state()
+        return self.network
 
 
 @functools.lru_cache(maxsize=1)
@@ -247,7 +261,7 @@ def _estimate_seconds(setting):
     """From one network at the first level, the dearest; one pass over images more for each that is calibrated."""
     start = time.perf_counter()
     projection.gradient_projection(
-        functools.partial(_network, setting, setting.levels[0]), input_size=setting.input_size, repeats=1
+        functools.partial(_Networks(setting).make, setting.levels[0]), input_size=setting.input_size, repeats=1
     )
     passes = 1 + setting.calibration_images / 3 * ("calibrated" in setting.variant)
     return (time.perf_counter() - start) * setting.repeats * len(setting.levels) * passes

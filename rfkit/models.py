@@ -35,18 +35,32 @@ def level_pool(level):
     return nn.MaxPool2d(level + 1, stride=level, padding=min(1, level - 1))
 
 
-class _LevelNet(nn.Module):
-    """What both networks share: the size check, global average pooling and one linear layer."""
+class LevelNet(nn.Module):
+    """What both networks share: the level pool, the size check, global average pooling and one linear layer."""
 
     def __init__(self, name, level, features, channels, num_classes, downsampling):
         super().__init__()
         self.features = features
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(channels, num_classes)
-        self.name = f"{name} at RF level {level}"
-        self.min_size = _smallest_input(level, downsampling)
+        self.architecture, self.downsampling = name, downsampling
+        self.set_level(level)
 
-    def forward(self, x):  # (N, 3, H, W)
+    def set_level(self, level):
+        """Exchange the level pool; every weight stays.
+
+        Args:
+            level: RF level, an integer of at least 1.
+
+        Raises:
+            ValueError: If the level is not a positive integer.
+        """
+        self.features.level_pool = level_pool(level)
+        self.name = f"{self.architecture} at RF level {level}"
+        self.min_size = _smallest_input(level, self.downsampling)
+
+    def forward(self, x):
+        """Logits (N, num_classes) of images (N, 3, H, W)."""
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(f"input has shape {tuple(x.shape)}; expected (N, 3, height, width)")
         if min(x.shape[-2:]) < self.min_size:
@@ -80,7 +94,7 @@ def _vgg19(level, width, num_classes):
         features[f"bn{convs}"] = nn.BatchNorm2d(out)
         features[f"relu{convs}"] = nn.ReLU()
         channels = out
-    return _LevelNet("vgg19", level, nn.Sequential(features), channels, num_classes, downsampling=3)
+    return LevelNet("vgg19", level, nn.Sequential(features), channels, num_classes, downsampling=3)
 
 
 class _Bottleneck(nn.Module):
@@ -123,7 +137,7 @@ def _resnet50(level, width, num_classes):
             channels = 4 * inner
         features[f"layer{stage}"] = nn.Sequential(*layer)
     # a stride-2 convolution with padding 1 keeps at least one unit, so only the level pool sets a limit
-    return _LevelNet("resnet50", level, nn.Sequential(features), channels, num_classes, downsampling=0)
+    return LevelNet("resnet50", level, nn.Sequential(features), channels, num_classes, downsampling=0)
 
 
 def _scaled(channels, width):

@@ -121,7 +121,7 @@ def gradient_projection(
 
 def _gradient(model, x, backward, keep_first_relu):
     """Gradient (1, 3, H, W) of the middle units; the model's modes are restored, its weights get no gradient."""
-    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    x = x.requires_grad_()
     linear = _Linearised(keep_first_relu) if backward == "linearised" else nullcontext()
     with evaluation_mode(model):
         with linear:

@@ -1,5 +1,6 @@
 import copy
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -221,3 +222,24 @@ def test_the_recorded_study_is_close_to_the_paper(monkeypatch):
         record = next(r for s, (r, _) in recorded.items() if (s.architecture, s.variant) == (name, "true"))
         by_network = list(zip(*record["maxima"].values(), strict=True))
         assert (stats.page_trend(by_network, falling=True) < 0.05) == falls
+
+
+def test_recorded_networks_can_be_made_again(monkeypatch):
+    """The first network of a committed record, at full width, through the level exchange."""
+    from pathlib import Path
+
+    monkeypatch.chdir(Path(__file__).parents[1])
+    recorded = importance.recorded("study")
+    for name, variant in (("vgg19", "linearised"), ("resnet50", "true, Gaussian image")):
+        setting = next(s for s in recorded if (s.architecture, s.variant) == (name, variant))
+        again, _ = importance.compute(replace(setting, repeats=1))
+        for level, maxima in recorded[setting][0]["maxima"].items():
+            assert again["maxima"][level] == pytest.approx(maxima[:1], rel=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["true, Gaussian image", "true, Kaiming normal weights"])
+def test_exchanging_the_level_is_building_anew(variant):
+    setting = importance.Setting("resnet50", variant, (1, 3), repeats=2, width=1 / 16, input_size=16)
+    both, _ = importance.compute(setting)
+    alone, _ = importance.compute(replace(setting, levels=(3,)))
+    assert both["maxima"]["3"] == alone["maxima"]["3"]
