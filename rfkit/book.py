@@ -17,7 +17,7 @@ import nbformat
 import yaml
 from traitlets.config import Config
 
-from rfkit import plots, presets, study, tables, views
+from rfkit import outcomes, plots, presets, study, views
 from rfkit.config import ConfigError, check_keys, one_of
 
 STAGE = Path("_build/stage")
@@ -220,7 +220,7 @@ def stage(preset, runs):
     shutil.copy("_toc.yml", STAGE)
     config = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
     labels = sorted({run.provenance["data"]["label"] for run in runs})
-    frame = tables.accuracies(runs)
+    frame = outcomes.accuracies(runs)
     plots.use_style()
     axes = plots.by_network(frame, plots.plot_accuracy_by_rate)
     axes.flat[0].figure.savefig(STAGE / "book" / "_static" / "key_figure.png")

@@ -48,7 +48,7 @@ def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
     """Dense and pruned test accuracy against the receptive field.
 
     Args:
-        frame: As made by `rfkit.tables.accuracies`, of one network and data set.
+        frame: As made by `rfkit.outcomes.accuracies`, of one network and data set.
         rate: Pruning rate of the second line.
         ax: Axes to draw in; new ones if ``None``.
 
@@ -74,7 +74,7 @@ def plot_accuracy_by_rate(frame, *, ax=None):
     """Test accuracy against the pruning rate, one line a receptive field.
 
     Args:
-        frame: As made by `rfkit.tables.accuracies`, of one network and data set.
+        frame: As made by `rfkit.outcomes.accuracies`, of one network and data set.
         ax: Axes to draw in; new ones if ``None``.
 
     Returns:
@@ -219,7 +219,7 @@ def by_network(frame, plot, **options):
     """The same plot for every network and data set, side by side.
 
     Args:
-        frame: As made by `rfkit.tables.accuracies`.
+        frame: As made by `rfkit.outcomes.accuracies`.
         plot: One of the plot functions of this module.
         **options: Passed to it.
 

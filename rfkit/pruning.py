@@ -1,18 +1,21 @@
-"""One-shot magnitude pruning with masks kept outside the network."""
+"""One-shot magnitude pruning with masks kept outside the network, fine-tuning under them, and weights that matter."""
 
+import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import nn
 
+from rfkit import training
+from rfkit.presets import NEVER_PRUNED
+from rfkit.rf_gradients import weights_on_a_path
+
 Masks = Mapping[str, torch.Tensor]
 """Parameter name to bool tensor of its shape, True where the weight is kept; prunable weights only."""
 
-EXCLUDE = ("first_conv", "last_linear")
-"""What the author's code never prunes, by default."""
 
-
-def prunable(model, exclude=EXCLUDE):
+def prunable(model, exclude=NEVER_PRUNED):
     """The weights that may be pruned.
 
     Args:
@@ -48,7 +51,7 @@ def prunable(model, exclude=EXCLUDE):
     return weights
 
 
-def prune(model, rate, method="global_magnitude", *, exclude=EXCLUDE):
+def prune(model, rate, method="global_magnitude", *, exclude=NEVER_PRUNED):
     """Set the smallest weights of a network to zero, in place and in one shot.
 
     Exactly ``round(rate * n)`` of the n prunable weights are pruned; among equal magnitudes the ones
@@ -126,3 +129,140 @@ def sparsity(model, masks=None):
         return 1 - sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
     weights = prunable(model).values()
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+
+
+def fine_tune(model, masks, data, config, *, seed=0, device=None, frozen_batchnorm=False, label="fine-tuning"):
+    """Train a pruned network on, its pruned weights staying exactly zero.
+
+    Args:
+        model: Network, changed in place.
+        masks: `Masks`; applied before the first and after every step, whatever momentum or decay would do.
+        data: `rfkit.data.ImageData`.
+        config: `rfkit.config.TrainConfig`.
+        seed: As in `rfkit.training.fit`.
+        device: As in `rfkit.training.fit`.
+        frozen_batchnorm: As in `rfkit.training.fit`; the author's code froze it.
+        label: As in `rfkit.training.fit`.
+
+    Returns:
+        Test accuracy of the selected epoch, in percent.
+
+    Raises:
+        ValueError: If a mask does not fit the model.
+        rfkit.training.DivergedError: If the loss becomes NaN or infinite.
+
+    Source:
+        Paper Sec. 3.3, Tables 13 and 14; settings of each protocol in `rfkit.presets`.
+    """
+    model.to(training.pick_device(device))
+    apply_masks(model, masks)
+    parameters = dict(model.named_parameters())
+    pruned = [(parameters[name], ~mask.to(parameters[name].device)) for name, mask in masks.items()]
+
+    @torch.no_grad()
+    def reapply():
+        for parameter, gone in pruned:
+            parameter.masked_fill_(gone, 0)
+
+    result = training.fit(
+        model, data, config, seed=seed, device=device, after_step=reapply, frozen_batchnorm=frozen_batchnorm,
+        label=label,
+    )  # fmt: skip
+    return result.history[result.selected_epoch - 1]["test_accuracy"]
+
+
+# --- weights that matter --------------------------------------------------------------------------
+
+
+def usable_weights(model, input_shape):
+    """Which prunable weights can change the output at all, by the geometry of the network.
+
+    A weight cannot if its kernel tap only ever meets padding, as all but the centre of a padded 3x3 kernel on a 1x1
+    map do, or if it only feeds positions that a later layer cuts off.
+
+    Args:
+        model: Network; not changed.
+        input_shape: Channels, height and width of its images.
+
+    Returns:
+        `Masks`, True where the weight is usable.
+
+    Raises:
+        ValueError: As in `prunable`.
+    """
+    weights = prunable(model)
+    on_a_path = weights_on_a_path(model, input_shape)
+    return {name: on_a_path[name].to(weight.device) for name, weight in weights.items()}
+
+
+def tap_utilisation(model, input_shape):
+    """How much of its map each kernel tap of each convolution gets to see.
+
+    Args:
+        model: Network; not changed.
+        input_shape: Channels, height and width of its images.
+
+    Returns:
+        Mapping of weight name to a float64 tensor (kernel height, kernel width): the share of output positions at
+        which the tap meets a real pixel, 0 for a tap that only meets padding.
+    """
+    shares = {}
+    for name, (module, calls) in _maps(model, input_shape).items():
+        if isinstance(module, nn.Conv2d):
+            met = sum(torch.outer(*(_met(module, i, b[i], a[i]) for i in range(2))) for b, a in calls)
+            shares[f"{name}.weight".lstrip(".")] = met / sum(math.prod(after) for _, after in calls)
+    return shares
+
+
+def _pad(module, axis):
+    if module.padding == "same":
+        return module.dilation[axis] * (module.kernel_size[axis] - 1) // 2
+    return 0 if module.padding == "valid" else module.padding[axis]
+
+
+def _met(module, axis, before, after):
+    """At how many positions along an axis each tap meets a real pixel."""
+    kernel = module.kernel_size[axis]
+    if module.padding_mode != "zeros":  # reflected or repeated pixels are real ones
+        return torch.full((kernel,), float(after), dtype=torch.float64)
+    taps = torch.arange(kernel) * module.dilation[axis] - _pad(module, axis)
+    pixels = taps[:, None] + torch.arange(after)[None] * module.stride[axis]
+    return ((pixels >= 0) & (pixels < before)).double().sum(1)
+
+
+def multiplications(model, input_shape):
+    """How many multiplications each weight takes part in for one image.
+
+    Args:
+        model: Network; not changed.
+        input_shape: Channels, height and width of its images.
+
+    Returns:
+        Mapping of weight name to the number of output positions of its layer, in the order of execution.
+
+    Source:
+        Blalock et al. (2020): theoretical speed-up is the ratio of multiply-adds of dense and pruned network.
+    """
+    return {
+        f"{name}.weight".lstrip("."): sum(math.prod(after) for _, after in calls)
+        for name, (_, calls) in _maps(model, input_shape).items()
+    }
+
+
+def _maps(model, input_shape):
+    """{layer name: (module, [(places of input, of output), …, one a call])} of convolutions and linear layers."""
+    found = {}
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+                places = slice(1, -1) if isinstance(module, nn.Linear) else slice(2, None)
+
+                def see(module, inputs, output, name=name, places=places):
+                    calls = found.setdefault(name, (module, []))[1]
+                    calls.append((tuple(inputs[0].shape[places]), tuple(output.shape[places])))
+
+                stack.callback(module.register_forward_hook(see).remove)
+        stack.enter_context(training.evaluation_mode(model))
+        stack.enter_context(torch.no_grad())
+        model(torch.zeros(1, *input_shape, device=next(model.parameters()).device))
+    return found

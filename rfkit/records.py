@@ -3,14 +3,14 @@
 import functools
 import hashlib
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rfkit import data as datasets
 from rfkit import store
-from rfkit.config import ConfigError, RunConfig
+from rfkit.config import ConfigError, RunConfig, stable_hash
 from rfkit.files import read_json
-from rfkit.presets import PAPER_DATASET_BY_SIZE
+from rfkit.presets import NEVER_PRUNED, PAPER_DATASET_BY_SIZE, FineTuning
 
 # What must be known of a data set that is not on this machine yet:
 # image size, training images, test images, classes.
@@ -25,6 +25,30 @@ class Unit:
     config: RunConfig
     dataset: str
     rates: tuple[float, ...]
+    fine_tuning: FineTuning | None = None
+
+    def analyses(self):
+        """The analyses of this unit.
+
+        Returns:
+            Mapping of name to the hash of its settings, ten characters.
+        """
+        pruned = {"method": "global_magnitude", "exclude": list(NEVER_PRUNED)}
+        settings = {"pruning": pruned | {"rates": list(self.rates)}}
+        if self.fine_tuning is not None:
+            settings["fine_tune"] = pruned | asdict(self.fine_tuning)
+        return {name: stable_hash(each) for name, each in settings.items()}
+
+    def is_complete(self, run):
+        """Whether this unit needs no more work.
+
+        Args:
+            run: Its `rfkit.store.Run`.
+
+        Returns:
+            True if it is trained and every analysis is there.
+        """
+        return run.done and all(run.analysis_done(name, key) for name, key in self.analyses().items())
 
 
 @functools.lru_cache(maxsize=2)
@@ -84,7 +108,7 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
         width=preset.width, num_classes=classes, protocol=preset.protocol,
         train=preset.training(name, architecture), seed=seed,
     )  # fmt: skip
-    return Unit(config, dataset, preset.rates)
+    return Unit(config, dataset, preset.rates, preset.fine_tuning(name, seed))
 
 
 def source_sha256(architecture):
@@ -110,8 +134,7 @@ def source_sha256(architecture):
 def find(preset, root=None, results=RESULTS):
     """Look for the runs of a preset, in the run store and then in the committed records.
 
-    A data set named in the preset but absent from this machine is matched by its records: any data set
-    of the same image size stands for it, and its label goes with every number.
+    A run of this machine counts if it has all analyses of the preset, a committed record whatever it has.
 
     Args:
         preset: `Preset`.
@@ -121,7 +144,17 @@ def find(preset, root=None, results=RESULTS):
     Returns:
         (found, missing): list of `rfkit.store.Run`; list of (dataset, architecture, level, seed).
     """
-    return _match(preset, [store.Store(root), store.Store(Path(results) / preset.name)])
+    trained, committed = (_with_keys(folder) for folder in (root, Path(results) / preset.name))
+    found, missing = [], []
+    # nothing stored fits nothing: then the data sets need not be loaded to say so
+    wanted = [(*cell, seed) for seed in preset.seeds for cell in preset.cells()]
+    if not trained and not committed:
+        return [], wanted
+    for cell in wanted:
+        unit = unit_of_what_is_here(preset, *cell)
+        run = _own(unit, trained) or _recorded(unit, committed)
+        found.append(run) if run else missing.append(cell)
+    return found, missing
 
 
 def recorded(preset, results=RESULTS):
@@ -134,21 +167,41 @@ def recorded(preset, results=RESULTS):
     Returns:
         List of `rfkit.store.Run`; empty where nothing was recorded.
     """
-    return _match(preset, [store.Store(Path(results) / preset.name)])[0]
+    committed = _with_keys(Path(results) / preset.name)
+    wanted = [(*cell, seed) for seed in preset.seeds for cell in preset.cells()] if committed else []
+    found = [_recorded(unit_of_what_is_here(preset, *cell), committed) for cell in wanted]
+    return [run for run in found if run]
 
 
-def _match(preset, stores):
-    stored = [(_match_key(content), run) for each in stores for run, content in _current(each, preset.rates)]
-    found, missing = [], []
-    for seed in preset.seeds:
-        for dataset, architecture, level in preset.cells() if stored else ():
-            key = _match_key(unit_of_what_is_here(preset, dataset, architecture, level, seed).config.to_dict())
-            run = next((run for stored_key, run in stored if _fits(key, stored_key)), None)
-            if run:
-                found.append(run)
-            else:
-                missing.append((dataset, architecture, level, seed))
-    return found, missing if stored else [(*cell, seed) for seed in preset.seeds for cell in preset.cells()]
+def _own(unit, runs):
+    """A run of this machine with every analysis of the unit; a wider pruning curve will do."""
+    others = {name: key for name, key in unit.analyses().items() if name != "pruning"}
+    key, about_data = _match_key(unit.config.to_dict()), () if unit.config.data_sha256 else _DATA_FIELDS
+    for run, stored in runs:
+        if _fits(key, stored, about_data) and _covers(run, unit.rates):
+            if all(run.analysis_done(*other) for other in others.items()):
+                return run
+    return None
+
+
+def _recorded(unit, runs):
+    """A committed record, whatever analyses it has beside the pruning curve."""
+    # the study was recorded on copies of the paper's data: one of the same image size stands for the paper's own,
+    # and its label goes with every number
+    key, about_data = _match_key(unit.config.to_dict()), _DATA_FIELDS if unit.dataset in PUBLISHED_SIZES else ()
+    return next((run for run, stored in runs if _fits(key, stored, about_data) and _covers(run, unit.rates)), None)
+
+
+_DATA_FIELDS = ("dataset", "data_sha256", "train_images", "test_images", "num_classes")
+
+
+def _with_keys(root):
+    """Every finished run of a store with its stored configuration as it is."""
+    return [(run, _match_key(read_json(run.path / "config.json"))) for run in store.Store(root).runs()]
+
+
+def _covers(run, rates):
+    return any(set(rates) <= set(analysis["rates"]) for analysis in run.analyses("pruning"))
 
 
 def unit_of_what_is_here(preset, dataset, architecture, level, seed):
@@ -174,24 +227,13 @@ def _is_downloaded(dataset):
     return (datasets.default_root() / name).exists()
 
 
-def _current(each, rates):
-    """Runs of a store with a pruning curve at these rates, and their stored configuration as it is."""
-    for run in each.runs():
-        if any(set(rates) <= set(analysis["rates"]) for analysis in run.analyses("one_shot")):
-            yield run, read_json(run.path / "config.json")
-
-
 def _match_key(content):
     """Every field, schema and algorithm version too: what an older algorithm trained is another run."""
     return {key: str(value) for key, value in content.items()}
 
 
-def _fits(wanted, stored):
-    """Equal in every field, or, for a data set that is not here, in every field but the data's own."""
-    about_data = (
-        () if wanted["data_sha256"] else ("dataset", "data_sha256", "train_images", "test_images", "num_classes")
-    )
-    return all(wanted[key] == stored[key] for key in wanted if key not in about_data)
+def _fits(wanted, stored, left_out):
+    return all(wanted[key] == stored.get(key) for key in wanted if key not in left_out)
 
 
 def paper_dataset(config):

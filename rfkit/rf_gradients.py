@@ -176,6 +176,29 @@ def supports(model, name, call, shape, axis, *, span=64, budget=2e7):
     return found, size
 
 
+def weights_on_a_path(model, shape):
+    """Which weights lie on a path from a pixel or a bias to the output.
+
+    Args:
+        model: Any `nn.Module`; not changed.
+        shape: Channels and spatial size of the input.
+
+    Returns:
+        Mapping of parameter name to bool tensor of its shape, on the CPU, for every parameter of two or more
+        dimensions. False where the weight only ever meets padding, or feeds only what is cut off later.
+    """
+    copied = positive_copy(model)
+    image = torch.rand(1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.5
+    weights = {name: p.requires_grad_() for name, p in copied.named_parameters() if p.dim() > 1}
+    with torch.enable_grad(), _Linear():
+        output = copied(image)
+    gradients = torch.autograd.grad(output.sum(), list(weights.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(weight, dtype=torch.bool) if gradient is None else gradient != 0
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+    }
+
+
 def mean_pattern(model, name, call, images, batch=8):
     """Mean absolute gradient of the middle unit of every channel with respect to the input.
 

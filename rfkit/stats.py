@@ -67,3 +67,99 @@ def standard_errors_apart(mean_a, std_a, n_a, mean_b, std_b, n_b):
     """
     error = math.sqrt(std_a**2 / n_a + std_b**2 / n_b)
     return abs(mean_a - mean_b) / error if error else math.nan
+
+
+def paired_interval(first, second, level=0.95):
+    """Student's interval of the mean difference ``second - first`` of pairs.
+
+    Args:
+        first: Values, one a pair.
+        second: Values, one a pair.
+        level: Confidence.
+
+    Returns:
+        (low, high).
+
+    Raises:
+        ValueError: If there are fewer than two pairs, or their numbers differ.
+    """
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(f"{len(first)} and {len(second)} values; expected the same number of at least 2")
+    mean, std = mean_std([b - a for a, b in zip(first, second, strict=True)])
+    return _interval(mean, std / math.sqrt(len(first)), len(first) - 1, level)
+
+
+def welch_interval(mean_a, std_a, n_a, mean_b, std_b, n_b, level=0.95):
+    """Welch's interval of ``b - a`` from printed means and standard deviations.
+
+    Args:
+        mean_a: First mean.
+        std_a: Its sample standard deviation.
+        n_a: Its number of values.
+        mean_b: Second mean.
+        std_b: Its sample standard deviation.
+        n_b: Its number of values.
+        level: Confidence.
+
+    Returns:
+        (low, high).
+
+    Source:
+        Welch (1947), with Satterthwaite's degrees of freedom.
+    """
+    a, b = std_a**2 / n_a, std_b**2 / n_b
+    freedom = (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1)) if a + b else 1.0
+    return _interval(mean_b - mean_a, math.sqrt(a + b), freedom, level)
+
+
+def _interval(mean, error, freedom, level):
+    from scipy.stats import t
+
+    half = t.ppf((1 + level) / 2, freedom) * error if error else 0.0
+    return float(mean - half), float(mean + half)
+
+
+def equivalence(first, second, margin):
+    """Two one-sided tests that the mean paired difference lies within a margin.
+
+    Args:
+        first: Values, one a pair.
+        second: Values, one a pair.
+        margin: Largest difference that counts as none, in the unit of the values.
+
+    Returns:
+        p-value, the larger of the two.
+
+    Raises:
+        ValueError: If there are fewer than two pairs, or their numbers differ.
+
+    Source:
+        Schuirmann (1987).
+    """
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(f"{len(first)} and {len(second)} values; expected the same number of at least 2")
+    from scipy.stats import t
+
+    mean, std = mean_std([b - a for a, b in zip(first, second, strict=True)])
+    if std == 0:
+        return 0.0 if abs(mean) < margin else 1.0
+    return float(t.sf((margin - abs(mean)) / (std / math.sqrt(len(first))), len(first) - 1))
+
+
+def holm(p_values):
+    """p-values corrected for their number.
+
+    Args:
+        p_values: Of one family.
+
+    Returns:
+        List in the same order.
+
+    Source:
+        Holm (1979).
+    """
+    order, corrected, worst = sorted(range(len(p_values)), key=p_values.__getitem__), [1.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, p_values[i] * (len(p_values) - rank)))
+        corrected[i] = worst
+    return corrected

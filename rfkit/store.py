@@ -115,6 +115,18 @@ class Run:
         """
         return self.path / "analysis" / f"{name}-{key}"
 
+    def analysis_done(self, name, key):
+        """Whether an analysis is finished.
+
+        Args:
+            name: As in `analysis_path`.
+            key: As in `analysis_path`.
+
+        Returns:
+            True if its mark is there.
+        """
+        return (self.analysis_path(name, key) / DONE).is_file()
+
     def analyses(self, name):
         """Finished results of one analysis, whatever its settings.
 

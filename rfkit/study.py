@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from rfkit import cost, files, models, presets, pruning, receptive_field, records, store, training
 from rfkit.batches import remember_statistics
-from rfkit.config import stable_hash
 
 
 class TooLongError(RuntimeError):
@@ -66,9 +65,9 @@ def complete(unit, runs, *, data=None, device=None, progress=False):
         if not run.done:
             _train(unit.config, run, data, device, progress)
         (run.path / "checkpoint.pt").unlink(missing_ok=True)  # after DONE: at every instant one of the two is there
-        if not (run.analysis_path("one_shot", one_shot_key(unit.rates)) / store.DONE).is_file():
-            result = one_shot(run, data, unit.rates, device)
-            store.save_analysis(run, "one_shot", one_shot_key(unit.rates), result)
+        for name, key in unit.analyses().items():
+            if not run.analysis_done(name, key):
+                store.save_analysis(run, name, key, _ANALYSES[name](run, unit, data, training.pick_device(device)))
     return store.Run(run.path)
 
 
@@ -118,46 +117,60 @@ def _field_px(model, image_size):
     return size if math.isfinite(size) else None
 
 
-def one_shot_key(rates):
-    """Hash of the settings of the pruning analysis.
-
-    Args:
-        rates: Pruning rates.
-
-    Returns:
-        Ten characters.
-    """
-    return stable_hash({"rates": list(rates), "method": "global_magnitude", "exclude": list(pruning.EXCLUDE)})
-
-
-def one_shot(run, data, rates, device=None):
-    """Accuracy after one-shot pruning at several rates, from the final weights each time.
-
-    Args:
-        run: `rfkit.store.Run` with weights.
-        data: Its data set.
-        rates: Pruning rates.
-        device: As in `rfkit.training.pick_device`.
-
-    Returns:
-        JSON-able mapping: ``rates``, ``test_accuracy`` and ``test_loss``, the last two one number a rate.
-        Batch-norm statistics are those of the dense network.
-
-    Source:
-        Paper Sec. 3.3, Tables 1, 2 and 5-12.
-    """
-    device = training.pick_device(device)
-    dense = run.weights("final")
+def _pruning(run, unit, data, device):
+    """Dense and one-shot pruned network at every rate, from the final weights each time."""
+    # Batch norm keeps the statistics of the dense network, but for reestimated_accuracy. Training figures are on
+    # images without augmentation, in evaluation mode.
+    dense, rows = run.weights("final"), []
     model = build(run.config).to(device, memory_format=torch.channels_last)
     remember_statistics(model, data.mean, data.std)
-    losses, accuracies = [], []
-    for rate in rates:
+    shape = (3, data.image_size, data.image_size)
+    usable, times = pruning.usable_weights(model, shape), pruning.multiplications(model, shape)
+    train_images, train_labels = data.train_images[:TRAIN_IMAGES], data.train_labels[:TRAIN_IMAGES]
+    for rate in (0.0, *(rate for rate in unit.rates if rate)):
         model.load_state_dict(dense)
-        pruning.prune(model, rate)
-        loss, accuracy = training.loss_and_accuracy(model, data.test_images, data.test_labels)
-        losses.append(loss)
-        accuracies.append(accuracy)
-    return {"rates": list(rates), "test_accuracy": accuracies, "test_loss": losses}
+        masks = pruning.prune(model, rate)
+        test_loss, test_accuracy = training.loss_and_accuracy(model, data.test_images, data.test_labels)
+        train_loss, train_accuracy = training.loss_and_accuracy(model, train_images, train_labels)
+        again = training.calibrated(model, data.train_images[:CALIBRATION_IMAGES])
+        weights = {name: p for name, p in model.named_parameters() if name in times}
+        rows.append({
+            "rates": rate, "test_accuracy": test_accuracy, "test_loss": test_loss,
+            "train_accuracy": train_accuracy, "train_loss": train_loss,
+            "reestimated_accuracy": training.evaluate(again, data.test_images, data.test_labels),
+            "usable_kept": sum(int((mask & usable[name]).sum()) for name, mask in masks.items()),
+            "multiplications": sum(int(w.count_nonzero()) * times[name] for name, w in weights.items()),
+            "parameters": sum(int(p.count_nonzero()) for p in model.parameters()),
+            "layer_sparsity": [1 - int(mask.sum()) / mask.numel() for mask in masks.values()],
+        })  # fmt: skip
+    return {key: [row[key] for row in rows] for key in rows[0]} | {
+        "layers": list(usable),
+        "usable": [int(mask.sum()) for mask in usable.values()],
+        "prunable": [mask.numel() for mask in usable.values()],
+        "train_images": len(train_images),
+        "calibration_images": min(CALIBRATION_IMAGES, len(data.train_images)),
+    }
+
+
+def _fine_tune(run, unit, data, device):
+    """Test accuracy after pruning, and after training on under the mask."""
+    settings = unit.fine_tuning
+    model = load_model(run).to(device, memory_format=torch.channels_last)
+    remember_statistics(model, data.mean, data.std)
+    masks = pruning.prune(model, settings.rate)
+    before = training.evaluate(model, data.test_images, data.test_labels)
+    after = pruning.fine_tune(
+        model, masks, data, settings.train, seed=run.config.seed, device=device,
+        frozen_batchnorm=settings.frozen_batchnorm, label=f"{run.config.folder}, fine-tuning",
+    )  # fmt: skip
+    return {
+        "rate": settings.rate, "epochs": settings.train.epochs, "pruned_accuracy": before, "test_accuracy": after,
+        "sparsity": pruning.sparsity(model),
+    }  # fmt: skip
+
+
+_ANALYSES = {"pruning": _pruning, "fine_tune": _fine_tune}
+TRAIN_IMAGES, CALIBRATION_IMAGES = 5_000, 1_000
 
 
 # --- many units -----------------------------------------------------------------------------------
@@ -181,7 +194,7 @@ def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, prog
         KeyboardInterrupt: If the user stops it; workers are stopped, finished epochs are on disk.
     """
     runs = store.Store(root)
-    todo = [unit for unit in wanted if not is_complete(unit, runs.run(unit.config))]
+    todo = [unit for unit in wanted if not unit.is_complete(runs.run(unit.config))]
     # one seed after the other, in each the longest first: no core waits long for the last run
     todo.sort(key=lambda unit: (unit.config.seed, -cost.images(unit.config) * cost.flops_per_image(unit.config)))
     if not todo:
@@ -233,19 +246,6 @@ def _work(unit, root, device, image_limit):
     return run.summary["test_accuracy"]
 
 
-def is_complete(unit, run):
-    """Whether a unit needs no more work.
-
-    Args:
-        unit: `Unit`.
-        run: Its `rfkit.store.Run`.
-
-    Returns:
-        True if it is trained and every analysis of the unit is there.
-    """
-    return run.done and (run.analysis_path("one_shot", one_shot_key(unit.rates)) / store.DONE).is_file()
-
-
 def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESULTS, device=None):
     """The runs of a preset: found, or trained if that is quick enough.
 
@@ -258,10 +258,11 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESU
         device: As in `rfkit.training.pick_device`.
 
     Returns:
-        List of `rfkit.store.Run`.
+        List of `rfkit.store.Run`. Where a study is recorded in part and the rest would take longer, the part; what is
+        missing is printed.
 
     Raises:
-        TooLongError: If training what is missing would take longer; names the command to run.
+        TooLongError: If nothing is there and training would take longer; names the command to run.
         RuntimeError: If a training fails.
     """
     found, missing = records.find(preset, root, results)
@@ -273,11 +274,15 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESU
     absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
     if minutes > max_minutes or absent:
         not_here = f" and {', '.join(absent)} would be downloaded" if absent else ""
-        raise TooLongError(
+        message = (
             f"{len(todo)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing; training them "
             f"takes about {minutes:.0f} minutes here{not_here} (max_minutes={max_minutes}). "
             f"Run: rfkit study {command(preset)}"
         )
+        if any(run.path.is_relative_to(results) for run in found):
+            print(f"Shown is what is recorded. {message}", flush=True)
+            return found
+        raise TooLongError(message)
     failures = run_all(todo, jobs=jobs, root=root, device=device, image_limit=preset.image_limit)
     if failures:
         raise RuntimeError("; ".join(f"{unit.config.folder}: {message}" for unit, message in failures))

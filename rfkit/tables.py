@@ -4,7 +4,7 @@ import importlib.resources
 
 import pandas as pd
 
-from rfkit import presets, records
+from rfkit import outcomes, presets, records
 from rfkit.config import ConfigError, one_of
 from rfkit.stats import mean_std, page_trend, standard_errors_apart
 
@@ -33,39 +33,29 @@ def reference(**options):
         Data frame, one row a number: table, dataset, architecture, receptive_field, rf_level,
         pruning_rate, fine_tuned, metric, mean, std.
     """
-    path = importlib.resources.files("rfkit") / "reference" / "paper_tables.csv"
-    with path.open(encoding="utf-8") as file:
-        return pd.read_csv(file, **options)
+    return _package_data("paper_tables.csv", **options)
 
 
-def accuracies(runs):
-    """Dense and pruned accuracy of each run, as a tidy data frame.
+def author_runs(**options):
+    """Every accuracy in the author's public result files, one row a network.
 
     Args:
-        runs: List of `rfkit.store.Run` with a finished ``one_shot`` analysis.
+        **options: Passed to `pandas.read_csv`.
 
     Returns:
-        Data frame with a row for each run and pruning rate (0 is dense): dataset, data_label, paper_dataset,
-        architecture, rf_level, field_px, seed, pruning_rate, dense and accuracy in percent.
+        Data frame: source_file, dataset, architecture, rf_level, pruning_rate, fine_tuned, seed_or_name,
+        dense_test_accuracy, pruned_test_accuracy, pool_kernel, pool_stride, paper_table (the first that uses the row;
+        empty for rows that no table uses), note.
+
+    Source:
+        The author's public repository, https://github.com/Elluito/sparse_ensemble.
     """
-    rows = []
-    for run in runs:
-        config = run.config
-        about = {
-            "dataset": config.dataset,
-            "data_label": run.provenance["data"]["label"],
-            "paper_dataset": records.paper_dataset(config),
-            "architecture": config.architecture,
-            "rf_level": config.level,
-            "field_px": run.summary["field_px"],
-            "seed": config.seed,
-            "dense": run.summary["test_accuracy"],
-        }
-        pruned = {0.0: about["dense"]}
-        for analysis in run.analyses("one_shot"):
-            pruned |= dict(zip(analysis["rates"], analysis["test_accuracy"], strict=True))
-        rows += [about | {"pruning_rate": rate, "accuracy": accuracy} for rate, accuracy in sorted(pruned.items())]
-    return pd.DataFrame(rows)
+    return _package_data("author_runs.csv", **options)
+
+
+def _package_data(name, **options):
+    with (importlib.resources.files("rfkit") / "reference" / name).open(encoding="utf-8") as file:
+        return pd.read_csv(file, **options)
 
 
 def paper_table(n, preset="demo", *, runs=None):
@@ -96,7 +86,7 @@ def paper_table(n, preset="demo", *, runs=None):
     index = ["architecture", "rf_level"]
     paper = printed.set_index([*index, "metric"])
     cells = list(printed.groupby(index, sort=False).groups)
-    ours = _ours(runs, dataset, rate) if not tuned else {}
+    ours = _ours(outcomes.fine_tuned(runs) if tuned else outcomes.accuracies(runs), dataset, rate)
     rows = []
     for key in [*cells, *(key for key in ours if key not in cells)]:
         row = dict.fromkeys(COLUMNS)
@@ -207,12 +197,11 @@ def importance_shapes(found):
     return pd.DataFrame(rows)
 
 
-def _ours(runs, dataset, rate):
+def _ours(frame, dataset, rate):
     """{(architecture, level): our columns} of the runs beside one data set of the paper, at one rate."""
-    mine = [run for run in runs if records.paper_dataset(run.config) == dataset]
-    if not mine:
+    if frame.empty:
         return {}
-    frame = accuracies(mine)
+    frame = frame[frame["paper_dataset"] == dataset]
     labels = sorted(set(frame["data_label"]))
     if len(labels) > 1:
         raise ConfigError(f"runs on {', '.join(labels)} would be averaged in one table; choose one of these data sets")
@@ -230,7 +219,7 @@ def trends(frame):
     """How accuracy moves with the receptive field, at every pruning rate.
 
     Args:
-        frame: As made by `accuracies`.
+        frame: As made by `rfkit.outcomes.accuracies`.
 
     Returns:
         Data frame, one row a network, data set and rate: mean accuracy at each level, Spearman's rank

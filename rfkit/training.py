@@ -60,7 +60,10 @@ def pick_device(device=None):
     return chosen
 
 
-def fit(model, data, config, *, seed=0, device=None, resume=None, on_epoch=None, progress=False, label="training"):
+def fit(
+    model, data, config, *, seed=0, device=None, resume=None, on_epoch=None, after_step=None, frozen_batchnorm=False,
+    progress=False, label="training",
+):  # fmt: skip
     """Train a network in place.
 
     Args:
@@ -71,6 +74,8 @@ def fit(model, data, config, *, seed=0, device=None, resume=None, on_epoch=None,
         device: As in `pick_device`.
         resume: State given to `on_epoch` by an interrupted training of the same configuration.
         on_epoch: Called after each epoch with a mapping of tensors and plain values to resume from.
+        after_step: Called without arguments after every step of the optimiser.
+        frozen_batchnorm: Keep batch norm as it is: its statistics, scale and shift.
         progress: A bar on a terminal, a line an epoch otherwise.
         label: Name of this training in progress and messages.
 
@@ -89,9 +94,11 @@ def fit(model, data, config, *, seed=0, device=None, resume=None, on_epoch=None,
     model.to(device, memory_format=torch.channels_last)
     batches = TrainingBatches(data, config.batch_size, config.augmentation, seed, device, config.train_share)
     test_images, test_labels = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels).to(device)
+    norms = list(batch_norms(model)) if frozen_batchnorm else []
+    fixed = {id(parameter) for norm in norms for parameter in norm.parameters()}
     optimizer = torch.optim.SGD(
-        model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov,
-        fused=device.type in ("cpu", "cuda"),
+        [p for p in model.parameters() if id(p) not in fixed], config.lr, config.momentum,
+        weight_decay=config.weight_decay, nesterov=config.nesterov, fused=device.type in ("cpu", "cuda"),
     )  # fmt: skip
     schedule, every_step = _schedule(optimizer, config, len(batches))
     state = {"epoch": 0, "history": [], "shrink": 1.0, "best": None}
@@ -105,7 +112,11 @@ def fit(model, data, config, *, seed=0, device=None, resume=None, on_epoch=None,
     while state["epoch"] < config.epochs:
         start = time.perf_counter()
         rate = optimizer.param_groups[0]["lr"]
-        loss, accuracy, shrink = _epoch(model, batches, optimizer, schedule if every_step else None, config)
+        model.train()
+        for norm in norms:
+            norm.eval()
+        step_schedule = schedule if every_step else None
+        loss, accuracy, shrink = _epoch(model, batches, optimizer, step_schedule, config, after_step)
         if not every_step:
             schedule.step()
         epoch = state["epoch"] + 1
@@ -155,9 +166,22 @@ def _schedule(optimizer, config, steps):
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0), False
 
 
-def _epoch(model, batches, optimizer, schedule, config):
+def batch_norms(model):
+    """Batch-norm layers of a network.
+
+    Args:
+        model: Network.
+
+    Yields:
+        Modules, in the order of the network.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            yield module
+
+
+def _epoch(model, batches, optimizer, schedule, config, after_step):
     """One pass; returns mean loss, accuracy in percent, and the shrink factor of its steps."""
-    model.train()
     device_type = next(model.parameters()).device.type
     total_loss, correct, count, shrink = 0.0, 0, 0, 1.0
     for images, labels in batches:
@@ -170,6 +194,8 @@ def _epoch(model, batches, optimizer, schedule, config):
             torch.nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
         rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
+        if after_step is not None:
+            after_step()
         shrink *= 1 - rate * config.weight_decay / (1 - config.momentum)
         if schedule is not None:
             schedule.step()
@@ -256,7 +282,7 @@ def calibrated(model, images, batch_size=64):
         Copy in evaluation mode.
     """
     network = copy.deepcopy(model).eval()
-    norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    norms = list(batch_norms(network))
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

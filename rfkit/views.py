@@ -198,7 +198,7 @@ def glance(frame, runs, preset):
     """The result of a build in two sentences and a provenance line, for the landing page.
 
     Args:
-        frame: As made by `accuracies`.
+        frame: As made by `rfkit.outcomes.accuracies`.
         runs: The runs behind it.
         preset: `rfkit.presets.Preset` of the build.
 

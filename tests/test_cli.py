@@ -71,7 +71,7 @@ def test_study_ls_show_table(capsys):
     assert "digits-vgg19-level3-short-" in capsys.readouterr().out
     assert main(["show", "level3"]) == 0
     shown = capsys.readouterr().out
-    assert "shrink_factor: 0." in shown and "label': 'scikit-learn digits'" in shown and "analysis one_shot-" in shown
+    assert "shrink_factor: 0." in shown and "label': 'scikit-learn digits'" in shown and "analysis pruning-" in shown
     assert main(["table", "1", "--preset", "smoke", "--csv"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header == ",".join(tables.COLUMNS) and len(rows) == 8 and "nan" not in " ".join(rows).lower()

@@ -2,10 +2,15 @@ import copy
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from random_nets import Functional, networks
 from torch import nn
 from torch.nn.utils import prune as torch_prune
+from torch.utils.flop_counter import FlopCounterMode
 
-from rfkit import models, pruning
+from rfkit import models, presets, pruning, training
+from rfkit.config import TrainConfig
 
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
@@ -88,3 +93,175 @@ def test_masks_must_fit_the_model():
         pruning.apply_masks(model, {"0.weight": torch.ones(2, dtype=torch.bool)})
     with pytest.raises(ValueError, match="no such parameter"):
         pruning.apply_masks(model, {"9.weight": torch.ones(2, dtype=torch.bool)})
+
+
+# --- fine-tuning ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits():
+    from rfkit import data
+
+    return data.load("digits").first(192, 96)
+
+
+SHORT = TrainConfig(epochs=2, lr=0.02, batch_size=64, augmentation="crop", schedule="constant")
+
+
+def pruned_network(rate=0.8):
+    model = models.seeded_build("vgg19", 2, width=1 / 16)
+    return model, pruning.prune(model, rate)
+
+
+def test_pruned_weights_stay_exactly_zero_after_every_step(digits, monkeypatch):
+    model, masks = pruned_network()
+    before = copy.deepcopy(model.state_dict())
+    seen, step = [], torch.optim.SGD.step
+
+    def stepped(optimizer, *args, **options):
+        seen.append(pruning.sparsity(model))
+        return step(optimizer, *args, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", stepped)
+    accuracy = pruning.fine_tune(model, masks, digits, SHORT)
+    assert len(seen) == 6 and seen == [pytest.approx(0.8, abs=1e-4)] * 6 and pruning.sparsity(model) == seen[0]
+    for name, mask in masks.items():
+        weight = model.get_parameter(name)
+        assert (weight[~mask] == 0).all() and not torch.equal(weight, before[name])
+    assert accuracy == training.evaluate(model, digits.test_images, digits.test_labels)
+
+
+def test_masking_gradients_alone_revives_weights_once_momentum_is_carried_over():
+    """Why the mask is applied to the weights: a momentum from before pruning goes on moving them."""
+    model, x = nn.Linear(8, 2, bias=False), torch.randn(4, 8)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    model(x).square().sum().backward()
+    optimizer.step()
+    mask = torch.rand(2, 8) > 0.5
+    with torch.no_grad():
+        model.weight.mul_(mask)
+    optimizer.zero_grad()
+    model(x).square().sum().backward()
+    model.weight.grad.mul_(mask)
+    optimizer.step()
+    assert (model.weight[~mask] != 0).all()
+
+
+def test_frozen_batch_norm_stays_as_it_was(digits):
+    model, masks = pruned_network()
+    norm = model.features.bn1
+    before = copy.deepcopy(norm.state_dict())
+    pruning.fine_tune(model, masks, digits, SHORT, frozen_batchnorm=True)
+    assert all(torch.equal(before[name], value) for name, value in norm.state_dict().items())
+    pruning.fine_tune(model, masks, digits, SHORT)
+    assert not torch.equal(before["running_mean"], norm.running_mean) and not torch.equal(before["weight"], norm.weight)
+
+
+def test_prune_save_load_fine_tune(digits, tmp_path):
+    model, masks = pruned_network()
+    torch.save(models.seeded_build("vgg19", 2, width=1 / 16).state_dict(), tmp_path / "dense.pt")
+    torch.save(model.state_dict(), tmp_path / "pruned.pt")
+    assert (tmp_path / "pruned.pt").stat().st_size <= 1.05 * (tmp_path / "dense.pt").stat().st_size
+    again = models.build("vgg19", 2, width=1 / 16)
+    again.load_state_dict(torch.load(tmp_path / "pruned.pt", weights_only=True))
+    assert pruning.sparsity(again) == pruning.sparsity(model)
+    pruning.fine_tune(again, masks, digits, SHORT)
+    assert pruning.sparsity(again) == pytest.approx(0.8, abs=1e-4)
+
+
+def test_protocols_fine_tune_differently():
+    tuning = {p: presets.get("paper", p).fine_tuning("cifar10", 0) for p in ("as_stated", "as_run", "careful")}
+    assert tuning["as_stated"].train.clip_value == 0.1 and tuning["careful"].train.clip_value is None
+    assert tuning["as_run"].frozen_batchnorm and tuning["as_run"].train.train_share * 50_000 == 5_000
+    assert {t.train.lr for t in tuning.values()} == {1e-4} and {t.train.epochs for t in tuning.values()} == {10}
+    assert presets.get("demo").fine_tuning("digits", 1) is None
+
+
+# --- weights that matter --------------------------------------------------------------------------
+
+
+def unusable(model, size):
+    masks = pruning.usable_weights(model, (3, size, size))
+    return 1 - sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
+
+
+@pytest.mark.parametrize(
+    "architecture, level, size, share",
+    [
+        ("vgg19", 2, 32, 0), ("vgg19", 3, 32, 0.786), ("vgg19", 4, 32, 0.786), ("vgg19", 4, 64, 0),
+        ("resnet50", 3, 32, 0), ("resnet50", 4, 32, 0.235), ("resnet50", 4, 64, 0),
+    ],
+)  # fmt: skip
+def test_unusable_share_of_the_papers_networks(architecture, level, size, share):
+    assert unusable(models.build(architecture, level), size) == pytest.approx(share, abs=5e-4)
+
+
+@pytest.mark.parametrize("architecture, level", [("vgg19", 3), ("resnet50", 4)])
+def test_unusable_weights_change_no_logit(architecture, level):
+    model = models.seeded_build(architecture, level, width=1 / 16).eval()
+    images = torch.randn(4, 3, 32, 32)
+    logits, usable = model(images), pruning.usable_weights(model, (3, 32, 32))
+    pruning.apply_masks(model, usable)
+    assert pruning.sparsity(model) > 0.2 and torch.equal(model(images), logits)
+    with torch.no_grad():
+        for name, mask in usable.items():
+            model.get_parameter(name)[~mask] = 1e3
+    assert torch.equal(model(images), logits)
+
+
+@given(networks(), st.integers(6, 14))
+@settings(max_examples=60, deadline=None)
+def test_usable_means_that_a_gradient_can_reach_it(net, size):
+    """Against gradients of the network itself, on many images: one definition is geometry, the other is measured."""
+    net = net.double().eval()
+    try:
+        with torch.no_grad():
+            assume(net(torch.zeros(2, 3, size, size, dtype=torch.float64)).numel())
+    except RuntimeError:  # the image is too small for this network
+        assume(False)
+    for module in net.modules():  # so that no unit is dead by chance
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.uniform_(module.weight, -1, 1), nn.init.uniform_(module.bias, 0.5, 1.5)
+    usable = pruning.usable_weights(net, (3, size, size))
+    total = [0] * len(usable)
+    for seed in range(12):
+        images = torch.randn(8, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        weights = [net.get_parameter(name) for name in usable]
+        output = net(images)
+        gradients = torch.autograd.grad((output * torch.randn_like(output)).sum(), weights, allow_unused=True)
+        total = [t + (0 if g is None else g.abs()) for t, g in zip(total, gradients, strict=True)]
+    for (name, mask), measured in zip(usable.items(), total, strict=True):
+        measured = torch.as_tensor(measured).expand(mask.shape)
+        assert (measured[~mask] == 0).all(), name
+        # relu and max can hide a path from every image tried, geometry cannot
+        assert (measured[mask] > 0).double().mean() > 0.9 or not mask.any() or dead(net), name
+
+
+def dead(net):
+    return any(isinstance(module, Functional) for module in net.modules())
+
+
+def test_tap_utilisation():
+    model = models.build("vgg19", 3, width=1 / 16)
+    shares = pruning.tap_utilisation(model, (3, 32, 32))
+    assert shares["features.conv16.weight"].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    two = pruning.tap_utilisation(nn.Conv2d(3, 4, 3, padding=1), (3, 2, 2))["weight"]
+    assert two.tolist() == [[0.25, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 0.25]]
+    odd = pruning.tap_utilisation(nn.Conv2d(3, 4, (3, 1), stride=2, padding=(1, 0), dilation=2), (3, 5, 5))["weight"]
+    assert odd.ravel().tolist() == [0.5, 1, 0.5]
+
+
+def test_nine_in_a_kernel_of_which_one_is_used():
+    """The signature of 1x1 maps: at rate 8/9 of such a layer only its centres are left after long decay."""
+    usable = pruning.usable_weights(models.build("vgg19", 4, width=1 / 16), (3, 32, 32))
+    for i in range(9, 17):
+        assert usable[f"features.conv{i}.weight"].double().mean() == pytest.approx(1 / 9)
+
+
+def test_multiplications():
+    model = models.build("resnet50", 1, width=1 / 16)
+    times = pruning.multiplications(model, (3, 32, 32))
+    counted = sum(model.get_parameter(name).numel() * n for name, n in times.items())
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, 3, 32, 32))
+    assert 2 * counted == counter.get_total_flops()

@@ -40,15 +40,19 @@ def test_a_finished_run_holds_what_it_should():
     assert {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()} - {".lock"} == {
         "DONE", "config.json", "metrics.csv", "provenance.json", "summary.json", "weights/init.pt",
         "weights/final.pt", "weights/last.pt",
-        *(f"analysis/one_shot-{study.one_shot_key(unit.rates)}/{name}" for name in ("DONE", "result.json")),
+        *(f"analysis/{a}-{key}/{f}" for a, key in unit.analyses().items() for f in ("DONE", "result.json")),
     }  # fmt: skip
     assert run.metrics[-1]["test_accuracy"] == run.summary["test_accuracy"]
     data = run.provenance["data"]
     assert data["label"] == "scikit-learn digits" and data["sha256"] == unit.config.data_sha256
     assert run.provenance["threads"] == 1 and run.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
     assert os.uname().nodename not in json.dumps(run.provenance) or len(os.uname().nodename) < 4
-    (analysis,) = run.analyses("one_shot")
-    assert analysis["rates"] == [0.5, 0.9] and len(analysis["test_accuracy"]) == 2
+    (analysis,) = run.analyses("pruning")
+    assert analysis["rates"] == [0, 0.5, 0.9] and len(analysis["test_accuracy"]) == len(analysis["layer_sparsity"]) == 3
+    assert analysis["test_accuracy"][0] == run.summary["test_accuracy"]
+    assert analysis["usable_kept"][0] == sum(analysis["usable"]) < sum(analysis["prunable"])  # level 3: maps of 1x1
+    (tuned,) = run.analyses("fine_tune")
+    assert tuned["sparsity"] == pytest.approx(0.9, abs=1e-4) and tuned["epochs"] == 1
 
 
 def test_stored_weights_give_the_recorded_accuracy():
@@ -68,7 +72,7 @@ def test_finished_work_is_not_done_again(monkeypatch):
     unit, run = complete()
     before = (run.path / "DONE").stat().st_mtime_ns
     monkeypatch.setattr(study, "_train", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(study, "one_shot", lambda *_: pytest.fail("analysed again"))
+    monkeypatch.setattr(study, "_ANALYSES", {})
     complete()
     assert (run.path / "DONE").stat().st_mtime_ns == before
     assert study.run_all([unit]) == []

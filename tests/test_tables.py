@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfkit import plots, stats, tables, views
+from rfkit import outcomes, plots, stats, tables, views
 
 
 def test_reference_holds_every_printed_number():
@@ -31,11 +31,17 @@ class FakeRun:
         self.config = replace(RUN, level=level, seed=seed, architecture=architecture, image_size=size)
         self.summary = {"test_accuracy": dense, "field_px": 3 + 178 * level}
         self.provenance = {"data": {"label": "made up"}, "device": "cpu"}
-        self.pruned = pruned
+        self.pruned, self.tuned = pruned, []
 
     def analyses(self, name):
-        assert name == "one_shot"
-        return [{"rates": [0.8, 0.9], "test_accuracy": self.pruned}]
+        if name == "fine_tune":
+            return self.tuned
+        assert name == "pruning"
+        rates, accuracy = [0.0, 0.8, 0.9], [self.summary["test_accuracy"], *self.pruned]
+        same = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "reestimated_accuracy")
+        counts = {"usable": [50, 50], "prunable": [50, 50], "usable_kept": [100, 20, 10]}
+        counts |= {"parameters": [110, 30, 20], "multiplications": [1000, 300, 200]}
+        return [{"rates": rates, **dict.fromkeys(same, accuracy), **counts}]
 
 
 RUNS = [
@@ -55,16 +61,20 @@ def test_our_columns_are_means_over_seeds_of_each_cell():
     assert tables.paper_table(5, runs=RUNS).iloc[3]["ours_pruned_mean"] == 80.0
     assert tables.paper_table(2, runs=RUNS)["ours_seeds"].isna().all()  # 32-pixel runs are not Tiny ImageNet's
     assert tables.paper_table(13, runs=RUNS)["ours_seeds"].isna().all()  # one-shot numbers are not fine-tuned ones
+    tuned = FakeRun(1, 0, 90.0, [50.0, 10.0])
+    tuned.tuned = [{"rate": 0.9, "epochs": 3, "pruned_accuracy": 10.0, "test_accuracy": 70.0}]
+    row = tables.paper_table(13, runs=[*RUNS, tuned]).iloc[0]
+    assert (row["ours_dense_mean"], row["ours_pruned_mean"], row["ours_seeds"]) == (90.0, 70.0, 1)
     own = tables.paper_table(1, runs=[FakeRun(2, 0, 50.0, [40.0, 30.0], architecture="mine:net")]).iloc[-1]
     assert own["architecture"] == "mine:net" and own["paper_dense_mean"] is None and own["ours_dense_std"] is None
 
 
 def test_trends():
-    table = tables.trends(tables.accuracies(RUNS))
+    table = tables.trends(outcomes.accuracies(RUNS))
     assert table["Rate"].tolist() == ["dense", "0.8", "0.9"]
     assert table["As the field grows"].tolist() == ["falls", "rises", "rises"]
     assert float(table["Rank correlation"].iloc[0]) < -0.8
-    assert tables.trends(tables.accuracies(RUNS[:2]))["Rank correlation"].tolist() == ["–"] * 3
+    assert tables.trends(outcomes.accuracies(RUNS[:2]))["Rank correlation"].tolist() == ["–"] * 3
 
 
 def test_view_has_a_literal_caption_and_a_fixed_label():
@@ -87,7 +97,7 @@ def test_view_has_a_literal_caption_and_a_fixed_label():
 def test_glance_says_what_the_numbers_say():
     from rfkit import presets
 
-    text = views.glance(tables.accuracies(RUNS), RUNS, presets.get("demo"))
+    text = views.glance(outcomes.accuracies(RUNS), RUNS, presets.get("demo"))
     assert "From 181 to 715 pixels" in text and "from 91.0 to 82.0 %" in text and "from 12.0 to 74.0 %" in text
 
 
@@ -105,7 +115,7 @@ def test_plots_draw_what_they_are_given():
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    frame = tables.accuracies(RUNS)
+    frame = outcomes.accuracies(RUNS)
     ax = plots.plot_accuracy_by_field(frame, rate=0.9)
     dense, _, pruned, _ = ax.lines
     assert list(dense.get_ydata()) == [91.0, 82.0] and list(pruned.get_ydata()) == [12.0, 74.0]
@@ -116,3 +126,36 @@ def test_plots_draw_what_they_are_given():
     axes = plots.by_network(both, plots.plot_accuracy_by_rate)
     assert [ax.get_title() for ax in axes.flat] == ["VGG19-like, made up", "ResNet50, made up"]
     plt.close("all")
+
+
+def test_curves_have_everything_the_reporting_standard_asks():
+    dense, _, last = outcomes.accuracies(RUNS[:1]).to_dict("records")
+    assert (dense["pruning_rate"], dense["usable_sparsity"], dense["speed_up"], dense["chance"]) == (0, 0, 1, 10)
+    assert last["usable_sparsity"] == 0.9 and last["compression"] == 5.5 and last["speed_up"] == 5.0
+
+
+@pytest.mark.parametrize(
+    "rates, accuracies, point",
+    [
+        ([0, 0.5, 0.9], [90, 90, 80], 0.7),
+        ([0, 0.5, 0.9], [90, 85, 80], 0.5),
+        ([0, 0.5, 0.9], [90, 89, 86], 0.9),
+        ([0, 0.5, 0.9], [90, 10, 90], 0.03125),
+        ([0, 0, 0.5], [90, 90, 80], 0.25),
+    ],
+)
+def test_breaking_point(rates, accuracies, point):
+    assert outcomes.breaking_point(rates, accuracies) == pytest.approx(point)
+    with pytest.raises(ValueError, match="expected 0, the dense network, first"):
+        outcomes.breaking_point(rates[2:], accuracies[2:])
+
+
+def test_floor():
+    assert outcomes.at_floor([10.0, 10.0], 10, 10_000) and outcomes.at_floor([10.5], 10, 10_000)
+    assert not outcomes.at_floor([10.7], 10, 10_000) and outcomes.at_floor([9.0, 15.0], 10, 10_000)
+
+
+def test_one_row_a_run():
+    frame = outcomes.by_run(outcomes.accuracies(RUNS))
+    assert frame["breaking_point"].tolist() == pytest.approx([0.1, 0.125, 0.8444444, 0.8666667], abs=1e-3)
+    assert frame["gap_0.9"].tolist() == [80, 78, 10, 6] and "gap_0.5" not in frame

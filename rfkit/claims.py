@@ -1,0 +1,339 @@
+"""The claims ledger: every claim of the paper as a test on records, with a verdict."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from rfkit import outcomes, stats, tables
+from rfkit.presets import FINE_TUNED_RATE, PAPER_RATES
+
+ALPHA, MARGIN_POINTS = 0.05, 0.5
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+CLAIMS = {
+    "C1": "dense accuracy falls as the field grows",
+    "C2": "larger fields prune better: the breaking point rises",
+    "C3": "the gap between dense and pruned accuracy at rate 0.9 shrinks as the field grows",
+    "C4": "pruned accuracy at 0.9 rises with the field, the reverse of dense accuracy",
+    "C5": "the trend needs rates above 0.8",
+    "C6": "after fine-tuning at 0.9 the gap shrinks as the field grows",
+    "C7": "spectra at initialisation are wider for larger fields",
+    "C8": "deep layers of two seeds grow less similar as the field grows",
+    "C9": "it generalises over all combinations of network and data set (C1 and C2)",
+    "C10": "sharper landscapes go with less similar features and with more robustness to pruning",
+    "E1": "every larger field loses less by pruning than the next smaller one",
+    "E2": "every mean is over five networks",
+    "E3": "the projected gradient at initialisation falls as the field grows",
+    "E4": "the pattern of the projected gradient keeps its shape",
+}
+"""C: confirmatory, fixed before the results. E: looked at as well, outside the corrected family."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one claim came to in one combination.
+
+    Attributes:
+        claim: Key of `CLAIMS`.
+        dataset: ``cifar10`` or ``tiny_imagenet``; empty for all.
+        architecture: Network; empty for all.
+        towards: Whether the data lie in the claimed direction; None if they lie nowhere.
+        p: Two-sided p-value before correction; None where the verdict is not by a test.
+        smallest_p: Smallest p-value this number of seeds can reach.
+        effect: Size of the effect, in words.
+        test: The test.
+        verdict: Set by `judge` where there is a p-value.
+        p_holm: p-value corrected over the family.
+    """
+
+    claim: str
+    dataset: str
+    architecture: str
+    towards: bool | None
+    p: float | None
+    smallest_p: float | None
+    effect: str
+    test: str
+    verdict: str = UNDECIDED
+    p_holm: float | None = None
+
+
+def _blocks(evidence, dataset, architecture, outcome, *, floor_rate=None, table=None):
+    """Rows of seeds, columns of levels, whole rows only; levels at floor are left out."""
+    table = evidence.runs if table is None else table
+    if outcome not in table:
+        return pd.DataFrame()
+    part = table[(table["paper_dataset"] == dataset) & (table["architecture"] == architecture)]
+    part = part[part[outcome].notna()]
+    if floor_rate is not None:
+        at_floor = {
+            level for d, a, level, rate in evidence.floors if (d, a, rate) == (dataset, architecture, floor_rate)
+        }
+        part = part[~part["rf_level"].isin(at_floor)]
+    if evidence.paired:
+        return part.pivot(index="seed", columns="rf_level", values=outcome).dropna(axis=1, how="all").dropna()
+    columns = {level: cell[outcome].reset_index(drop=True) for level, cell in part.groupby("rf_level")}
+    return pd.DataFrame(columns).dropna()
+
+
+def _trend(blocks, falling):
+    """(towards, two-sided p, smallest p, effect, test) of Page's test, or None where it cannot be made."""
+    seeds, levels = blocks.shape
+    if levels < 3 or not seeds:
+        return None
+    means = blocks.mean()
+    effect = f"{means.iloc[0]:.3g} → {means.iloc[-1]:.3g}"
+    smallest = min(1.0, 2 / math.factorial(levels) ** seeds)
+    test = f"Page, {seeds} seeds × {levels} levels"
+    if seeds < 2:
+        towards = None if means.iloc[0] == means.iloc[-1] else bool((means.iloc[-1] < means.iloc[0]) == falling)
+        return towards, 1.0, smallest, effect, test
+    p_claimed = stats.page_trend(blocks.to_numpy(), falling=falling)
+    p_opposite = stats.page_trend(blocks.to_numpy(), falling=not falling)
+    return p_claimed <= p_opposite, min(1.0, 2 * min(p_claimed, p_opposite)), smallest, effect, test
+
+
+def _ordered(claim, outcome, falling, floor_rate=None, table=None):
+    def test(evidence, dataset, architecture):
+        source = getattr(evidence, table) if table else None
+        if table and source is None:
+            return None
+        found = _trend(_blocks(evidence, dataset, architecture, outcome, floor_rate=floor_rate, table=source), falling)
+        return found and Verdict(claim, dataset, architecture, *found)
+
+    return test
+
+
+def _reversed_order(evidence, dataset, architecture):
+    dense = _trend(_blocks(evidence, dataset, architecture, "dense"), True)
+    pruned = _trend(_blocks(evidence, dataset, architecture, "pruned_0.9", floor_rate=0.9), False)
+    if not dense or not pruned:
+        return None
+    if dense[0] and pruned[0]:  # both must hold: the weaker one counts
+        return Verdict("C4", dataset, architecture, True, max(dense[1], pruned[1]), *pruned[2:])
+    worse = dense if not dense[0] else pruned
+    return Verdict("C4", dataset, architecture, False, worse[1], *pruned[2:])
+
+
+def _only_above(evidence, dataset, architecture):
+    """C5: a falling gap at a rate up to 0.8 contradicts; no difference there and one at 0.9 supports."""
+    lower = [rate for rate in PAPER_RATES if rate <= 0.8]
+    found = {}
+    for rate in lower:
+        blocks = _blocks(evidence, dataset, architecture, f"gap_{rate}", floor_rate=rate)
+        found[rate] = (_trend(blocks, True), blocks)
+    tested = {rate: trend for rate, (trend, _) in found.items() if trend}
+    if not tested:
+        return None
+    smallest = min(trend[2] for trend in tested.values())
+    falls = {rate: trend[1] * len(tested) for rate, trend in tested.items() if trend[0]}  # Bonferroni inside
+    if falls and min(falls.values()) < ALPHA:
+        rate = min(falls, key=falls.get)
+        effect = f"gap at {rate:g}: {tested[rate][3]}"
+        return Verdict("C5", dataset, architecture, False, min(1.0, falls[rate]), smallest, effect, tested[rate][4])
+    above = _trend(_blocks(evidence, dataset, architecture, "gap_0.9", floor_rate=0.9), True)
+    if not above or not above[0] or min(len(b) for t, b in found.values() if t) < 2:
+        return Verdict("C5", dataset, architecture, None, 1.0, smallest, "no trend up to 0.8", "Page")
+    none = [stats.equivalence(list(b.iloc[:, 0]), list(b.iloc[:, -1]), MARGIN_POINTS) for t, b in found.values() if t]
+    test = f"Page at 0.9, TOST ±{MARGIN_POINTS:g} points below"
+    return Verdict("C5", dataset, architecture, True, max(above[1], *none), smallest, above[3], test)
+
+
+def _steps(evidence, dataset, architecture):
+    """E1: intervals of each step from level to level, of the gap at every rate and after fine-tuning."""
+    growths, shrinks, count = [], False, 0
+    for outcome, rate in (*((f"gap_{rate}", rate) for rate in PAPER_RATES), ("gap_tuned", None)):
+        blocks = _blocks(evidence, dataset, architecture, outcome, floor_rate=rate)
+        levels = list(blocks.columns)
+        if len(blocks) < 2 or len(levels) < 2:
+            continue
+        for a, b in [*itertools.pairwise(levels), (levels[0], levels[-1])]:
+            count += 1
+            if evidence.paired:
+                low, high = stats.paired_interval(list(blocks[a]), list(blocks[b]), 1 - ALPHA / (6 * len(levels)))
+            else:
+                both = [*stats.mean_std(list(blocks[a])), len(blocks), *stats.mean_std(list(blocks[b])), len(blocks)]
+                low, high = stats.welch_interval(*both, 1 - ALPHA / (6 * len(levels)))
+            if low > 0:
+                growths.append(f"level {a} to {b} at {rate_words(rate)}: +{blocks[b].mean() - blocks[a].mean():.3g}")
+            shrinks |= high < 0
+    if not count:
+        return None
+    return of_intervals("E1", dataset, architecture, growths, shrinks, "paired" if evidence.paired else "Welch")
+
+
+def of_intervals(claim, dataset, architecture, against, shrinks, kind):
+    """The verdict of intervals of steps.
+
+    Args:
+        claim: Key of `CLAIMS`.
+        dataset: As in `Verdict`.
+        architecture: As in `Verdict`.
+        against: In words, each step whose interval lies against the claim.
+        shrinks: Whether any interval lies in its direction.
+        kind: Kind of the intervals.
+
+    Returns:
+        `Verdict`.
+    """
+    verdict = CONTRADICTED if against else SUPPORTED if shrinks else UNDECIDED
+    effect = "; ".join(against[:3]) or ("falls, no step against it" if shrinks else "no step beyond its interval")
+    towards = None if verdict == UNDECIDED else verdict == SUPPORTED
+    return Verdict(claim, dataset, architecture, towards, None, None, effect, f"{kind} intervals", verdict)
+
+
+def rate_words(rate):
+    """A pruning rate in words.
+
+    Args:
+        rate: Fraction, or None for the fine-tuned networks.
+
+    Returns:
+        Text.
+    """
+    return f"{FINE_TUNED_RATE:g}, fine-tuned" if rate is None else f"{rate:g}"
+
+
+def _everywhere(verdicts):
+    needed = [v for v in verdicts if v.claim in ("C1", "C2")]
+    if not needed:
+        return []
+    kinds = {v.verdict for v in needed}
+    verdict = CONTRADICTED if CONTRADICTED in kinds else SUPPORTED if kinds == {SUPPORTED} else UNDECIDED
+    held = sum(v.verdict == SUPPORTED for v in needed)
+    return [Verdict("C9", "", "", None, None, None, f"{held} of {len(needed)} supported", "C1 and C2", verdict)]
+
+
+def _projection(evidence):
+    for name, maxima in evidence.maxima.items():
+        blocks = pd.DataFrame(maxima)
+        found = _trend(blocks, True)
+        if found:
+            yield Verdict("E3", "", name, *found[:4], "Page, networks as blocks")
+    for name, shapes in evidence.shapes.items():
+        last = list(shapes.values())[-1]
+        mean, std = stats.mean_std(last)
+        low = mean - 2 * (std or 0.0)
+        verdict = SUPPORTED if low > 0.9 else CONTRADICTED if mean < 0.5 else UNDECIDED
+        yield Verdict("E4", "", name, None, None, None, f"cosine {mean:.2f} of first and last level", "cosine", verdict)
+
+
+def _across_cells(evidence):
+    """C10: over cells, top eigenvalue against deep similarity and against the breaking point, trained networks."""
+    table = evidence.runs
+    if evidence.pairs is None or "top_eigenvalue" not in table:
+        return []
+    means = table.groupby(outcomes.CELL)[["top_eigenvalue", "breaking_point"]].mean()
+    means = means.join(evidence.pairs.groupby(outcomes.CELL)["deep_similarity"].mean()).dropna()
+    if len(means) < 4:
+        return []
+    from scipy.stats import spearmanr
+
+    features = spearmanr(means["top_eigenvalue"], means["deep_similarity"])
+    robust = spearmanr(means["top_eigenvalue"], means["breaking_point"])
+    towards = bool(features.statistic < 0 and robust.statistic > 0)
+    effect = f"ρ = {features.statistic:+.2f} with similarity, {robust.statistic:+.2f} with the breaking point"
+    test = f"Spearman over {len(means)} cells"
+    return [Verdict("C10", "", "", towards, float(max(features.pvalue, robust.pvalue)), None, effect, test)]
+
+
+_TESTS: tuple[Callable, ...] = (
+    _ordered("C1", "dense", True),
+    _ordered("C2", "breaking_point", False),
+    _ordered("C3", "gap_0.9", True, floor_rate=0.9),
+    _reversed_order,
+    _only_above,
+    _ordered("C6", "gap_tuned", True),
+    _ordered("C7", "top_eigenvalue_init", False),
+    _ordered("C8", "deep_similarity", True, table="pairs"),
+    _steps,
+)
+
+
+def judge(evidence):
+    """Test every claim on some evidence.
+
+    Args:
+        evidence: `rfkit.evidence.Evidence`.
+
+    Returns:
+        List of `Verdict`, sorted by claim; claims without data are left out. The family of Holm's correction is all
+        confirmatory claims in all combinations.
+    """
+    cells = evidence.runs[["paper_dataset", "architecture"]].drop_duplicates() if len(evidence.runs) else pd.DataFrame()
+    found = [test(evidence, *cell) for test in _TESTS for cell in cells.itertuples(index=False)]
+    found = [v for v in found if v] + list(_projection(evidence)) + _across_cells(evidence)
+    family = [v for v in found if v.claim.startswith("C") and v.p is not None]
+    corrected = dict(zip(map(id, family), stats.holm([v.p for v in family]), strict=True))
+    judged = []
+    for v in found:
+        p = corrected.get(id(v), v.p)
+        if p is not None:
+            sure = p < ALPHA and v.towards is not None
+            v = replace(v, p_holm=p, verdict=(SUPPORTED if v.towards else CONTRADICTED) if sure else UNDECIDED)
+        judged.append(v)
+    return in_order(judged + _everywhere(judged))
+
+
+def in_order(verdicts):
+    """Verdicts in the order of the ledger.
+
+    Args:
+        verdicts: List of `Verdict`.
+
+    Returns:
+        Sorted list.
+    """
+    return sorted(verdicts, key=lambda v: (v.claim[0], int(v.claim[1:]), v.dataset, v.architecture))
+
+
+def ledger(sources):
+    """All verdicts side by side.
+
+    Args:
+        sources: Mapping of a name, such as "paper's printed numbers", to a list of `Verdict`.
+
+    Returns:
+        Data frame, one row a claim and combination: Claim, Says, Network, Data, and a column a source with its
+        verdict; empty where the source cannot test the claim.
+    """
+    keys = sorted(
+        {(v.claim, v.dataset, v.architecture) for verdicts in sources.values() for v in verdicts},
+        key=lambda key: (key[0][0], int(key[0][1:]), *key[1:]),
+    )
+    rows = []
+    for claim, dataset, architecture in keys:
+        row = {"Claim": claim, "The paper says": CLAIMS[claim]}
+        row["Network"] = tables.ARCHITECTURE_LABELS.get(architecture, architecture or "all")
+        row["Data"] = tables.DATASET_LABELS.get(dataset, dataset or "all")
+        for name, verdicts in sources.items():
+            here = [v for v in verdicts if (v.claim, v.dataset, v.architecture) == (claim, dataset, architecture)]
+            row[name] = here[0].verdict if here else tables.MISSING
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def details(verdicts):
+    """Every test of one source.
+
+    Args:
+        verdicts: List of `Verdict`.
+
+    Returns:
+        Data frame: Claim, Network, Data, Verdict, Effect, p (corrected), Smallest p, Test.
+    """
+    return pd.DataFrame([
+        {
+            "Claim": v.claim,
+            "Network": tables.ARCHITECTURE_LABELS.get(v.architecture, v.architecture or "all"),
+            "Data": tables.DATASET_LABELS.get(v.dataset, v.dataset or "all"),
+            "Verdict": v.verdict,
+            "Effect": v.effect,
+            "p (Holm)": tables.MISSING if v.p_holm is None else f"{v.p_holm:.2g}",
+            "Smallest p": tables.MISSING if v.smallest_p is None else f"{v.smallest_p:.2g}",
+            "Test": v.test,
+        }
+        for v in verdicts
+    ])

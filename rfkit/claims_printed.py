@@ -1,0 +1,101 @@
+"""The claims tested on the paper's printed means and standard deviations, by Welch intervals."""
+
+import itertools
+import math
+from dataclasses import replace
+
+from rfkit import stats, tables
+from rfkit.claims import (
+    ALPHA,
+    CLAIMS,
+    CONTRADICTED,
+    SUPPORTED,
+    UNDECIDED,
+    Verdict,
+    in_order,
+    of_intervals,
+    rate_words,
+)  # fmt: skip
+from rfkit.evidence import PAPER_CHANCE, PAPER_SEEDS, PAPER_TEST_IMAGES
+from rfkit.presets import FINE_TUNED_RATE, PAPER_RATES
+
+
+def judge(printed=None):
+    """Test the claims that printed means and standard deviations can test, by Welch intervals.
+
+    Args:
+        printed: As made by `rfkit.tables.reference`; that itself if ``None``.
+
+    Returns:
+        List of `Verdict`: first against last level for the ordered claims, every step for E1.
+    """
+    printed = tables.reference() if printed is None else printed
+    printed = printed[printed["metric"].isin(("dense_accuracy", "pruned_accuracy", "accuracy_difference"))]
+    found = []
+    for (dataset, architecture), part in printed.groupby(["dataset", "architecture"], sort=False):
+        cell = {
+            (metric.split("_")[1 if metric.startswith("acc") else 0], rate, bool(tuned)): _by_level(rows)
+            for (metric, rate, tuned), rows in part.groupby(["metric", "pruning_rate", "fine_tuned"])
+        }
+        gaps = {
+            rate: _without_floor(cell["difference", rate, False], cell["pruned", rate, False], dataset)
+            for rate in PAPER_RATES
+        }
+        tuned = cell.get(("difference", FINE_TUNED_RATE, True), {})
+        pruned = _without_floor(cell["pruned", 0.9, False], cell["pruned", 0.9, False], dataset)
+        dense = _ends("C1", dataset, architecture, cell["dense", 0.9, False], True)
+        rising = _ends("C4", dataset, architecture, pruned, False)
+        both = {dense.verdict, rising.verdict}
+        worst = CONTRADICTED if CONTRADICTED in both else SUPPORTED if both == {SUPPORTED} else UNDECIDED
+        found += [dense, _ends("C3", dataset, architecture, gaps[0.9], True), replace(rising, verdict=worst)]
+        lower = {rate: _ends("C5", dataset, architecture, gaps[rate], True) for rate in PAPER_RATES if rate <= 0.8}
+        early = [(rate, v) for rate, v in lower.items() if v.verdict == SUPPORTED]
+        effect = f"gap at {early[0][0]:g}: {early[0][1].effect}" if early else "no fall up to 0.8"
+        verdict = CONTRADICTED if early else UNDECIDED
+        found.append(replace(lower[0.8], verdict=verdict, towards=False if early else None, effect=effect))
+        found.append(_ends("C6", dataset, architecture, tuned, True))
+        against, shrinks = _printed_steps({**gaps, None: tuned})
+        found.append(of_intervals("E1", dataset, architecture, against, shrinks, "Welch"))
+    return in_order(found)
+
+
+def _by_level(rows):
+    return {int(r.rf_level): (float(r.mean), float(r.std)) for r in rows.sort_values("rf_level").itertuples()}
+
+
+def _without_floor(values, pruned, dataset):
+    """Levels whose pruned accuracy is clear of chance."""
+    chance = PAPER_CHANCE[dataset]
+    binomial = chance * (100 - chance) / PAPER_TEST_IMAGES
+    clear = {
+        level for level, (mean, std) in pruned.items() if abs(mean - chance) > 2 * math.sqrt(binomial + std**2 / 5)
+    }
+    return {level: value for level, value in values.items() if level in clear}
+
+
+def _ends(claim, dataset, architecture, values, falling):
+    """First against last level."""
+    if len(values) < 2:
+        return Verdict(claim, dataset, architecture, None, None, None, "at floor", "Welch intervals")
+    (first, last) = (list(values.values())[i] for i in (0, -1))
+    low, high = stats.welch_interval(*first, PAPER_SEEDS, *last, PAPER_SEEDS, 1 - ALPHA / len(CLAIMS))
+    falls, rises = high < 0, low > 0
+    verdict = UNDECIDED if not (falls or rises) else SUPPORTED if falls == falling else CONTRADICTED
+    effect = f"{first[0]:.4g} → {last[0]:.4g}"
+    return Verdict(claim, dataset, architecture, falls == falling, None, None, effect, "Welch intervals", verdict)
+
+
+def _printed_steps(gaps):
+    against, shrinks = [], False
+    for rate, values in gaps.items():
+        levels = list(values)
+        for a, b in [
+            *itertools.pairwise(levels),
+            *([(levels[0], levels[-1])] if len(levels) > 1 else []),
+        ]:
+            both = (*values[a], PAPER_SEEDS, *values[b], PAPER_SEEDS)
+            low, high = stats.welch_interval(*both, 1 - ALPHA / (6 * len(levels)))
+            if low > 0:
+                against.append(f"level {a} to {b} at {rate_words(rate)}: +{values[b][0] - values[a][0]:.3g}")
+            shrinks |= high < 0
+    return against, shrinks

@@ -1,0 +1,96 @@
+"""What the claims are tested on: our runs, and the author's public results."""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from rfkit import outcomes, tables
+from rfkit.presets import PAPER_RATES
+
+PAPER_SEEDS = 5
+PAPER_CHANCE = {"cifar10": 10.0, "tiny_imagenet": 0.5}
+PAPER_TEST_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims are tested on.
+
+    Attributes:
+        runs: As made by `rfkit.outcomes.by_run`, perhaps with columns ``top_eigenvalue_init`` and ``top_eigenvalue``.
+        floors: As made by `rfkit.outcomes.floors`.
+        paired: Whether a seed stands for the same initial weights at every level.
+        pairs: One row a pair of seeds: paper_dataset, architecture, rf_level, seed (of the pair), deep_similarity.
+        maxima: {architecture: {level: maxima of each network}} of the true projected gradient.
+        shapes: {architecture: {level: cosine to the first level}} of the linearised projected gradient.
+    """
+
+    runs: pd.DataFrame
+    floors: set = field(default_factory=set)
+    paired: bool = True
+    pairs: pd.DataFrame | None = None
+    maxima: dict = field(default_factory=dict)
+    shapes: dict = field(default_factory=dict)
+
+
+def of_runs(runs, pairs=None, importance=None):
+    """Evidence of our own runs.
+
+    Args:
+        runs: List of `rfkit.store.Run`.
+        pairs: As in `Evidence`.
+        importance: As made by `rfkit.importance.ensure`.
+
+    Returns:
+        `Evidence`.
+    """
+    frame = outcomes.accuracies(runs)
+    found = {(s.architecture, s.variant): record for s, (record, _) in (importance or {}).items()}
+    table = outcomes.by_run(frame, outcomes.fine_tuned(runs)) if len(frame) else frame
+    return Evidence(
+        table if table.empty else table.merge(outcomes.sharpness(runs), how="left", on=[*outcomes.CELL, "seed"]),
+        outcomes.floors(frame) if len(frame) else set(),
+        pairs=pairs,
+        maxima={name: record["maxima"] for (name, variant), record in found.items() if variant == "true"},
+        shapes={name: record["similarity"] for (name, variant), record in found.items() if variant == "linearised"},
+    )
+
+
+def of_author():
+    """Evidence of the author's public result files: the rows behind Tables 1, 2 and 5-14.
+
+    Returns:
+        `Evidence`; seeds were never set, so networks of different levels are not paired.
+    """
+    rows = tables.author_runs().query("paper_table.notna()").rename(columns={"seed_or_name": "seed"})
+    rows = rows.assign(paper_dataset=rows["dataset"], chance=rows["dataset"].map(PAPER_CHANCE))
+    rows = rows.assign(test_images=PAPER_TEST_IMAGES, dense=rows["dense_test_accuracy"])
+    rows = rows.assign(accuracy=rows["pruned_test_accuracy"])
+    shot, tuned = rows[rows["fine_tuned"] == 0], rows[rows["fine_tuned"] == 1]
+    dense = shot.drop_duplicates([*outcomes.CELL, "seed"]).assign(pruning_rate=0.0, accuracy=lambda part: part["dense"])
+    frame = pd.concat([dense, shot])
+    by_run = outcomes.by_run(frame, tuned)
+    whole = by_run[[f"gap_{rate}" for rate in PAPER_RATES]].notna().all(axis=1)  # others are in Table 1 only
+    by_run.loc[~whole, "breaking_point"] = float("nan")
+    return Evidence(by_run, outcomes.floors(frame), paired=False)
+
+
+def seeds_behind_tables():
+    """How many of the author's networks are behind each mean of Tables 1, 2 and 5-14, where it is not five.
+
+    Returns:
+        Data frame: table, architecture, rf_level, networks.
+    """
+    counts = []
+    rows, printed = tables.author_runs().query("paper_table.notna()"), tables.reference()
+    for (table, architecture, level), cell in printed.groupby(["table", "architecture", "rf_level"]):
+        if table in tables.IMPORTANCE_TABLES:
+            continue
+        behind = rows[(rows["dataset"] == cell["dataset"].iloc[0]) & (rows["architecture"] == architecture)]
+        behind = behind[(behind["rf_level"] == level) & (behind["fine_tuned"] == cell["fine_tuned"].iloc[0])]
+        behind = behind[(behind["pruning_rate"] == cell["pruning_rate"].iloc[0])]
+        if table != 1:  # two October networks are in Table 1 only
+            behind = behind[~behind["note"].str.contains("in Table 1 only", na=False)]
+        counts.append({"table": table, "architecture": architecture, "rf_level": level, "networks": len(behind)})
+    frame = pd.DataFrame(counts)
+    return frame[frame["networks"] != PAPER_SEEDS].reset_index(drop=True)

@@ -1,0 +1,202 @@
+"""What each run came to, as tidy frames: records in, one row a run or a rate out."""
+
+import math
+
+import pandas as pd
+
+from rfkit import records
+from rfkit.presets import PAPER_RATES
+from rfkit.stats import mean_std
+
+DROP_POINTS = 5.0
+"""The breaking point is where accuracy has fallen this far below dense."""
+CELL = ["paper_dataset", "architecture", "rf_level"]
+
+
+def accuracies(runs):
+    """Dense and pruned accuracy of each run, as a tidy data frame.
+
+    Args:
+        runs: List of `rfkit.store.Run` with a finished ``pruning`` analysis.
+
+    Returns:
+        Data frame with a row for each run and pruning rate (0 is dense): dataset, data_label, paper_dataset,
+        architecture, rf_level, field_px, seed, chance, test_images, pruning_rate; in percent dense, accuracy,
+        reestimated_accuracy (batch norm re-estimated) and train_accuracy; test_loss and train_loss; as fractions
+        usable_sparsity (of the weights that can change the output); as ratios compression (parameters) and speed_up
+        (multiplications, theoretical) of dense over pruned.
+    """
+    rows = []
+    for run in runs:
+        config = run.config
+        about = {
+            "dataset": config.dataset,
+            "data_label": run.provenance["data"]["label"],
+            "paper_dataset": records.paper_dataset(config),
+            "architecture": config.architecture,
+            "rf_level": config.level,
+            "field_px": run.summary["field_px"],
+            "seed": config.seed,
+            "chance": 100 / config.num_classes,
+            "test_images": config.test_images,
+            "dense": run.summary["test_accuracy"],
+        }
+        by_rate = {rate: row for analysis in run.analyses("pruning") for rate, row in _curve(analysis)}
+        rows += [about | {"pruning_rate": rate} | row for rate, row in sorted(by_rate.items())]
+    return pd.DataFrame(rows)
+
+
+def _curve(analysis):
+    """(rate, columns) at each rate of a stored pruning analysis, the dense network first."""
+    usable = sum(analysis["usable"])
+    for i, rate in enumerate(analysis["rates"]):
+        yield (
+            rate,
+            {
+                "accuracy": analysis["test_accuracy"][i],
+                "test_loss": analysis["test_loss"][i],
+                "train_accuracy": analysis["train_accuracy"][i],
+                "train_loss": analysis["train_loss"][i],
+                "reestimated_accuracy": analysis["reestimated_accuracy"][i],
+                "usable_sparsity": 1 - analysis["usable_kept"][i] / usable,
+                "compression": analysis["parameters"][0] / analysis["parameters"][i],
+                "speed_up": analysis["multiplications"][0] / analysis["multiplications"][i],
+            },
+        )
+
+
+def fine_tuned(runs):
+    """Accuracy after pruning and fine-tuning of each run that has it.
+
+    Args:
+        runs: List of `rfkit.store.Run`.
+
+    Returns:
+        Data frame: data_label, paper_dataset, architecture, rf_level, field_px, seed, pruning_rate, epochs of
+        fine-tuning; dense, pruned and accuracy (after fine-tuning) in percent. Empty columns where no run has it.
+    """
+    rows = [
+        {
+            "data_label": run.provenance["data"]["label"], "paper_dataset": records.paper_dataset(run.config),
+            "architecture": run.config.architecture, "rf_level": run.config.level,
+            "field_px": run.summary["field_px"], "seed": run.config.seed, "pruning_rate": tuned["rate"],
+            "epochs": tuned["epochs"], "dense": run.summary["test_accuracy"], "pruned": tuned["pruned_accuracy"],
+            "accuracy": tuned["test_accuracy"],
+        }
+        for run in runs
+        for tuned in run.analyses("fine_tune")
+    ]  # fmt: skip
+    columns = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "pruning_rate", "epochs")
+    return pd.DataFrame(rows, columns=[*columns, "dense", "pruned", "accuracy"])
+
+
+def breaking_point(rates, accuracies, drop=DROP_POINTS):
+    """The pruning rate at which accuracy has fallen some points below dense.
+
+    Args:
+        rates: Rates or sparsities in rising order, 0 (dense) first.
+        accuracies: Percent, one a rate.
+        drop: Points of accuracy.
+
+    Returns:
+        Fraction, by linear interpolation; the last rate if accuracy never falls that far.
+
+    Raises:
+        ValueError: If the first rate is not 0.
+    """
+    if not len(rates) or rates[0] != 0:
+        raise ValueError(f"rates are {list(rates)}; expected 0, the dense network, first")
+    floor = accuracies[0] - drop
+    for i in range(1, len(rates)):
+        if accuracies[i] <= floor:
+            share = (accuracies[i - 1] - floor) / (accuracies[i - 1] - accuracies[i])
+            return rates[i - 1] + share * (rates[i] - rates[i - 1])
+    return rates[-1]
+
+
+def by_run(frame, tuned=None):
+    """One row a run: what is compared between receptive fields.
+
+    Args:
+        frame: As made by `accuracies`.
+        tuned: As made by `fine_tuned`.
+
+    Returns:
+        Data frame: paper_dataset, architecture, rf_level, seed, dense, breaking_point, breaking_point_usable (on the
+        scale of usable sparsity), and for the paper's rates that were run ``pruned_<rate>`` and ``gap_<rate>``
+        (dense minus pruned); gap_tuned where the run was fine-tuned.
+    """
+    rows = []
+    for (dataset, architecture, level, seed), part in frame.groupby([*CELL, "seed"], sort=False):
+        part = part.sort_values("pruning_rate")
+        rates, accuracy = part["pruning_rate"].tolist(), part["accuracy"].tolist()
+        row = {"paper_dataset": dataset, "architecture": architecture, "rf_level": level, "seed": seed}
+        row |= {"dense": accuracy[0], "breaking_point": breaking_point(rates, accuracy)}
+        if "usable_sparsity" in part:
+            # masks are nested, so this scale rises with the rate as well
+            row["breaking_point_usable"] = breaking_point(part["usable_sparsity"].tolist(), accuracy)
+        for rate in PAPER_RATES:
+            if rate in rates:
+                row[f"pruned_{rate}"] = accuracy[rates.index(rate)]
+                row[f"gap_{rate}"] = accuracy[0] - row[f"pruned_{rate}"]
+        rows.append(row)
+    result = pd.DataFrame(rows)
+    if tuned is None or tuned.empty or result.empty:
+        return result
+    gaps = tuned.assign(gap_tuned=tuned["dense"] - tuned["accuracy"])[[*CELL, "seed", "gap_tuned"]]
+    return result.merge(gaps, how="left", on=[*CELL, "seed"])
+
+
+def at_floor(accuracies, chance, test_images):
+    """Whether a cell is within two standard errors of chance, and so supports no ordering.
+
+    Args:
+        accuracies: Percent, one a seed.
+        chance: Accuracy of guessing, in percent.
+        test_images: Images behind each accuracy.
+
+    Returns:
+        True if it is at the floor. The standard error is the binomial one of the test set together with that over
+        seeds.
+    """
+    mean, std = mean_std(list(accuracies))
+    binomial = chance * (100 - chance) / test_images
+    return abs(mean - chance) <= 2 * math.sqrt(binomial + (std or 0.0) ** 2 / len(accuracies))
+
+
+def floors(frame):
+    """Which cells are at floor, at each pruning rate.
+
+    Args:
+        frame: As made by `accuracies`.
+
+    Returns:
+        Set of (paper_dataset, architecture, rf_level, pruning_rate).
+    """
+    return {
+        key
+        for key, part in frame.groupby([*CELL, "pruning_rate"], sort=False)
+        if at_floor(part["accuracy"], part["chance"].iloc[0], part["test_images"].iloc[0])
+    }
+
+
+def sharpness(runs):
+    """Largest Hessian eigenvalue of each run that has it.
+
+    Args:
+        runs: List of `rfkit.store.Run`.
+
+    Returns:
+        Data frame: paper_dataset, architecture, rf_level, seed, top_eigenvalue_init (untrained, batch norm
+        calibrated), top_eigenvalue (trained).
+    """
+    rows = [
+        {
+            "paper_dataset": records.paper_dataset(run.config), "architecture": run.config.architecture,
+            "rf_level": run.config.level, "seed": run.config.seed,
+            "top_eigenvalue_init": spectrum["init"]["values"][0], "top_eigenvalue": spectrum["final"]["values"][0],
+        }
+        for run in runs
+        for spectrum in run.analyses("spectrum")
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=[*CELL, "seed", "top_eigenvalue_init", "top_eigenvalue"])
