@@ -1,6 +1,8 @@
 """Figures: records in, Axes out. No function here reads a file or computes a result."""
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.colors import LogNorm
 
@@ -62,19 +64,27 @@ def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
         mean = part.groupby("rf_level")["accuracy"].mean()
         ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
         ax.plot(part["rf_level"], part["accuracy"], marker, color=color, alpha=0.35, markersize=4)
-    ax.set(xlabel="receptive field", ylabel="test accuracy (%)", ylim=(0, 102))
-    fields = frame.groupby("rf_level")["field_px"].first()
-    ax.set_xticks(list(fields.index), [_field(level, px) for level, px in fields.items()], fontsize=10)
-    ax.set_title(_network(frame))
-    ax.legend(loc="best")
+    _field_axis(frame, ax)
     return ax
 
 
-def plot_accuracy_by_rate(frame, *, ax=None):
+AXIS_LABELS = {
+    "pruning_rate": "pruning rate",
+    "usable_sparsity": "sparsity of the usable weights",
+    "accuracy": "test accuracy (%)",
+    "reestimated_accuracy": "test accuracy (%), batch norm re-estimated",
+    "train_accuracy": "train accuracy (%)",
+    "train_loss": "train loss",
+}
+
+
+def plot_accuracy_by_rate(frame, *, x="pruning_rate", y="accuracy", ax=None):
     """Test accuracy against the pruning rate, one line a receptive field.
 
     Args:
         frame: As made by `rfkit.outcomes.accuracies`, of one network and data set.
+        x: Column on the horizontal axis.
+        y: Column on the vertical axis.
         ax: Axes to draw in; new ones if ``None``.
 
     Returns:
@@ -82,12 +92,13 @@ def plot_accuracy_by_rate(frame, *, ax=None):
     """
     ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
     for level, part in frame.groupby("rf_level"):
-        cell = part.groupby("pruning_rate")["accuracy"].agg(["mean", "std"]).fillna(0)
+        groups = part.groupby("pruning_rate")
+        cell, place = groups[y].agg(["mean", "std"]).fillna(0), groups[x].mean()
         style = level_style(level)
-        ax.plot(cell.index, cell["mean"], label=_field(level, part["field_px"].iloc[0]), **style)
+        ax.plot(place, cell["mean"], label=_field(level, part["field_px"].iloc[0]), **style)
         low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
-        ax.fill_between(cell.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
-    ax.set(xlabel="pruning rate", ylabel="test accuracy (%)", ylim=(0, 102))
+        ax.fill_between(place, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    ax.set(xlabel=AXIS_LABELS.get(x, x), ylabel=AXIS_LABELS.get(y, y), ylim=(0, None if "loss" in y else 102))
     ax.set_title(_network(frame))
     ax.legend(title="receptive field", loc="best")
     return ax
@@ -226,7 +237,7 @@ def by_network(frame, plot, **options):
     Returns:
         Array of Axes.
     """
-    groups = list(frame.groupby(["dataset", "architecture"], sort=False))
+    groups = list(frame.groupby(["data_label", "architecture"], sort=False))
     columns = min(2, len(groups))
     rows = -(-len(groups) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(WIDTH_IN, 3.3 * rows), squeeze=False, sharey=True)
@@ -246,3 +257,80 @@ def _field(level, px):
 def _network(frame):
     name = frame["architecture"].iloc[0]
     return f"{ARCHITECTURE_LABELS.get(name, name)}, {frame['data_label'].iloc[0]}"
+
+
+def plot_layer_sparsity(runs, *, title="", ax=None):
+    """Which layers lose what at each pruning rate.
+
+    Args:
+        runs: List of `rfkit.store.Run` of one network and level; their mean is shown.
+        title: Title of the Axes.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes: rows are layers in the order of the network, columns rates, colour the share that is pruned.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.4))[1]
+    analyses = [run.analyses("pruning")[0] for run in runs]
+    mean = sum(pd.DataFrame(each["layer_sparsity"]).to_numpy() for each in analyses) / len(analyses)
+    image = ax.imshow(mean.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    rates = analyses[0]["rates"]
+    ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=90, fontsize=9)
+    ax.set(title=title, xlabel="pruning rate", ylabel="layer")
+    ax.grid(False)
+    ax.figure.colorbar(image, ax=ax, fraction=0.05, label="share pruned")
+    return ax
+
+
+def plot_taps(share, *, title="", ax=None):
+    """How much of its map each tap of a kernel gets to see.
+
+    Args:
+        share: Array (kernel height, kernel width), as made by `rfkit.pruning.tap_utilisation`.
+        title: Title of the Axes.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes, with the percentage written in each tap.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(1.6, 1.8))[1]
+    ax.imshow(share, cmap="cividis", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(share):
+        color = "white" if value < 0.5 else "black"
+        ax.text(column, row, f"{value:.0%}", ha="center", va="center", color=color, fontsize=9)
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.grid(False)
+    return ax
+
+
+def plot_fine_tuning(tuned, *, ax=None):
+    """Dense, pruned and fine-tuned test accuracy against the receptive field.
+
+    Args:
+        tuned: As made by `rfkit.outcomes.fine_tuned`, of one network and data set.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes. Points are seeds, lines their mean.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
+    rate = tuned["pruning_rate"].iloc[0]
+    styles = {
+        "dense": ("#333333", "o", "-", "dense"),
+        "accuracy": ("#0072B2", "^", "-.", "fine-tuned"),
+        "pruned": ("#D55E00", "s", "--", f"pruned, rate {rate:g}"),
+    }
+    for column, (color, marker, line, label) in styles.items():
+        mean = tuned.groupby("rf_level")[column].mean()
+        ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
+        ax.plot(tuned["rf_level"], tuned[column], marker, color=color, alpha=0.35, markersize=4)
+    _field_axis(tuned, ax)
+    return ax
+
+
+def _field_axis(frame, ax):
+    ax.set(xlabel="receptive field", ylabel="test accuracy (%)", ylim=(0, 102))
+    fields = frame.groupby("rf_level")["field_px"].first()
+    ax.set_xticks(list(fields.index), [_field(level, px) for level, px in fields.items()], fontsize=10)
+    ax.set_title(_network(frame))
+    ax.legend(loc="best")

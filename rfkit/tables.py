@@ -304,3 +304,82 @@ def _latex(table):
     lines = [" & ".join(cell(value) for value in row) + r" \\" for row in (table.columns, *table.to_numpy())]
     middle = "\n".join([lines[0], r"\midrule", *lines[1:]])
     return f"\\begin{{tabular}}{{{'l' * len(table.columns)}}}\n\\toprule\n{middle}\n\\bottomrule\n\\end{{tabular}}\n"
+
+
+def breaking_points(by_run):
+    """Where accuracy has fallen 5 points below dense, on both scales of sparsity.
+
+    Args:
+        by_run: As made by `rfkit.outcomes.by_run`.
+
+    Returns:
+        Data frame, one row a data set, network and level: mean ± standard deviation over seeds.
+    """
+    rows = []
+    for (dataset, architecture, level), cell in by_run.groupby(outcomes.CELL, sort=False):
+        rows.append({
+            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
+            "Images like": DATASET_LABELS.get(dataset, MISSING),
+            "Level": level,
+            "Dense (%)": _spread(cell["dense"], 2),
+            "Breaking point": _spread(cell["breaking_point"], 3),
+            "Of usable weights": _spread(cell["breaking_point_usable"], 3),
+            "Seeds": len(cell),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _spread(values, digits):
+    mean, std = mean_std(list(values))
+    return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
+def usable(runs):
+    """How many prunable weights can change the output, network by network.
+
+    Args:
+        runs: List of `rfkit.store.Run` with a finished ``pruning`` analysis.
+
+    Returns:
+        Data frame, one row a data set, network and level.
+    """
+    rows = {}
+    for run in runs:
+        config, analysis = run.config, run.analyses("pruning")[0]
+        prunable, kept = sum(analysis["prunable"]), sum(analysis["usable"])
+        dead = [name for name, n, k in zip(*map(analysis.get, ("layers", "prunable", "usable")), strict=True) if k < n]
+        rows.setdefault((config.dataset, config.architecture, config.level), {
+            "Network": ARCHITECTURE_LABELS.get(config.architecture, config.architecture),
+            "Data": run.provenance["data"]["label"],
+            "Level": config.level,
+            "Prunable weights": f"{prunable:,}",
+            "Usable": f"{kept:,}",
+            "Dead (%)": f"{100 * (1 - kept / prunable):.1f}",
+            "Layers with dead weights": f"{len(dead)} of {len(analysis['layers'])}",
+            "Shrink factor": f"{run.summary['shrink_factor']:.2g}",
+        })  # fmt: skip
+    return pd.DataFrame(rows.values())
+
+
+def costs(frame):
+    """What pruning saves, by the reporting standard of Blalock et al. (2020), and what it costs in accuracy.
+
+    Args:
+        frame: As made by `rfkit.outcomes.accuracies`.
+
+    Returns:
+        Data frame, one row a network, level and rate: means over seeds.
+    """
+    keys = ["data_label", "architecture", "rf_level", "pruning_rate"]
+    means = frame.groupby(keys, sort=False).mean(numeric_only=True).reset_index()
+    return pd.DataFrame({
+        "Network": means["architecture"].map(lambda name: ARCHITECTURE_LABELS.get(name, name)),
+        "Data": means["data_label"],
+        "Level": means["rf_level"],
+        "Rate": means["pruning_rate"].map(lambda rate: f"{rate:g}"),
+        "Compression": means["compression"].map("{:.1f}×".format),
+        "Speed-up (theoretical)": means["speed_up"].map("{:.1f}×".format),
+        "Test (%)": means["accuracy"].map("{:.1f}".format),
+        "Batch norm re-estimated (%)": means["reestimated_accuracy"].map("{:.1f}".format),
+        "Train (%)": means["train_accuracy"].map("{:.1f}".format),
+    })  # fmt: skip

@@ -79,6 +79,8 @@ def show_paper_table(n, runs, preset):
         builds = {"recorded study": records.recorded(presets.get("study")), **builds}
     for name, made in builds.items():
         beside = [run for run in made if records.paper_dataset(run.config) == first["dataset"]]
+        if first["fine_tuned"]:
+            beside = [run for run in beside if run.analyses("fine_tune")]
         if beside:
             sources[name] = _by_row(paper_table(n, runs=made))
             made_by = f" (preset {preset.name})" if name == "this build" else ""

@@ -1,0 +1,189 @@
+"""The ledger on the paper's own numbers, on the author's rows, and on made-up evidence with known answers."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from rfkit import claims, claims_printed, evidence, stats, tables
+from rfkit.claims import CONTRADICTED, SUPPORTED, UNDECIDED
+from rfkit.presets import PAPER_RATES
+
+
+def verdict(verdicts, claim, architecture="vgg19", dataset="cifar10"):
+    (found,) = [v for v in verdicts if (v.claim, v.architecture, v.dataset) == (claim, architecture, dataset)]
+    return found
+
+
+# --- the author's rows are the paper's tables -----------------------------------------------------
+
+
+def printed_pairs():
+    """(mean, std, our mean, our std) of every accuracy in Tables 1, 2 and 5-14, texts as printed."""
+    rows = tables.author_runs().query("paper_table.notna()")
+    printed = tables.reference(dtype=str)
+    for _, cell in printed.iterrows():
+        if int(cell["table"]) in tables.IMPORTANCE_TABLES:
+            continue
+        mine = rows[(rows["dataset"] == cell["dataset"]) & (rows["architecture"] == cell["architecture"])]
+        mine = mine[(mine["rf_level"] == int(cell["rf_level"])) & (mine["fine_tuned"] == int(cell["fine_tuned"]))]
+        mine = mine[mine["pruning_rate"] == float(cell["pruning_rate"])]
+        if cell["table"] != "1":
+            mine = mine[~mine["note"].str.contains("in Table 1 only", na=False)]
+        dense, pruned = mine["dense_test_accuracy"], mine["pruned_test_accuracy"]
+        values = {"dense_accuracy": dense, "pruned_accuracy": pruned, "accuracy_difference": dense - pruned}
+        yield cell, cell["mean"], cell["std"], *stats.mean_std(list(values[cell["metric"]]))
+
+
+def as_printed(text, value, how):
+    digits = len(text.partition(".")[2])
+    return how(value * 10**digits + (1e-9 if value >= 0 else -1e-9)) / 10**digits == pytest.approx(
+        float(text), abs=1e-9
+    )
+
+
+def test_the_authors_rows_rebuild_every_printed_mean_and_deviation():
+    pairs, cut_off = list(printed_pairs()), []
+    assert len(pairs) == 270
+    for cell, mean, std, our_mean, our_std in pairs:
+        rounded = [as_printed(text, value, lambda x: math.floor(abs(x) + 0.5) * (1 if x >= 0 else -1))
+                   for text, value in ((mean, our_mean), (std, our_std))]  # fmt: skip
+        truncated = [as_printed(text, value, math.trunc) for text, value in ((mean, our_mean), (std, our_std))]
+        assert all(r or t for r, t in zip(rounded, truncated, strict=True)), (cell.to_dict(), our_mean, our_std)
+        if not all(rounded):
+            cut_off.append((int(cell["table"]), cell["architecture"]))
+    # Tables 1 and 2, and four cells of the VGG19-like network in Table 5
+    assert len(cut_off) == 35 and {table for table, _ in cut_off} == {1, 2, 5}
+    assert [pair for pair in cut_off if pair[0] == 5] == [(5, "vgg19")] * 4
+
+
+def test_means_that_are_not_over_five_networks():
+    found = evidence.seeds_behind_tables()
+    assert sorted(set(found["table"])) == [5, 7, 9, 11, 13]
+    assert set(found["architecture"]) == {"resnet50"} and set(found["networks"]) == {3} and len(found) == 20
+
+
+# --- what the ledger finds without being told -----------------------------------------------------
+
+
+def test_printed_numbers_contradict_two_of_the_papers_claims():
+    verdicts = claims_printed.judge()
+    assert verdict(verdicts, "C5", dataset="tiny_imagenet").verdict == CONTRADICTED
+    steps = verdict(verdicts, "E1", dataset="tiny_imagenet")
+    assert steps.verdict == CONTRADICTED and "level 1 to 2" in steps.effect
+    assert {v.verdict for v in verdicts if v.claim == "C1"} == {SUPPORTED}
+
+
+def test_the_authors_rows_agree():
+    verdicts = claims.judge(evidence.of_author())
+    assert verdict(verdicts, "C5", dataset="tiny_imagenet").verdict == CONTRADICTED
+    assert verdict(verdicts, "E1", dataset="tiny_imagenet").verdict == CONTRADICTED
+    assert {v.verdict for v in verdicts if v.claim == "C1"} == {SUPPORTED}
+    assert verdict(verdicts, "C2", "resnet50").smallest_p == pytest.approx(2 / 24**3)  # three seeds
+    (everywhere,) = [v for v in verdicts if v.claim == "C9"]
+    assert everywhere.verdict == UNDECIDED and everywhere.effect == "7 of 8 supported"
+
+
+def test_swapping_two_rows_of_the_paper_flips_the_verdict():
+    printed = tables.reference()
+    vgg = (printed["architecture"] == "vgg19") & (printed["dataset"] == "tiny_imagenet")
+    swapped = printed.copy()
+    swapped.loc[vgg, "rf_level"] = printed.loc[vgg, "rf_level"].replace({1: 2, 2: 1})
+    assert verdict(claims_printed.judge(swapped), "E1", dataset="tiny_imagenet").verdict == SUPPORTED
+    others = [(a, b) for a, b in zip(claims_printed.judge(), claims_printed.judge(swapped), strict=True)
+              if (a.architecture, a.dataset) != ("vgg19", "tiny_imagenet")]  # fmt: skip
+    assert others and all(a == b for a, b in others)
+
+
+# --- known answers --------------------------------------------------------------------------------
+
+
+def made_up(dense, gap, seeds=5, noise=0.1):
+    """Evidence of one cell: `dense` and `gap` at each of four levels, and some noise."""
+    random, rows = np.random.default_rng(0), []
+    for seed in range(seeds):
+        for level in range(1, 5):
+            row = {"paper_dataset": "cifar10", "architecture": "vgg19", "rf_level": level, "seed": seed}
+            row["dense"] = dense[level - 1] + noise * random.normal()
+            row["breaking_point"] = 1 - gap[level - 1] / 100 + noise / 100 * random.normal()
+            for rate in PAPER_RATES:
+                row[f"gap_{rate}"] = gap[level - 1] * (rate == 0.9) + noise * random.normal()
+                row[f"pruned_{rate}"] = row["dense"] - row[f"gap_{rate}"]
+            rows.append(row)
+    return evidence.Evidence(pd.DataFrame(rows))
+
+
+def test_the_papers_story_is_supported():
+    verdicts = claims.judge(made_up([90, 88, 86, 84], [60, 40, 20, 10]))
+    assert {v.claim: v.verdict for v in verdicts} == dict.fromkeys(
+        ["C1", "C2", "C3", "C4", "C5", "C9", "E1"], SUPPORTED
+    )
+
+
+def test_the_opposite_story_is_contradicted():
+    verdicts = claims.judge(made_up([84, 86, 88, 90], [10, 20, 40, 60]))
+    found = {v.claim: v.verdict for v in verdicts}
+    assert found == dict.fromkeys(["C1", "C2", "C3", "C4", "C9", "E1"], CONTRADICTED) | {"C5": UNDECIDED}
+
+
+def test_noise_is_undecided():
+    verdicts = claims.judge(made_up([90] * 4, [40] * 4, noise=3))
+    assert {v.verdict for v in verdicts} == {UNDECIDED}
+
+
+def test_one_seed_decides_nothing():
+    verdicts = claims.judge(made_up([90, 88, 86, 84], [60, 40, 20, 10], seeds=1))
+    assert {v.verdict for v in verdicts} == {UNDECIDED} and verdict(verdicts, "C1").smallest_p == 2 / 24
+
+
+def test_levels_at_floor_support_no_ordering():
+    story = made_up([90, 88, 86, 84], [80, 40, 20, 10])
+    whole = verdict(claims.judge(story), "C3")
+    floor = {("cifar10", "vgg19", 1, 0.9)}
+    without = verdict(claims.judge(evidence.Evidence(story.runs, floor)), "C3")
+    assert whole.effect.startswith("80") and without.effect.startswith("40") and "3 levels" in without.test
+
+
+def test_similarity_and_sharpness_have_claims_too():
+    story = made_up([90, 88, 86, 84], [60, 40, 20, 10])
+    runs = story.runs.assign(top_eigenvalue_init=10.0 ** story.runs["rf_level"], top_eigenvalue=story.runs["rf_level"])
+    pairs = story.runs[["paper_dataset", "architecture", "rf_level", "seed"]].assign(
+        deep_similarity=1 / runs["rf_level"]
+    )
+    verdicts = claims.judge(
+        evidence.Evidence(runs, pairs=pairs, maxima={"vgg19": {"1": [3, 3.1], "2": [2, 2.1], "3": [1, 1.1]}})
+    )
+    assert {v.claim for v in verdicts} >= {"C7", "C8", "C10", "E3"}
+    assert all(verdict(verdicts, c).verdict == SUPPORTED for c in ("C7", "C8"))
+    table = claims.ledger({"one": verdicts, "none": []})
+    assert set(table["none"]) == {tables.MISSING} and list(table["Claim"].unique())[-1] == "E3"
+    assert len(claims.details(verdicts)) == len(verdicts)
+
+
+# --- statistics -----------------------------------------------------------------------------------
+
+
+def test_intervals_agree_with_scipy():
+    random = np.random.default_rng(1)
+    a, b = random.normal(size=5), random.normal(0.5, 2, size=7)
+    theirs = scipy_stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
+    assert stats.welch_interval(a.mean(), a.std(ddof=1), 5, b.mean(), b.std(ddof=1), 7) == pytest.approx(tuple(theirs))
+    theirs = scipy_stats.ttest_rel(b[:5], a).confidence_interval(0.9)
+    assert stats.paired_interval(list(a), list(b[:5]), 0.9) == pytest.approx(tuple(theirs))
+    one_sided = max(
+        scipy_stats.ttest_1samp(b[:5] - a, 3, alternative="less").pvalue,
+        scipy_stats.ttest_1samp(b[:5] - a, -3, alternative="greater").pvalue,
+    )
+    assert stats.equivalence(list(a), list(b[:5]), 3) == pytest.approx(one_sided)
+
+
+def test_holm():
+    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06]) and stats.holm([]) == []
+
+
+def test_too_few_pairs():
+    for function in (stats.paired_interval, lambda a, b: stats.equivalence(a, b, 1)):
+        with pytest.raises(ValueError, match="1 and 1 values; expected the same number of at least 2"):
+            function([1.0], [2.0])
