@@ -16,6 +16,8 @@ from rfkit.presets import NEVER_PRUNED, PAPER_DATASET_BY_SIZE, FineTuning
 # image size, training images, test images, classes.
 PUBLISHED_SIZES = {"cifar10": (32, 50_000, 10_000, 10), "tiny_imagenet": (64, 100_000, 10_000, 200)}
 RESULTS = Path("results")
+TRAIN_IMAGES, CALIBRATION_IMAGES = 5_000, 512
+"""Of the training set: for accuracy beside the test accuracy (never more than test images), and for batch norm."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Unit:
             Mapping of name to the hash of its settings, ten characters.
         """
         pruned = {"method": "global_magnitude", "exclude": list(NEVER_PRUNED)}
-        settings = {"pruning": pruned | {"rates": list(self.rates)}}
+        images = {"train_images": TRAIN_IMAGES, "calibration_images": CALIBRATION_IMAGES}
+        settings = {"pruning": pruned | images | {"rates": list(self.rates)}}
         if self.fine_tuning is not None:
             settings["fine_tune"] = pruned | asdict(self.fine_tuning)
         return {name: stable_hash(each) for name, each in settings.items()}

@@ -126,13 +126,14 @@ def _pruning(run, unit, data, device):
     remember_statistics(model, data.mean, data.std)
     shape = (3, data.image_size, data.image_size)
     usable, times = pruning.usable_weights(model, shape), pruning.multiplications(model, shape)
-    train_images, train_labels = data.train_images[:TRAIN_IMAGES], data.train_labels[:TRAIN_IMAGES]
+    few = min(len(data.test_images), records.TRAIN_IMAGES)
+    train_images, train_labels = data.train_images[:few], data.train_labels[:few]
     for rate in (0.0, *(rate for rate in unit.rates if rate)):
         model.load_state_dict(dense)
         masks = pruning.prune(model, rate)
         test_loss, test_accuracy = training.loss_and_accuracy(model, data.test_images, data.test_labels)
         train_loss, train_accuracy = training.loss_and_accuracy(model, train_images, train_labels)
-        again = training.calibrated(model, data.train_images[:CALIBRATION_IMAGES])
+        again = training.calibrated(model, data.train_images[: records.CALIBRATION_IMAGES])
         weights = {name: p for name, p in model.named_parameters() if name in times}
         rows.append({
             "rates": rate, "test_accuracy": test_accuracy, "test_loss": test_loss,
@@ -148,7 +149,7 @@ def _pruning(run, unit, data, device):
         "usable": [int(mask.sum()) for mask in usable.values()],
         "prunable": [mask.numel() for mask in usable.values()],
         "train_images": len(train_images),
-        "calibration_images": min(CALIBRATION_IMAGES, len(data.train_images)),
+        "calibration_images": min(records.CALIBRATION_IMAGES, len(data.train_images)),
     }
 
 
@@ -170,7 +171,6 @@ def _fine_tune(run, unit, data, device):
 
 
 _ANALYSES = {"pruning": _pruning, "fine_tune": _fine_tune}
-TRAIN_IMAGES, CALIBRATION_IMAGES = 5_000, 1_000
 
 
 # --- many units -----------------------------------------------------------------------------------
