@@ -207,7 +207,7 @@ def tap_utilisation(model, input_shape):
         which the tap meets a real pixel, 0 for a tap that only meets padding.
     """
     shares = {}
-    for name, (module, calls) in _maps(model, input_shape).items():
+    for name, (module, calls) in maps(model, input_shape).items():
         if isinstance(module, nn.Conv2d):
             met = sum(torch.outer(*(_met(module, i, b[i], a[i]) for i in range(2))) for b, a in calls)
             shares[f"{name}.weight".lstrip(".")] = met / sum(math.prod(after) for _, after in calls)
@@ -245,12 +245,20 @@ def multiplications(model, input_shape):
     """
     return {
         f"{name}.weight".lstrip("."): sum(math.prod(after) for _, after in calls)
-        for name, (_, calls) in _maps(model, input_shape).items()
+        for name, (_, calls) in maps(model, input_shape).items()
     }
 
 
-def _maps(model, input_shape):
-    """{layer name: (module, [(places of input, of output), …, one a call])} of convolutions and linear layers."""
+def maps(model, input_shape):
+    """Spatial sizes before and after each convolution and linear layer.
+
+    Args:
+        model: Network; not changed.
+        input_shape: Channels, height and width of its images.
+
+    Returns:
+        Mapping of layer name to (module, list of (size of input, size of output), one a call).
+    """
     found = {}
     with ExitStack() as stack:
         for name, module in model.named_modules():
@@ -264,5 +272,6 @@ def _maps(model, input_shape):
                 stack.callback(module.register_forward_hook(see).remove)
         stack.enter_context(training.evaluation_mode(model))
         stack.enter_context(torch.no_grad())
-        model(torch.zeros(1, *input_shape, device=next(model.parameters()).device))
+        weight = next(model.parameters())
+        model(torch.zeros(1, *input_shape, device=weight.device, dtype=weight.dtype))
     return found

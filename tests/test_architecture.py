@@ -10,14 +10,15 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rfkit"
 LAYERS = (
     {"files", "stats", "rf_rules"},
-    {"rf_layout", "rf_gradients"},
+    {"rf_layout", "rf_gradients", "lanczos"},
     {"rf_trace"},
     {"receptive_field"},
     {"config", "presets", "image_files", "store"},
     {"data", "models", "batches"},
     {"records", "training"},
     {"pruning", "cost"},
-    {"projection"},
+    {"projection", "thinning"},
+    {"hessian"},
     {"outcomes"},
     {"study", "importance", "tables", "widgets"},
     {"evidence"},

@@ -1,0 +1,283 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import dense_hessian
+from torch import nn
+
+from rfkit import hessian, lanczos, models, pruning, thinning, training
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.conv2, self.bn2 = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(x + self.bn2(self.conv2(x)))
+        return self.head(x.mean((2, 3)))
+
+
+def plain():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(6 * 16, 5),
+    )  # fmt: skip
+
+
+NETWORKS = {"residual": Residual, "plain": plain}
+
+
+def case(name="residual", count=23, seed=0):
+    torch.manual_seed(seed)
+    model = NETWORKS[name]().double()
+    images, labels = torch.randn(count, 3, 8, 8, dtype=torch.float64), torch.arange(count) % 5
+    return training.calibrated(model, images), images, labels
+
+
+# --- against the dense Hessian --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_top_90_of_the_dense_hessian(name):
+    model, images, labels = case(name)
+    exact = torch.linalg.eigvalsh(dense_hessian(model, images, labels)).flip(0)
+    found = hessian.top_eigenvalues(model, images, labels, tol=1e-10, batch_size=10)
+    scale = float(exact.abs().max())
+    assert found.parameters == len(exact) and np.abs(found.values - exact[:90].numpy()).max() <= 1e-8 * scale
+    assert (np.diff(found.values) <= 1e-12 * scale).all() and (found.residuals <= 1e-9 * scale).all()
+    by_size = hessian.top_eigenvalues(model, images, labels, k=20, tol=1e-10, by_magnitude=True)
+    order = exact.abs().argsort(descending=True)[:20]
+    assert np.abs(by_size.values - exact[order].numpy()).max() <= 1e-8 * scale
+
+
+def test_train_mode_is_the_hessian_with_statistics_of_the_batch():
+    model, images, labels = case("plain", 24)
+    model.train()
+    exact = torch.linalg.eigvalsh(dense_hessian(copy.deepcopy(model), images, labels)).flip(0)
+    found = hessian.top_eigenvalues(model, images, labels, k=30, tol=1e-10, mode="train")
+    assert np.abs(found.values - exact[:30].numpy()).max() <= 1e-8 * float(exact.abs().max())
+    evaluated = hessian.top_eigenvalues(model, images, labels, k=1, tol=1e-10).values[0]
+    assert abs(evaluated - found.values[0]) > 1e-3 * abs(evaluated)
+    halves = [dense_hessian(copy.deepcopy(model), images[part], labels[part]) for part in (slice(12), slice(12, 24))]
+    exact = torch.linalg.eigvalsh(sum(halves) / 2).flip(0)
+    found = hessian.top_eigenvalues(model, images, labels, k=5, tol=1e-10, mode="train", batch_size=12)
+    assert found.values == pytest.approx(exact[:5].numpy(), rel=1e-8)
+
+
+@given(st.integers(1, 23), st.integers(0, 5))
+@settings(max_examples=15, deadline=None)
+def test_batch_split_and_seed_do_not_matter(batch_size, seed):
+    model, images, labels = case()
+    vector = torch.randn(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
+    whole = hessian.HessianOperator(model, images, labels)
+    split = hessian.HessianOperator(model, images, labels, batch_size=batch_size)
+    vector = vector[: whole.size]
+    assert torch.allclose(split(vector), whole(vector), rtol=1e-10, atol=1e-12)
+    one, other = (hessian.top_eigenvalues(model, images, labels, k=3, tol=1e-9, seed=s) for s in (0, seed))
+    assert one.values == pytest.approx(other.values, rel=1e-7)
+
+
+def test_memory_bound_splits_the_images():
+    model, images, labels = case()
+    small = hessian.HessianOperator(model, images, labels, max_gib=0.001)
+    assert small._batch < len(images)
+    vector = torch.ones(small.size, dtype=torch.float64)
+    assert torch.allclose(small(vector), hessian.HessianOperator(model, images, labels)(vector), rtol=1e-10)
+
+
+# --- multiplicities and zeros ---------------------------------------------------------------------
+
+
+def test_true_multiplicities_without_ghosts():
+    """Softmax regression at zero: each eigenvalue of the inputs' covariance comes nine times."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(200, 20, dtype=torch.float64), torch.arange(200) % 10
+    model = nn.Linear(20, 10, bias=False).double()
+    nn.init.zeros_(model.weight)
+    values = torch.linalg.eigvalsh(images.T @ images / 200) / 10
+    exact = torch.cat([values] * 9).sort(descending=True).values
+    operator = hessian.HessianOperator(_Flat(model), images[:, :, None, None], labels)
+    found = lanczos.extreme(operator, operator.size, 40, tol=1e-10, basis=60, dtype=torch.float64)
+    assert found.values.numpy() == pytest.approx(exact[:40].numpy(), rel=1e-8)
+
+
+class _Flat(nn.Module):
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_lanczos_on_matrices_of_known_spectrum(seed):
+    random = np.random.default_rng(seed)
+    size, k = int(random.integers(30, 160)), int(random.integers(1, 25))
+    values = random.choice([-3.0, 0.0, 1.0, 2.0, 5.0], size) * random.choice([1.0, random.normal()], size)
+    rotation, _ = np.linalg.qr(random.normal(size=(size, size)))
+    matrix = torch.from_numpy(rotation * values @ rotation.T)
+    found = lanczos.extreme(lambda v: matrix @ v, size, k, tol=1e-9, dtype=torch.float64, seed=seed)
+    exact = np.sort(values)[::-1][:k]
+    assert np.abs(found.values.numpy() - exact).max() <= 1e-7 * max(1, np.abs(values).max())
+
+
+def test_dead_units_are_exact_zeros_and_left_out():
+    model, images, labels = case("plain")
+    with torch.no_grad():
+        model[0].weight[0], model[0].bias[0] = 0, -1.0  # a unit that never fires
+    exact = torch.linalg.eigvalsh(dense_hessian(model, images, labels)).flip(0)
+    found = hessian.top_eigenvalues(model, images, labels, k=600, tol=1e-10)
+    assert found.left_out >= 28
+    assert np.abs(found.values - exact[:600].numpy()).max() <= 1e-8 * float(exact.abs().max())
+
+
+def test_weights_that_meet_only_padding_are_left_out():
+    model = models.seeded_build("vgg19", 4, width=1 / 16)
+    images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    dead = sum(int((~mask).sum()) for mask in pruning.usable_weights(model, (3, 32, 32)).values())
+    operator = hessian.HessianOperator(training.calibrated(model, images), images, labels)
+    assert dead > 0.7 * operator.parameters and operator.left_out >= dead
+
+
+def test_products_of_a_network_with_cropped_kernels():
+    """The curvature along random directions, against double backward through the whole network."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(8, 3, 32, 32, dtype=torch.float64), torch.arange(8) % 10
+    model = training.calibrated(models.seeded_build("vgg19", 4, width=1 / 32).double(), images)
+    operator = hessian.HessianOperator(model, images, labels)
+    parameters = list(model.parameters())
+    gradients = torch.autograd.grad(F.cross_entropy(model(images), labels), parameters, create_graph=True)
+    for _ in range(2):
+        vectors = [torch.randn_like(p) for p in parameters]
+        products = torch.autograd.grad(gradients, parameters, vectors, retain_graph=True)
+        whole = sum(float((p * v).sum()) for p, v in zip(products, vectors, strict=True))
+        thin = torch.cat([
+            (v[:, :, 1:2, 1:2] if v.dim() == 4 and int(name.removeprefix("features.conv").split(".")[0]) > 8 else v).reshape(-1)
+            for (name, _), v in zip(model.named_parameters(), vectors, strict=True)
+        ])  # fmt: skip
+        reduced = thin if operator._rows is None else thin[operator._rows]
+        assert float(reduced @ operator(reduced)) == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.parametrize("architecture, level", [("vgg19", 3), ("vgg19", 2), ("resnet50", 4)])
+def test_cropped_kernels_give_the_same_logits_and_products(architecture, level):
+    model = models.seeded_build(architecture, level, width=1 / 16).double().eval()
+    thin = thinning.without_dead_taps(model, (3, 32, 32))
+    images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    assert torch.allclose(thin(images), model(images), rtol=1e-10)
+    before, after = (sum(p.numel() for p in net.parameters()) for net in (model, thin))
+    dead = sum(int((~mask).sum()) for mask in pruning.usable_weights(model, (3, 32, 32)).values())
+    assert before - after == dead
+
+
+def test_a_resumed_search_ends_with_the_same_values(tmp_path):
+    model, images, labels = case()
+    operator = hessian.HessianOperator(model, images, labels)
+    options = {"tol": 1e-8, "basis": 40, "dtype": torch.float64}
+    whole = lanczos.extreme(operator, operator.size, 20, **options)
+    calls = 0
+
+    def fails(vector):
+        nonlocal calls
+        calls += 1
+        if calls > 60:
+            raise KeyboardInterrupt
+        return operator(vector)
+
+    file = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        lanczos.extreme(fails, operator.size, 20, checkpoint=file, **options)
+    assert file.is_file()
+    resumed = lanczos.extreme(operator, operator.size, 20, checkpoint=file, **options)
+    assert torch.equal(resumed.values, whole.values) and resumed.products == whole.products and not file.exists()
+
+
+# --- density --------------------------------------------------------------------------------------
+
+
+def test_density_has_the_moments_of_the_spectrum():
+    model, images, labels = case("plain")
+    exact = torch.linalg.eigvalsh(dense_hessian(model, images, labels)).numpy()
+    found = hessian.spectral_density(model, images, labels, probes=40, steps=60)
+    scale = np.abs(exact).max()
+    for power in (1, 2):
+        moments = (1 - found.zeros) * (found.weights * found.nodes**power).sum(1)
+        error = moments.std(ddof=1) / np.sqrt(len(moments))
+        assert abs(moments.mean() - (exact**power).mean()) < 4 * error + 1e-9 * scale
+    assert found.nodes.max() == pytest.approx(exact.max(), rel=1e-6)
+    grid = np.linspace(exact.min() - 0.2 * scale, exact.max() + 0.2 * scale, 2000)
+    mean, error = found.density(grid)
+    assert np.trapezoid(mean, grid) == pytest.approx(1, abs=0.01) and (error >= 0).all()
+    share, spread = found.mass_below(-1e-3 * scale)
+    assert abs(share - (exact < -1e-3 * scale).mean()) < 5 * spread + 0.02
+
+
+def test_the_authors_construction_is_one_run_from_a_constant_vector():
+    model, images, labels = case()
+    a, b = (
+        hessian.spectral_density(model, images, labels, probes=1, steps=20, start="constant", mode="train", seed=s)
+        for s in (0, 1)
+    )
+    assert np.array_equal(a.nodes, b.nodes) and a.weights.sum() == pytest.approx(1)
+    assert np.isnan(a.density(np.zeros(1), 0.0032)[1]).all()
+
+
+# --- manners --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_the_model_is_untouched_also_after_an_error(mode):
+    model, images, labels = case("plain")
+    model.train()
+    model[4].eval()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    model[0].bias.requires_grad_(False)
+    calls = []
+    model[1].register_forward_hook(lambda *_: calls.append(1))
+    before = copy.deepcopy(model.state_dict())
+    random, modes = torch.get_rng_state(), [m.training for m in model.modules()]
+    hessian.top_eigenvalues(model, images, labels, k=5, mode=mode)
+    hessian.spectral_density(model, images, labels, probes=2, steps=5, mode=mode)
+    with pytest.raises(RuntimeError, match="did not converge in"):
+        hessian.top_eigenvalues(model, images, labels, k=5, tol=1e-12, max_products=20, mode=mode, basis=12)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert [m.training for m in model.modules()] == modes and torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(model[0].weight.grad, torch.ones_like(model[0].weight)) and model[2].training
+    assert not model[0].bias.requires_grad and len(model[1]._forward_hooks) == 1
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"k": 0}, "k is 0; expected a whole number between 1 and"),
+        ({"k": 10**9}, "k is 1000000000; expected"),
+        ({"mode": "test"}, "mode is 'test'; expected 'eval' or 'train'"),
+        ({"k": 90, "basis": 90}, "a basis of 90 vectors is too small for 90 eigenvalues"),
+    ],
+)
+def test_bad_requests(options, message):
+    model, images, labels = case()
+    with pytest.raises(ValueError, match=message):
+        hessian.top_eigenvalues(model, images, labels, **options)
+    with pytest.raises(ValueError, match="23 images and 3 labels"):
+        hessian.top_eigenvalues(model, images, labels[:3])
+    with pytest.raises(ValueError, match="start is 'zero'"):
+        hessian.spectral_density(model, images, labels, start="zero")
+
+
+def test_fresh_images_make_an_operator_that_moves():
+    model, images, labels = case()
+    drawn = iter(range(100))
+    moving = hessian.HessianOperator(model, lambda: (images + 0.1 * next(drawn), labels))
+    vector = torch.ones(moving.size, dtype=torch.float64)
+    assert not torch.equal(moving(vector), moving(vector))
