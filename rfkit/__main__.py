@@ -149,7 +149,7 @@ def _record(options):
     from rfkit import records, store
 
     target = records.RESULTS / preset.name
-    found, missing = records.find(preset)
+    found, missing = records.find(preset, complete=False)  # an analysis that is not there yet is recorded later
     fresh = [run for run in found if not run.path.is_relative_to(target)]
     for run in fresh:
         store.record(run, target, weights=str(run.config.seed) in options.weights.split(","))

@@ -1,6 +1,5 @@
 """The Hessian of the loss: its largest eigenvalues and its spectral density, by products with vectors."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch.nn.functional as F
 
 from rfkit import lanczos, training
 from rfkit.batches import model_inputs
+from rfkit.spectra import DensityResult
 from rfkit.thinning import without_dead_taps
 
 MODES = ("eval", "train")
@@ -33,55 +33,6 @@ class EigenResult:
     products: int
     parameters: int
     left_out: int
-
-
-@dataclass(frozen=True)
-class DensityResult:
-    """Spectral density of a Hessian by stochastic Lanczos quadrature.
-
-    Attributes:
-        nodes: Array (probes, steps), Ritz values.
-        weights: Array (probes, steps), their weights, each row summing to 1.
-        zeros: Share of the spectrum that is exactly zero because the loss does not depend on those coordinates; the
-            weights describe the rest.
-    """
-
-    nodes: np.ndarray
-    weights: np.ndarray
-    zeros: float = 0.0
-
-    def density(self, at, variance=None):
-        """Smoothed density of the eigenvalues.
-
-        Args:
-            at: Array of eigenvalues.
-            variance: Of the Gaussian around each node; by default (1 % of the range of the nodes)^2.
-
-        Returns:
-            (mean, standard error): arrays over `at`; the error is over probes, NaN for a single one.
-        """
-        at = np.asarray(at, float)
-        if variance is None:
-            variance = (0.01 * float(np.ptp(self.nodes))) ** 2
-        bumps = np.exp(-((at[None, None] - self.nodes[:, :, None]) ** 2) / (2 * variance))
-        curves = (1 - self.zeros) * (self.weights[:, :, None] * bumps).sum(1) / math.sqrt(2 * math.pi * variance)
-        curves = curves + self.zeros * np.exp(-(at**2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
-        probes = len(curves)
-        error = curves.std(0, ddof=1) / math.sqrt(probes) if probes > 1 else np.full(len(at), np.nan)
-        return curves.mean(0), error
-
-    def mass_below(self, value):
-        """Share of the eigenvalues below a value.
-
-        Args:
-            value: Threshold.
-
-        Returns:
-            (mean, standard error) over probes.
-        """
-        shares = (1 - self.zeros) * (self.weights * (self.nodes < value)).sum(1) + self.zeros * (value > 0)
-        error = shares.std(ddof=1) / math.sqrt(len(shares)) if len(shares) > 1 else math.nan
-        return float(shares.mean()), float(error)
 
 
 class HessianOperator:
@@ -242,7 +193,7 @@ def top_eigenvalues(
         images: As in `HessianOperator`.
         labels: Class indices (N,).
         k: Number of eigenvalues.
-        tol: Largest residual, relative to the largest magnitude.
+        tol: Largest error, relative to the largest magnitude.
         seed: Of the starting vector.
         mode: As in `HessianOperator`.
         by_magnitude: The largest in magnitude instead of the algebraically largest.

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from rfkit import records
+from rfkit import records, spectra
 from rfkit.presets import PAPER_RATES
 from rfkit.stats import mean_std
 
@@ -190,13 +190,6 @@ def sharpness(runs):
         Data frame: paper_dataset, architecture, rf_level, seed, top_eigenvalue_init (untrained, batch norm
         calibrated), top_eigenvalue (trained).
     """
-    rows = [
-        {
-            "paper_dataset": records.paper_dataset(run.config), "architecture": run.config.architecture,
-            "rf_level": run.config.level, "seed": run.config.seed,
-            "top_eigenvalue_init": spectrum["init"]["values"][0], "top_eigenvalue": spectrum["final"]["values"][0],
-        }
-        for run in runs
-        for spectrum in run.analyses("spectrum")
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=[*CELL, "seed", "top_eigenvalue_init", "top_eigenvalue"])
+    names = {"init": "top_eigenvalue_init", "final": "top_eigenvalue"}
+    table = spectra.of_runs(runs).pivot(index=[*CELL, "seed"], columns="stage", values="top")
+    return table.reindex(columns=list(names)).rename(columns=names).reset_index()

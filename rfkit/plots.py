@@ -95,7 +95,7 @@ def plot_accuracy_by_rate(frame, *, x="pruning_rate", y="accuracy", ax=None):
         groups = part.groupby("pruning_rate")
         cell, place = groups[y].agg(["mean", "std"]).fillna(0), groups[x].mean()
         style = level_style(level)
-        ax.plot(place, cell["mean"], label=_field(level, part["field_px"].iloc[0]), **style)
+        ax.plot(place, cell["mean"], label=field_label(level, part["field_px"].iloc[0]), **style)
         low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
         ax.fill_between(place, low, high, color=style["color"], alpha=0.15, linewidth=0)
     ax.set(xlabel=AXIS_LABELS.get(x, x), ylabel=AXIS_LABELS.get(y, y), ylim=(0, None if "loss" in y else 102))
@@ -250,7 +250,16 @@ def by_network(frame, plot, **options):
     return axes
 
 
-def _field(level, px):
+def field_label(level, px):
+    """Name of a receptive field in legends and ticks.
+
+    Args:
+        level: RF level.
+        px: Its pixels, or None.
+
+    Returns:
+        Text.
+    """
     return f"level {level}" if px is None or px != px else f"{px:.0f} px"
 
 
@@ -331,6 +340,6 @@ def plot_fine_tuning(tuned, *, ax=None):
 def _field_axis(frame, ax):
     ax.set(xlabel="receptive field", ylabel="test accuracy (%)", ylim=(0, 102))
     fields = frame.groupby("rf_level")["field_px"].first()
-    ax.set_xticks(list(fields.index), [_field(level, px) for level, px in fields.items()], fontsize=10)
+    ax.set_xticks(list(fields.index), [field_label(level, px) for level, px in fields.items()], fontsize=10)
     ax.set_title(_network(frame))
     ax.legend(loc="best")

@@ -46,6 +46,29 @@ class FineTuning:
 
 
 @dataclass(frozen=True)
+class Spectrum:
+    """Which Hessian spectra are computed, before and after training.
+
+    Attributes:
+        k: Largest eigenvalues.
+        images: The first so many of the training set.
+        probes: Starting vectors of the density.
+        steps: Lanczos steps from each.
+        seeds: Of these seeds only.
+        levels: At these levels only; ``None`` for all.
+        datasets: Beside these data sets of the paper only, by image size.
+    """
+
+    k: int
+    images: int
+    probes: int
+    steps: int
+    seeds: tuple[int, ...]
+    levels: tuple[int, ...] | None = None
+    datasets: tuple[str, ...] = ("cifar10",)
+
+
+@dataclass(frozen=True)
 class Preset:
     """How much to run: data sets, networks, levels, seeds, width, epochs, pruning rates.
 
@@ -62,6 +85,7 @@ class Preset:
         rates: Pruning rates, fractions of the prunable weights.
         fine_tuning_epochs: Epochs of fine-tuning; ``None`` for the protocol's own.
         fine_tuned_seeds: Seeds whose pruned networks are fine-tuned; ``None`` for all.
+        spectrum: Hessian spectra; ``None`` for none.
         left_out: Cells (dataset, architecture, level) that are not run.
         image_limit: Largest number of (training, test) images used; ``None`` for all.
         purpose: One sentence for people.
@@ -80,6 +104,7 @@ class Preset:
     rates: tuple[float, ...] = PAPER_RATES
     fine_tuning_epochs: int | None = None
     fine_tuned_seeds: tuple[int, ...] | None = None
+    spectrum: Spectrum | None = None
     left_out: tuple[tuple[str, str, int], ...] = ()
     image_limit: tuple[int, int] | None = None
 
@@ -171,6 +196,24 @@ class Preset:
             }
         return replace(base, **changes)
 
+    def spectrum_of(self, image_size, level, seed):
+        """Which spectrum is computed for a unit.
+
+        Args:
+            image_size: Side of the images, in pixels.
+            level: RF level.
+            seed: Seed.
+
+        Returns:
+            Mapping of settings, or None.
+        """
+        wanted = self.spectrum
+        if wanted is None or seed not in wanted.seeds or PAPER_DATASET_BY_SIZE.get(image_size) not in wanted.datasets:
+            return None
+        if wanted.levels is not None and level not in wanted.levels:
+            return None
+        return {"k": wanted.k, "images": wanted.images, "probes": wanted.probes, "steps": wanted.steps}
+
     def fine_tuning(self, dataset, seed):
         """How the pruned networks of a cell are fine-tuned.
 
@@ -221,6 +264,7 @@ _PAPER = Preset(
     datasets=("cifar10", "tiny_imagenet"),
     purpose="exactly the paper: full width, 200 epochs, 5 seeds; days on a GPU",
     seeds=(0, 1, 2, 3, 4),
+    spectrum=Spectrum(k=90, images=10_000, probes=10, steps=90, seeds=(0, 1, 2)),
     left_out=(("tiny_imagenet", "resnet50", 1),),
 )
 _STUDY = replace(
@@ -232,6 +276,7 @@ _STUDY = replace(
     epochs=10,
     epochs_of=((("cifar10", "vgg19"), 30),),
     rates=CURVE_RATES,
+    spectrum=Spectrum(k=90, images=128, probes=2, steps=60, seeds=(0, 1, 2)),
 )
 _DEMO = replace(
     _STUDY,
@@ -240,6 +285,7 @@ _DEMO = replace(
     purpose="real training on 1,797 embedded digits, in minutes on a laptop",
     seeds=(0, 1, 2),
     fine_tuned_seeds=(0,),
+    spectrum=Spectrum(k=10, images=32, probes=2, steps=20, seeds=(0,), levels=(1, 4)),
     epochs=8,
     epochs_of=(),
     left_out=(),
@@ -253,6 +299,7 @@ _SMOKE = replace(
     width=1 / 16,
     epochs=1,
     fine_tuning_epochs=1,
+    spectrum=Spectrum(k=2, images=8, probes=1, steps=4, seeds=(0,)),
     rates=(0.5, 0.9),
     image_limit=(256, 128),
 )

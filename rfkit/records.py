@@ -17,7 +17,9 @@ from rfkit.presets import NEVER_PRUNED, PAPER_DATASET_BY_SIZE, FineTuning
 PUBLISHED_SIZES = {"cifar10": (32, 50_000, 10_000, 10), "tiny_imagenet": (64, 100_000, 10_000, 200)}
 RESULTS = Path("results")
 TRAIN_IMAGES, CALIBRATION_IMAGES = 5_000, 512
-"""Of the training set: for accuracy beside the test accuracy (never more than test images), and for batch norm."""
+SPECTRUM_CALIBRATION_IMAGES = 1_000
+"""Images of the training set: for accuracy beside the test accuracy (never more than test images), and for batch norm,
+of pruned and of untrained networks."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Unit:
     dataset: str
     rates: tuple[float, ...]
     fine_tuning: FineTuning | None = None
+    spectrum: dict | None = None
 
     def analyses(self):
         """The analyses of this unit.
@@ -40,6 +43,8 @@ class Unit:
         settings = {"pruning": pruned | images | {"rates": list(self.rates)}}
         if self.fine_tuning is not None:
             settings["fine_tune"] = pruned | asdict(self.fine_tuning)
+        if self.spectrum is not None:
+            settings["spectrum"] = {"calibration_images": SPECTRUM_CALIBRATION_IMAGES} | self.spectrum
         return {name: stable_hash(each) for name, each in settings.items()}
 
     def is_complete(self, run):
@@ -111,7 +116,8 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
         width=preset.width, num_classes=classes, protocol=preset.protocol,
         train=preset.training(name, architecture), seed=seed,
     )  # fmt: skip
-    return Unit(config, dataset, preset.rates, preset.fine_tuning(name, seed))
+    spectrum = preset.spectrum_of(size, level, seed)
+    return Unit(config, dataset, preset.rates, preset.fine_tuning(name, seed), spectrum)
 
 
 def source_sha256(architecture):
@@ -134,7 +140,7 @@ def source_sha256(architecture):
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
 
 
-def find(preset, root=None, results=RESULTS):
+def find(preset, root=None, results=RESULTS, *, complete=True):
     """Look for the runs of a preset, in the run store and then in the committed records.
 
     A run of this machine counts if it has all analyses of the preset, a committed record whatever it has.
@@ -143,6 +149,7 @@ def find(preset, root=None, results=RESULTS):
         preset: `Preset`.
         root: Folder of the run store.
         results: Folder of the committed records.
+        complete: Whether a run of this machine needs all analyses, or the pruning curve will do.
 
     Returns:
         (found, missing): list of `rfkit.store.Run`; list of (dataset, architecture, level, seed).
@@ -155,7 +162,7 @@ def find(preset, root=None, results=RESULTS):
         return [], wanted
     for cell in wanted:
         unit = unit_of_what_is_here(preset, *cell)
-        run = _own(unit, trained) or _recorded(unit, committed)
+        run = _own(unit, trained, complete) or _recorded(unit, committed)
         found.append(run) if run else missing.append(cell)
     return found, missing
 
@@ -176,13 +183,13 @@ def recorded(preset, results=RESULTS):
     return [run for run in found if run]
 
 
-def _own(unit, runs):
+def _own(unit, runs, complete):
     """A run of this machine with every analysis of the unit; a wider pruning curve will do."""
     others = {name: key for name, key in unit.analyses().items() if name != "pruning"}
     key, about_data = _match_key(unit.config.to_dict()), () if unit.config.data_sha256 else _DATA_FIELDS
     for run, stored in runs:
         if _fits(key, stored, about_data) and _covers(run, unit.rates):
-            if all(run.analysis_done(*other) for other in others.items()):
+            if not complete or all(run.analysis_done(*other) for other in others.items()):
                 return run
     return None
 

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 import torch
 from tqdm import tqdm
 
-from rfkit import cost, files, models, presets, pruning, receptive_field, records, store, training
+from rfkit import cost, files, hessian, models, presets, pruning, receptive_field, records, store, training
 from rfkit.batches import remember_statistics
 
 
@@ -170,7 +170,26 @@ def _fine_tune(run, unit, data, device):
     }  # fmt: skip
 
 
-_ANALYSES = {"pruning": _pruning, "fine_tune": _fine_tune}
+def _spectrum(run, unit, data, device):
+    """Hessian spectra before training, batch norm calibrated, and after it, on training images without augmentation."""
+    wanted, result = unit.spectrum, {}
+    images, labels = data.train_images[: wanted["images"]], data.train_labels[: wanted["images"]]
+    for stage in ("init", "final"):
+        model = load_model(run, stage).to(device)
+        remember_statistics(model, data.mean, data.std)
+        if stage == "init":
+            model = training.calibrated(model, data.train_images[: records.SPECTRUM_CALIBRATION_IMAGES])
+        top = hessian.top_eigenvalues(model, images, labels, wanted["k"])
+        density = hessian.spectral_density(model, images, labels, probes=wanted["probes"], steps=wanted["steps"])
+        result[stage] = {
+            "values": top.values.tolist(), "residuals": top.residuals.tolist(), "products": top.products,
+            "nodes": density.nodes.tolist(), "weights": density.weights.tolist(), "zeros": density.zeros,
+            "loss": training.loss_and_accuracy(model, images, labels)[0],
+        }  # fmt: skip
+    return result | {"images": len(images), "parameters": top.parameters, "left_out": top.left_out}
+
+
+_ANALYSES = {"pruning": _pruning, "fine_tune": _fine_tune, "spectrum": _spectrum}
 
 
 # --- many units -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracles import dense_hessian
 from torch import nn
 
-from rfkit import hessian, lanczos, models, pruning, thinning, training
+from rfkit import hessian, lanczos, landscape, models, pruning, thinning, training
 
 
 class Residual(nn.Module):
@@ -155,16 +155,17 @@ def test_products_of_a_network_with_cropped_kernels():
     images, labels = torch.randn(8, 3, 32, 32, dtype=torch.float64), torch.arange(8) % 10
     model = training.calibrated(models.seeded_build("vgg19", 4, width=1 / 32).double(), images)
     operator = hessian.HessianOperator(model, images, labels)
-    parameters = list(model.parameters())
+    parameters, late = list(model.parameters()), {f"features.conv{i}.weight" for i in range(9, 17)}
     gradients = torch.autograd.grad(F.cross_entropy(model(images), labels), parameters, create_graph=True)
     for _ in range(2):
         vectors = [torch.randn_like(p) for p in parameters]
         products = torch.autograd.grad(gradients, parameters, vectors, retain_graph=True)
         whole = sum(float((p * v).sum()) for p, v in zip(products, vectors, strict=True))
-        thin = torch.cat([
-            (v[:, :, 1:2, 1:2] if v.dim() == 4 and int(name.removeprefix("features.conv").split(".")[0]) > 8 else v).reshape(-1)
+        cropped = [
+            v[:, :, 1:2, 1:2] if v.dim() == 4 and name in late else v
             for (name, _), v in zip(model.named_parameters(), vectors, strict=True)
-        ])  # fmt: skip
+        ]
+        thin = torch.cat([v.reshape(-1) for v in cropped])
         reduced = thin if operator._rows is None else thin[operator._rows]
         assert float(reduced @ operator(reduced)) == pytest.approx(whole, rel=1e-9)
 
@@ -281,3 +282,39 @@ def test_fresh_images_make_an_operator_that_moves():
     moving = hessian.HessianOperator(model, lambda: (images + 0.1 * next(drawn), labels))
     vector = torch.ones(moving.size, dtype=torch.float64)
     assert not torch.equal(moving(vector), moving(vector))
+
+
+# --- landscape ------------------------------------------------------------------------------------
+
+
+def test_line_between_two_networks():
+    (a, images, labels), (b, _, _) = case(seed=0), case(seed=1)
+    places, losses, accuracies = landscape.line(a, b, images, labels, points=3)
+    assert places.tolist() == [0, 0.5, 1]
+    ends = [training.loss_and_accuracy(m, images, labels) for m in (a, b)]
+    assert [losses[0], losses[-1]] == pytest.approx([loss for loss, _ in ends])
+    assert [accuracies[0], accuracies[-1]] == pytest.approx([accuracy for _, accuracy in ends])
+    middle = copy.deepcopy(a)
+    with torch.no_grad():
+        for p, q in zip(middle.parameters(), b.parameters(), strict=True):
+            p.copy_((p + q) / 2)
+    again = training.calibrated(middle, images)
+    assert landscape.line(a, b, images, labels, points=3, calibration=images)[1][1] == pytest.approx(
+        training.loss_and_accuracy(again, images, labels)[0]
+    )
+    assert landscape.barrier([1.0, 5.0, 2.0]) == 3.5 and landscape.barrier([1.0, 0.5, 2.0]) == 0
+    with pytest.raises(ValueError, match="different parameters"):
+        landscape.line(a, plain(), images, labels)
+    with pytest.raises(ValueError, match="points is 1"):
+        landscape.line(a, b, images, labels, points=1)
+
+
+def test_surface_has_the_network_in_the_middle():
+    model, images, labels = case()
+    before = copy.deepcopy(model.state_dict())
+    places, losses = landscape.surface(model, images, labels, points=5, reach=0.5)
+    assert losses[2, 2] == pytest.approx(training.loss_and_accuracy(model, images, labels)[0]) and places[2] == 0
+    assert len(set(losses.ravel())) == 25
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    with pytest.raises(ValueError, match="points is 4; expected an odd number"):
+        landscape.surface(model, images, labels, points=4)

@@ -193,10 +193,12 @@ def test_one_bad_run_does_not_stop_the_others(tmp_path, monkeypatch):
 TRAINER = textwrap.dedent("""
     import os, sys, torch
     torch.set_num_threads(1)
+    from dataclasses import replace
     from rfkit import records, store, study
     from rfkit.presets import get
     preset = get("smoke").select(architectures="vgg19", levels=3, epochs=6)
     unit, data = records.units(preset)[0], records.load("digits", preset.image_limit)
+    unit = replace(unit, fine_tuning=None, spectrum=None)
     optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], 0.1, fused=True)
     optimizer.zero_grad(), optimizer.step()  # the first step of a process imports a lot
     print("ready", flush=True)

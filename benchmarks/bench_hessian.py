@@ -1,0 +1,138 @@
+"""The 90 largest Hessian eigenvalues of a trained network against three packages, at the same tolerance.
+
+The packages are not dependencies: `pip install pyhessian curvlinops-for-pytorch hessian-eigenthings` in an environment
+of its own. Those that are missing are named and left out. Residuals are measured the same way for all that give
+vectors; PyHessian computes one eigenvalue at a time, so it is asked for `PYHESSIAN_K` only.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import resource
+import sys
+import time
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from common import report
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from rfkit import data, hessian, models, training
+from rfkit.batches import model_inputs
+from rfkit.config import TrainConfig
+
+K, BASIS, TOL, IMAGES, PYHESSIAN_K = 90, 120, 1e-3, 128, 10
+
+
+def network():
+    """VGG19-like, level 2, width 1/8, three epochs of digits; the same in every process."""
+    torch.set_num_threads(1)
+    digits = data.load("digits")
+    model = models.seeded_build("vgg19", 2, width=1 / 8)
+    training.fit(
+        model, digits, TrainConfig(epochs=3, lr=0.05, batch_size=64, augmentation="crop", schedule="one_cycle")
+    )
+    return model.eval(), digits.train_images[:IMAGES], torch.from_numpy(digits.train_labels[:IMAGES])
+
+
+def rfkit_lanczos(model, images, labels):
+    found = hessian.top_eigenvalues(model, images, labels, K, tol=TOL, basis=BASIS)
+    return found.values, found.products
+
+
+def curvlinops_eigsh(model, images, labels):
+    from curvlinops import HessianLinearOperator
+
+    parameters, x = list(model.parameters()), model_inputs(model, images)
+    operator = HessianLinearOperator(
+        model, torch.nn.CrossEntropyLoss(), parameters, [(x, labels)], check_deterministic=False
+    )
+    count, size = [0], sum(p.numel() for p in parameters)
+
+    def product(vector):
+        count[0] += 1
+        return (operator @ torch.from_numpy(np.ascontiguousarray(vector)).float()).numpy()
+
+    counted = LinearOperator((size, size), matvec=product, dtype=np.float32)
+    values = eigsh(counted, K, ncv=BASIS, which="LA", tol=TOL, return_eigenvectors=False)
+    return np.sort(values)[::-1], count[0]
+
+
+def pyhessian(model, images, labels):
+    from pyhessian import hessian as peer
+
+    module = sys.modules["pyhessian.hessian"]
+    count, product = [0], module.hessian_vector_product
+
+    def counted(*arguments):
+        count[0] += 1
+        return product(*arguments)
+
+    module.hessian_vector_product = counted
+    x = model_inputs(model, images)
+    values, _ = peer(model, torch.nn.CrossEntropyLoss(), data=(x, labels), cuda=False).eigenvalues(
+        100, TOL, PYHESSIAN_K
+    )
+    return np.array(values), count[0]
+
+
+def hessian_eigenthings(model, images, labels):
+    import hessian_eigenthings as peer
+
+    x = model_inputs(model, images)
+    operator = peer.HessianOperator(model, [(x, labels)], peer.supervised_loss(F.cross_entropy))
+    count, product = [0], operator.matvec
+
+    def counted(vector):
+        count[0] += 1
+        return product(vector)
+
+    operator.matvec = counted
+    found = peer.lanczos(operator, k=K, tol=TOL, which="LA")
+    return np.sort(found.eigenvalues.numpy())[::-1], count[0]
+
+
+CONTENDERS = (rfkit_lanczos, curvlinops_eigsh, pyhessian, hessian_eigenthings)
+
+
+def measure(name, queue):
+    """In a process of its own, so that peak memory is its own."""
+    model, images, labels = network()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    try:
+        values, products = globals()[name](model, images, labels)
+    except Exception as error:  # a peer that is missing or fails is a row of the table too
+        queue.put({"what": name, "failed": f"{type(error).__name__}: {error}"[:120]})
+        return
+    seconds = time.perf_counter() - start
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    queue.put({
+        "what": name,
+        "values": values,
+        "products": products,
+        "s": seconds,
+        "peak_mib_above_training": round(peak),
+    })
+
+
+if __name__ == "__main__":
+    context, rows = get_context("spawn"), []
+    for contender in CONTENDERS:
+        queue = context.SimpleQueue()
+        process = context.Process(target=measure, args=(contender.__name__, queue))
+        process.start()
+        process.join()
+        rows.append(queue.get())
+    model, images, labels = network()
+    exact = hessian.top_eigenvalues(model, images, labels, K, tol=1e-5, basis=180).values
+    ours = rows[0]["s"]
+    for row in rows:
+        if "values" in row:
+            values = row.pop("values")
+            error = np.abs(values - exact[: len(values)]).max() / exact[0]
+            row |= {"eigenvalues": len(values), "s": round(row["s"], 2), "ratio": round(row["s"] / ours, 2)}
+            row |= {"largest_error": f"{error:.1e}"}
+    report("hessian", rows)

@@ -1,0 +1,125 @@
+"""Hessian spectra as records: densities, and what is compared between receptive fields."""
+
+import importlib.resources
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rfkit import records
+
+STAGES = {"init": "before training", "final": "after training"}
+
+
+@dataclass(frozen=True)
+class DensityResult:
+    """Spectral density of a Hessian by stochastic Lanczos quadrature.
+
+    Attributes:
+        nodes: Array (probes, steps), Ritz values.
+        weights: Array (probes, steps), their weights, each row summing to 1.
+        zeros: Share of the spectrum that is exactly zero because the loss does not depend on those coordinates; the
+            weights describe the rest.
+    """
+
+    nodes: np.ndarray
+    weights: np.ndarray
+    zeros: float = 0.0
+
+    def density(self, at, variance=None):
+        """Smoothed density of the eigenvalues.
+
+        Args:
+            at: Array of eigenvalues.
+            variance: Of the Gaussian around each node; by default (1 % of the range of the nodes)^2.
+
+        Returns:
+            (mean, standard error): arrays over `at`; the error is over probes, NaN for a single one.
+        """
+        at = np.asarray(at, float)
+        if variance is None:
+            variance = (0.01 * float(np.ptp(self.nodes))) ** 2
+        bumps = np.exp(-((at[None, None] - self.nodes[:, :, None]) ** 2) / (2 * variance))
+        curves = (1 - self.zeros) * (self.weights[:, :, None] * bumps).sum(1) / math.sqrt(2 * math.pi * variance)
+        curves = curves + self.zeros * np.exp(-(at**2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
+        probes = len(curves)
+        error = curves.std(0, ddof=1) / math.sqrt(probes) if probes > 1 else np.full(len(at), np.nan)
+        return curves.mean(0), error
+
+    def mass_below(self, value):
+        """Share of the eigenvalues below a value.
+
+        Args:
+            value: Threshold.
+
+        Returns:
+            (mean, standard error) over probes.
+        """
+        shares = (1 - self.zeros) * (self.weights * (self.nodes < value)).sum(1) + self.zeros * (value > 0)
+        error = shares.std(ddof=1) / math.sqrt(len(shares)) if len(shares) > 1 else math.nan
+        return float(shares.mean()), float(error)
+
+    def width(self):
+        """Standard deviation of the eigenvalues.
+
+        Returns:
+            (mean, standard error) over probes.
+        """
+        means = (1 - self.zeros) * (self.weights * self.nodes).sum(1)
+        squares = (1 - self.zeros) * (self.weights * self.nodes**2).sum(1)
+        widths = np.sqrt(np.maximum(squares - means**2, 0))
+        error = widths.std(ddof=1) / math.sqrt(len(widths)) if len(widths) > 1 else math.nan
+        return float(widths.mean()), float(error)
+
+
+def of_runs(runs):
+    """Spectra of runs.
+
+    Args:
+        runs: List of `rfkit.store.Run`.
+
+    Returns:
+        Data frame, one row a run and stage: data_label, paper_dataset, architecture, rf_level, field_px, seed, stage
+        (``init`` or ``final``), loss, top, width, negative_mass, values (array, largest first), density
+        (`DensityResult`), images. Empty where no run has a spectrum.
+    """
+    rows = []
+    for run in runs:
+        for spectrum in run.analyses("spectrum"):
+            for stage in STAGES:
+                part = spectrum[stage]
+                density = DensityResult(np.array(part["nodes"]), np.array(part["weights"]), part["zeros"])
+                rows.append({
+                    "data_label": run.provenance["data"]["label"],
+                    "paper_dataset": records.paper_dataset(run.config),
+                    "architecture": run.config.architecture,
+                    "rf_level": run.config.level,
+                    "field_px": run.summary["field_px"],
+                    "seed": run.config.seed,
+                    "stage": stage,
+                    "loss": part["loss"],
+                    "top": part["values"][0],
+                    "width": density.width()[0],
+                    "negative_mass": density.mass_below(-1e-6 * abs(part["values"][0]))[0],
+                    "values": np.array(part["values"]),
+                    "density": density,
+                    "images": spectrum["images"],
+                })  # fmt: skip
+    columns = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "stage", "loss", "top")
+    return pd.DataFrame(rows, columns=[*columns, "width", "negative_mass", "values", "density", "images"])
+
+
+def of_author():
+    """Summary of the Ritz values in the author's public files, one row a run.
+
+    Returns:
+        Data frame: source_file, dataset, architecture, rf_level, seed, stage, random_augmentation, n_ritz_values,
+        min_ritz, max_ritz, n_negative, median_abs_ritz, sum_of_weights, weighted_std.
+
+    Source:
+        The author's public repository, https://github.com/Elluito/sparse_ensemble.
+    """
+    path = importlib.resources.files("rfkit") / "reference" / "author_hessian_summary.csv"
+    with path.open(encoding="utf-8") as file:
+        return pd.read_csv(file)
