@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from rfkit import files
 
-SAFETY = 4
-"""Residuals are driven this much below the tolerance: an eigenvalue that has not emerged yet shifts those after it."""
+SAFETY = 2
+"""Residuals are driven this far below the tolerance: an eigenvalue that has not emerged yet shifts those after it."""
 ROWS_AT_ONCE = 2**18
 """Coordinates handled at a time when the basis is rotated in place."""
 

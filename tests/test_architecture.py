@@ -17,7 +17,7 @@ LAYERS = (
     {"data", "models", "batches"},
     {"records", "training"},
     {"pruning", "cost", "spectra"},
-    {"projection", "thinning"},
+    {"projection", "thinning", "cka"},
     {"hessian", "landscape"},
     {"outcomes"},
     {"study", "importance", "tables", "widgets"},

@@ -1,0 +1,321 @@
+"""Similarity of representations: linear centred kernel alignment between the layers of two networks."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+from rfkit.batches import model_inputs
+from rfkit.training import evaluation_mode
+
+RELUS = ("relu", "relu_")
+ADDS = ("add", "__add__", "add_", "__iadd__")
+DEAD = 64 * np.finfo(np.float64).eps
+"""Features that vary less than this share of their size do not vary at all."""
+
+
+class DeadFeaturesWarning(UserWarning):
+    """A layer's features do not vary over the images, so that its similarity is not defined."""
+
+
+@dataclass(frozen=True)
+class SimilarityResult:
+    """Linear CKA between all layers of two networks.
+
+    Attributes:
+        matrix: Array (La, Lb); NaN where a layer is dead.
+        layers_a: Names of the layers of the first network, in the order of execution.
+        layers_b: Names of the layers of the second one.
+        dead_a: Layers of the first network whose features do not vary over the images.
+        dead_b: The same of the second one.
+        images: Number of images.
+    """
+
+    matrix: np.ndarray
+    layers_a: tuple[str, ...]
+    layers_b: tuple[str, ...]
+    dead_a: tuple[str, ...]
+    dead_b: tuple[str, ...]
+    images: int
+
+    def diagonal(self, share=1.0):
+        """Mean similarity of each layer to the same layer of the other network, live layers only.
+
+        Args:
+            share: The last share of the layers, such as 0.5 for the deeper half.
+
+        Returns:
+            Mean; NaN if all of them are dead or the networks have different numbers of layers.
+        """
+        if self.matrix.shape[0] != self.matrix.shape[1]:
+            return float("nan")
+        values = np.diagonal(self.matrix)
+        values = values[len(values) - round(share * len(values)) :]
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if len(values) else float("nan")
+
+
+def linear_cka(x, y, *, unbiased=False):
+    """Linear centred kernel alignment of two sets of features of the same images.
+
+    Args:
+        x: Features (n, p), tensor or array.
+        y: Features (n, q).
+        unbiased: Use the unbiased estimate of the Hilbert-Schmidt independence criterion; needs at least 4 images.
+
+    Returns:
+        Similarity; in [0, 1] if biased. NaN, with a `DeadFeaturesWarning`, where features do not vary over the images.
+
+    Raises:
+        ValueError: If the features are not matrices with the same number of rows, or there are too few rows.
+
+    Source:
+        Kornblith et al. (2019), Sec. 3; unbiased: Song et al. (2012), Eq. 5, as in Nguyen et al. (2021).
+    """
+    x, y = torch.as_tensor(x), torch.as_tensor(y)
+    least = 4 if unbiased else 2
+    if x.dim() != 2 or y.dim() != 2 or len(x) != len(y) or len(x) < least:
+        raise ValueError(
+            f"features have shapes {tuple(x.shape)} and {tuple(y.shape)}; expected (n, p) and (n, q), n ≥ {least}"
+        )
+    kernels = [_Kernel(len(x)), _Kernel(len(x))]
+    for kernel, features in zip(kernels, (x, y), strict=True):
+        kernel.add(features)
+    for name, kernel in zip("xy", kernels, strict=True):
+        if kernel.dead:
+            warnings.warn(f"the features of {name} do not vary over the images", DeadFeaturesWarning, stacklevel=2)
+    return float(_similarity(kernels[:1], kernels[1:], unbiased)[0, 0])
+
+
+class _Kernel:
+    """Gram matrix (n, n) of centred features in float64, taken in a part of the features at a time."""
+
+    def __init__(self, count):
+        self.gram, self.size, self.count = torch.zeros(count, count, dtype=torch.float64), 0.0, 0
+
+    def add(self, features):
+        features = features.detach().to("cpu", torch.float64)
+        self.size = max(self.size, float(features.abs().max()) if features.numel() else 0.0)
+        # a first feature taken off before the mean: an offset far larger than the variation costs no digits
+        centred = features - features[:1]
+        centred -= centred.mean(0)
+        self.gram.addmm_(centred, centred.T)
+        self.count += features.shape[1]
+
+    @property
+    def dead(self):
+        return bool(float(self.gram.diagonal().max()) <= self.count * (DEAD * self.size) ** 2)
+
+    def flat(self, unbiased):
+        """The matrix as a vector, so that inner products of these vectors are the criterion up to a factor."""
+        gram, n = self.gram, len(self.gram)
+        if unbiased:
+            gram = gram - torch.diag(gram.diagonal())
+            sums = gram.sum(1, keepdim=True)
+            gram = gram - sums / (n - 2) - sums.T / (n - 2) + gram.sum() / ((n - 1) * (n - 2))
+            gram = gram - torch.diag(gram.diagonal())
+        return gram.reshape(-1)
+
+
+def _similarity(kernels_a, kernels_b, unbiased):
+    """(La, Lb) array of similarities; NaN where a kernel is dead."""
+    a, b = (torch.stack([kernel.flat(unbiased) for kernel in kernels]) for kernels in (kernels_a, kernels_b))
+    matrix = _quotient((a @ b.T).numpy(), *(t.square().sum(1).numpy() for t in (a, b)))
+    matrix[[kernel.dead for kernel in kernels_a]] = np.nan
+    matrix[:, [kernel.dead for kernel in kernels_b]] = np.nan
+    return matrix
+
+
+def _quotient(cross, own_a, own_b):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return cross / np.sqrt(np.outer(own_a, own_b))
+
+
+class _Layers(TorchFunctionMode):
+    """Hands over the result of every ReLU, and of every addition of two maps if asked, as it is made.
+
+    Args:
+        model: Network.
+        take: Called with (name, tensor); the tensor may be overwritten later.
+        adds: Whether additions count too.
+    """
+
+    def __init__(self, model, take, adds):
+        super().__init__()
+        self.take, self.adds = take, adds
+        self.path, self.calls = [], {}
+        self.names = {module: name for name, module in model.named_modules()}
+        self.hooks = []
+        for module in self.names:
+            self.hooks.append(module.register_forward_pre_hook(self._enter))
+            self.hooks.append(module.register_forward_hook(self._leave, always_call=True))
+
+    def _enter(self, module, inputs):
+        self.path.append(module)
+
+    def _leave(self, module, inputs, output):
+        self.path.pop()
+
+    def remove(self):
+        for hook in self.hooks:
+            hook.remove()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result, name = func(*args, **(kwargs or {})), getattr(func, "__name__", "")
+        is_add = self.adds and name in ADDS and all(isinstance(a, torch.Tensor) and a.dim() > 1 for a in args[:2])
+        if name in RELUS or is_add:
+            module = self.path[-1] if self.path else None
+            label = self.names.get(module, "")
+            if not isinstance(module, torch.nn.ReLU):
+                label = ".".join(part for part in (label, "add" if is_add else "relu") if part)
+            self.calls[label] = count = self.calls.get(label, 0) + 1
+            self.take(label if count == 1 else f"{label}#{count}", result)
+        return result
+
+
+def _run(model, images, begin, end, take, adds):
+    """One batch through a network; every layer is handed over."""
+    device = next(model.parameters()).device
+    layers = _Layers(model, take, adds)
+    try:
+        with evaluation_mode(model), torch.no_grad(), layers:
+            model(model_inputs(model, images[begin:end], device))
+    finally:
+        layers.remove()
+
+
+def _sizes(model, images, layers):
+    """{layer name: features of one image}, in the order of execution."""
+    sizes = {}
+    _run(model, images, 0, 1, lambda name, x: sizes.update({name: x[0].numel()}), _wants_adds(layers))
+    if isinstance(layers, str) or layers is None:
+        return sizes
+    missing = [name for name in layers if name not in sizes]
+    if missing:
+        raise ValueError(f"no layer {missing[0]!r}; expected some of {', '.join(sizes)}")
+    return {name: sizes[name] for name in sizes if name in set(layers)}
+
+
+def _wants_adds(layers):
+    if isinstance(layers, str) and layers != "all":
+        raise ValueError(f"layers is {layers!r}; expected None (every ReLU), 'all' or a list of names")
+    return layers is not None
+
+
+def _passes(sizes, room):
+    """Parts (name, first feature, end) for each pass over the images, none needing more features than `room`."""
+    passes, left = [[]], room
+    for name, size in sizes.items():
+        begin = 0
+        while begin < size:
+            if not left:
+                passes.append([])
+                left = room
+            end = min(size, begin + left)
+            passes[-1].append((name, begin, end))
+            left -= end - begin
+            begin = end
+    return passes
+
+
+def _kernels(model, images, layers, batch_size, max_gib):
+    sizes = _sizes(model, images, layers)
+    if not sizes:
+        raise ValueError(f"{type(model).__name__} has no ReLU; name the layers, or use layers='all'")
+    count, kernels = len(images), {name: _Kernel(len(images)) for name in sizes}
+    room = max(1, int(max_gib * 2**30 / (4 * count)))
+    for parts in _passes(sizes, room):
+        dtype = next(model.parameters()).dtype
+        held = {part: torch.empty(count, part[2] - part[1], dtype=dtype) for part in parts}
+        by_name = {}
+        for part in parts:
+            by_name.setdefault(part[0], []).append(part)
+        for begin in range(0, count, batch_size):
+
+            def take(name, x, begin=begin, by_name=by_name, held=held):
+                for part in by_name.get(name, ()):  # copied at once: the next layer may work in place
+                    held[part][begin : begin + len(x)] = x.flatten(1)[:, part[1] : part[2]]
+
+            _run(model, images, begin, begin + batch_size, take, _wants_adds(layers))
+        for part, features in held.items():
+            kernels[part[0]].add(features)
+    return kernels
+
+
+def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, batch_size=250, max_gib=4.0):
+    """Linear CKA between all layers of two networks on the same images.
+
+    Args:
+        model_a: Network; not changed.
+        model_b: Network, or the same one; not changed.
+        images: As in `rfkit.training.loss_and_accuracy`.
+        layers: ``None`` for the output of every ReLU, module or function; ``"all"`` for additions of two maps as well;
+            or a list of names. A module that runs twice gives two layers, the second one named ``name#2``.
+        unbiased: As in `linear_cka`.
+        batch_size: Images at a time; the result does not depend on it.
+        max_gib: Features held at a time; what does not fit is made in another pass over the images.
+
+    Returns:
+        `SimilarityResult`, on features as they are (no averaging over places), in float64.
+
+    Raises:
+        ValueError: If there are too few images, a name is unknown, or there is no layer.
+
+    Source:
+        Paper Sec. 3.3, Figure 3; Kornblith et al. (2019), Sec. 3.
+    """
+    least = 4 if unbiased else 2
+    if len(images) < least:
+        raise ValueError(f"{len(images)} images; expected at least {least}")
+    a = _kernels(model_a, images, layers, batch_size, max_gib)
+    b = a if model_b is model_a else _kernels(model_b, images, layers, batch_size, max_gib)
+    matrix = _similarity(list(a.values()), list(b.values()), unbiased)
+    dead_a, dead_b = (tuple(name for name, kernel in each.items() if kernel.dead) for each in (a, b))
+    return SimilarityResult(matrix, tuple(a), tuple(b), dead_a, dead_b, len(images))
+
+
+def minibatch_similarity(model_a, model_b, images, *, layers=None, batch_size=250, max_gib=4.0):
+    """`layer_similarity` for more images than an (n, n) matrix allows, by averaging over batches.
+
+    Args:
+        model_a: As in `layer_similarity`.
+        model_b: As in `layer_similarity`.
+        images: As in `layer_similarity`.
+        layers: As in `layer_similarity`.
+        batch_size: Images whose kernel is made at a time; a last batch of fewer than 4 is left out.
+        max_gib: As in `layer_similarity`.
+
+    Returns:
+        `SimilarityResult`. Each of the three criteria is unbiased; their quotient has a bias that falls with the number
+        of images.
+
+    Raises:
+        ValueError: As in `layer_similarity`.
+
+    Source:
+        Nguyen et al. (2021), Eq. 3.
+    """
+    if min(batch_size, len(images)) < 4:
+        raise ValueError(f"batches of {min(batch_size, len(images))} images; expected at least 4")
+    cross, own_a, own_b, used = 0, 0, 0, 0
+    dead = None
+    for begin in range(0, len(images), batch_size):
+        part = images[begin : begin + batch_size]
+        if len(part) < 4:
+            continue
+        a = _kernels(model_a, part, layers, batch_size, max_gib)
+        b = a if model_b is model_a else _kernels(model_b, part, layers, batch_size, max_gib)
+        flat_a, flat_b = (torch.stack([k.flat(True) for k in each.values()]) for each in (a, b))
+        weight = 1 / (len(part) * (len(part) - 3))  # as in the estimate itself; batches differ in size at the end only
+        cross = cross + weight * (flat_a @ flat_b.T).numpy()
+        own_a, own_b = (own + weight * flat.square().sum(1).numpy() for own, flat in ((own_a, flat_a), (own_b, flat_b)))
+        here = tuple({name for name, kernel in each.items() if kernel.dead} for each in (a, b))
+        dead = here if dead is None else tuple(old & new for old, new in zip(dead, here, strict=True))
+        used += len(part)
+    matrix = _quotient(cross, own_a, own_b)
+    matrix[[name in dead[0] for name in a]] = np.nan
+    matrix[:, [name in dead[1] for name in b]] = np.nan
+    dead_a, dead_b = (tuple(n for n in each if n in gone) for each, gone in zip((a, b), dead, strict=True))
+    return SimilarityResult(matrix, tuple(a), tuple(b), dead_a, dead_b, used)
