@@ -114,10 +114,11 @@ def _preset(options):
 
 def _study(options):
     preset = _preset(options)
-    from rfkit import records, study
+    from rfkit import pairs, records, store, study
 
     units = records.units(preset)
     failures = study.run_all(units, jobs=options.jobs, device=options.device, image_limit=preset.image_limit)
+    pairs.ensure(preset, [run for run in map(store.Store().run, (unit.config for unit in units)) if run.done])
     print(f"{len(units) - len(failures)} of {len(units)} runs of preset {preset.name} are finished")
     for unit, message in failures:
         print(f"failed: {unit.config.folder}: {message}", file=sys.stderr)

@@ -17,7 +17,7 @@ import nbformat
 import yaml
 from traitlets.config import Config
 
-from rfkit import outcomes, plots, presets, study, views
+from rfkit import outcomes, pairs, plots, presets, study, views
 from rfkit.config import ConfigError, check_keys, one_of
 
 STAGE = Path("_build/stage")
@@ -188,6 +188,7 @@ def build(preset_name, *, jobs=None, device=None, max_minutes=60):
     names = notebook_names()
     start = time.perf_counter()
     runs = study.ensure(preset, max_minutes=max_minutes, jobs=jobs, device=device)
+    pairs.ensure(preset, runs, jobs=jobs)
     trained = time.perf_counter()
     print(f"{len(runs)} runs ready ({trained - start:.0f} s)", flush=True)
     stage(preset, runs)

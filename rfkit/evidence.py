@@ -33,12 +33,11 @@ class Evidence:
     shapes: dict = field(default_factory=dict)
 
 
-def of_runs(runs, pairs=None, importance=None):
+def of_runs(runs, importance=None):
     """Evidence of our own runs.
 
     Args:
         runs: List of `rfkit.store.Run`.
-        pairs: As in `Evidence`.
         importance: As made by `rfkit.importance.ensure`.
 
     Returns:
@@ -47,10 +46,11 @@ def of_runs(runs, pairs=None, importance=None):
     frame = outcomes.accuracies(runs)
     found = {(s.architecture, s.variant): record for s, (record, _) in (importance or {}).items()}
     table = outcomes.by_run(frame, outcomes.fine_tuned(runs)) if len(frame) else frame
+    pairs = outcomes.similarities(runs).query("stage == 'final'")
     return Evidence(
         table if table.empty else table.merge(outcomes.sharpness(runs), how="left", on=[*outcomes.CELL, "seed"]),
         outcomes.floors(frame) if len(frame) else set(),
-        pairs=pairs,
+        pairs=pairs if len(pairs) else None,
         maxima={name: record["maxima"] for (name, variant), record in found.items() if variant == "true"},
         shapes={name: record["similarity"] for (name, variant), record in found.items() if variant == "linearised"},
     )

@@ -48,22 +48,6 @@ def line(model_a, model_b, images, labels, *, points=11, calibration=None):
     return places, np.array(losses), np.array(accuracies)
 
 
-def barrier(losses):
-    """How far the loss between two networks rises above the line that joins their own losses.
-
-    Args:
-        losses: Array (points,), as made by `line`.
-
-    Returns:
-        Largest rise; 0 if there is none.
-
-    Source:
-        Frankle et al. (2020), Sec. 2, linear interpolation instability.
-    """
-    losses = np.asarray(losses, float)
-    return float(max(0.0, (losses - np.linspace(losses[0], losses[-1], len(losses))).max()))
-
-
 def surface(model, images, labels, *, reach=1.0, points=9, seed=0):
     """Loss on a plane through a network, along two random directions scaled filter by filter.
 

@@ -1,7 +1,9 @@
 """What each run came to, as tidy frames: records in, one row a run or a rate out."""
 
+import importlib.resources
 import math
 
+import numpy as np
 import pandas as pd
 
 from rfkit import records, spectra
@@ -193,3 +195,70 @@ def sharpness(runs):
     names = {"init": "top_eigenvalue_init", "final": "top_eigenvalue"}
     table = spectra.of_runs(runs).pivot(index=[*CELL, "seed"], columns="stage", values="top")
     return table.reindex(columns=list(names)).rename(columns=names).reset_index()
+
+
+def similarities(runs):
+    """Pairs of seeds beside each other.
+
+    Args:
+        runs: List of `rfkit.store.Run`.
+
+    Returns:
+        Data frame, one row a pair and stage: data_label, paper_dataset, architecture, rf_level, field_px, seed (the
+        pair as text, such as "0-1"), stage, similarity (mean of the diagonal, live layers), deep_similarity (of its
+        deeper half), dead (number of dead layers in both networks), matrix and own (arrays), layers, barrier and line
+        of the trained networks, images. Empty where no pair was compared.
+    """
+    rows = []
+    for run in runs:
+        for pair in run.analyses("pair"):
+            for stage in spectra.STAGES:
+                matrix = np.array(pair[stage]["matrix"], float)
+                losses = np.array(pair["line"]["losses"])
+                chord = np.linspace(losses[0], losses[-1], len(losses))
+                rows.append({
+                    "data_label": run.provenance["data"]["label"],
+                    "paper_dataset": records.paper_dataset(run.config),
+                    "architecture": run.config.architecture,
+                    "rf_level": run.config.level,
+                    "field_px": run.summary["field_px"],
+                    "seed": f"{pair['other_seed']}-{run.config.seed}",
+                    "stage": stage,
+                    "similarity": _live_mean(np.diagonal(matrix)),
+                    "deep_similarity": _live_mean(np.diagonal(matrix)[len(matrix) // 2 :]),
+                    "dead": len(pair[stage]["dead_a"]) + len(pair[stage]["dead_b"]),
+                    "matrix": matrix,
+                    "own": np.array(pair[stage]["self"], float),
+                    "layers": pair["layers"],
+                    "barrier": float(max(0.0, (losses - chord).max())),
+                    "line": (np.array(pair["line"]["places"]), losses),
+                    "images": pair["images"],
+                })  # fmt: skip
+    columns = [*CELL, "data_label", "field_px", "seed", "stage", "similarity", "deep_similarity", "dead"]
+    return pd.DataFrame(rows, columns=[*columns, "matrix", "own", "layers", "barrier", "line", "images"])
+
+
+def _live_mean(values):
+    live = values[np.isfinite(values)]
+    return float(live.mean()) if len(live) else float("nan")
+
+
+def author_similarities():
+    """Mean diagonals of the author's published matrices between two seeds of trained ResNet50.
+
+    Returns:
+        Data frame, one row a level: architecture, rf_level, similarity, deep_similarity. Exact zeros are dead layers;
+        they are left out as ours are.
+
+    Source:
+        The author's public repository, https://github.com/Elluito/sparse_ensemble.
+    """
+    with (importlib.resources.files("rfkit") / "reference" / "author_cka.csv").open(encoding="utf-8") as file:
+        rows = pd.read_csv(file)
+    own = rows[rows["layer_model_a"] == rows["layer_model_b"]]
+    result = []
+    for (architecture, level), part in own.groupby(["architecture", "rf_level"]):
+        values = part.sort_values("layer_model_a")["linear_cka"].replace(0.0, float("nan")).to_numpy()
+        row = {"architecture": architecture, "rf_level": level, "similarity": _live_mean(values)}
+        result.append(row | {"deep_similarity": _live_mean(values[len(values) // 2 :])})
+    return pd.DataFrame(result)

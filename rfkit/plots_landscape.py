@@ -83,19 +83,70 @@ def plot_surface(places, losses, *, title="", ax=None):
     return ax
 
 
-def plot_line(lines, *, ax=None):
+def plot_line(pairs, *, ax=None):
     """Loss between two seeds, one line a receptive field.
 
     Args:
-        lines: Mapping of RF level to (places, losses, accuracies), as made by `rfkit.landscape.line`.
+        pairs: Rows of `rfkit.outcomes.similarities` of one network and of trained networks.
         ax: Axes to draw in; new ones if ``None``.
 
     Returns:
         The Axes.
     """
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 3.2))[1]
-    for level, (places, losses, _) in lines.items():
-        ax.plot(places, losses, label=f"level {level}", **plots.level_style(level))
+    for row in pairs.itertuples():
+        places, losses = row.line
+        label = plots.field_label(row.rf_level, row.field_px)
+        ax.plot(places, losses, label=f"{label}, seeds {row.seed}", **plots.level_style(row.rf_level))
     ax.set(xlabel="place between two seeds", ylabel="loss")
-    ax.legend()
+    ax.legend(fontsize=9)
+    return ax
+
+
+def plot_similarity(matrix, *, title="", ax=None):
+    """Similarity of all layers of two networks; dead layers are hatched.
+
+    Args:
+        matrix: Array (La, Lb), NaN where a layer is dead.
+        title: Title of the Axes.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes, the first layer at the lower left, the middle layers marked.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
+    ax.set_facecolor("#bbbbbb")
+    rows, columns = matrix.shape
+    if np.isnan(matrix).any():
+        ax.add_patch(
+            plt.Rectangle((-0.5, -0.5), columns, rows, fill=False, hatch="////", edgecolor="#777777", zorder=0)
+        )
+    image = ax.imshow(np.ma.masked_invalid(matrix), cmap="cividis", vmin=0, vmax=1, origin="lower", zorder=1)
+    for mark, draw in ((rows // 2, ax.axhline), (columns // 2, ax.axvline)):
+        draw(mark, color="white", linewidth=0.8, linestyle="--", zorder=2)
+    ax.set(title=title, xlabel="layer, second seed", ylabel="layer, first seed", xlim=(-0.5, columns - 0.5))
+    ax.set_ylim(-0.5, rows - 0.5)
+    ax.grid(False)
+    ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
+    return ax
+
+
+def plot_diagonals(pairs, *, title="", ax=None):
+    """Similarity of each layer to the same layer of another seed, one line a receptive field.
+
+    Args:
+        pairs: Rows of `rfkit.outcomes.similarities` of one network and stage.
+        title: Title of the Axes.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes; dead layers leave gaps.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
+    for level, part in pairs.groupby("rf_level"):
+        mean = np.mean([np.diagonal(matrix) for matrix in part["matrix"]], 0)
+        style = plots.level_style(level) | {"markersize": 3}
+        ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, part["field_px"].iloc[0]), **style)
+    ax.set(xlabel="layer", ylabel="linear CKA", ylim=(0, 1.02), title=title)
+    ax.legend(fontsize=9)
     return ax

@@ -69,6 +69,25 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Which pairs of seeds are compared, before and after training.
+
+    Attributes:
+        images: The first so many of the test set.
+        seeds: The pairs; no seed is in two of them, so that they are independent.
+        levels: At these levels only; ``None`` for all.
+        points: Points on the straight line between the two trained networks.
+        line_images: The first so many of the training set, for the loss on that line.
+    """
+
+    images: int
+    seeds: tuple[tuple[int, int], ...]
+    levels: tuple[int, ...] | None = None
+    points: int = 11
+    line_images: int = 512
+
+
+@dataclass(frozen=True)
 class Preset:
     """How much to run: data sets, networks, levels, seeds, width, epochs, pruning rates.
 
@@ -86,6 +105,7 @@ class Preset:
         fine_tuning_epochs: Epochs of fine-tuning; ``None`` for the protocol's own.
         fine_tuned_seeds: Seeds whose pruned networks are fine-tuned; ``None`` for all.
         spectrum: Hessian spectra; ``None`` for none.
+        pairs: Pairs of seeds that are compared; ``None`` for none.
         left_out: Cells (dataset, architecture, level) that are not run.
         image_limit: Largest number of (training, test) images used; ``None`` for all.
         purpose: One sentence for people.
@@ -105,6 +125,7 @@ class Preset:
     fine_tuning_epochs: int | None = None
     fine_tuned_seeds: tuple[int, ...] | None = None
     spectrum: Spectrum | None = None
+    pairs: Pairs | None = None
     left_out: tuple[tuple[str, str, int], ...] = ()
     image_limit: tuple[int, int] | None = None
 
@@ -265,6 +286,7 @@ _PAPER = Preset(
     purpose="exactly the paper: full width, 200 epochs, 5 seeds; days on a GPU",
     seeds=(0, 1, 2, 3, 4),
     spectrum=Spectrum(k=90, images=10_000, probes=10, steps=90, seeds=(0, 1, 2)),
+    pairs=Pairs(images=1_000, seeds=((0, 1), (2, 3))),
     left_out=(("tiny_imagenet", "resnet50", 1),),
 )
 _STUDY = replace(
@@ -286,6 +308,7 @@ _DEMO = replace(
     seeds=(0, 1, 2),
     fine_tuned_seeds=(0,),
     spectrum=Spectrum(k=10, images=32, probes=2, steps=20, seeds=(0,), levels=(1, 4)),
+    pairs=Pairs(images=200, seeds=((0, 1),), levels=(1, 4), points=9, line_images=128),
     epochs=8,
     epochs_of=(),
     left_out=(),
@@ -300,6 +323,7 @@ _SMOKE = replace(
     epochs=1,
     fine_tuning_epochs=1,
     spectrum=Spectrum(k=2, images=8, probes=1, steps=4, seeds=(0,)),
+    pairs=Pairs(images=16, seeds=((0, 1),), points=3, line_images=16),
     rates=(0.5, 0.9),
     image_limit=(256, 128),
 )

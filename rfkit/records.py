@@ -44,7 +44,7 @@ class Unit:
         if self.fine_tuning is not None:
             settings["fine_tune"] = pruned | asdict(self.fine_tuning)
         if self.spectrum is not None:
-            settings["spectrum"] = {"calibration_images": SPECTRUM_CALIBRATION_IMAGES} | self.spectrum
+            settings["spectrum"] = {"calibration_images": SPECTRUM_CALIBRATION_IMAGES, "version": 2} | self.spectrum
         return {name: stable_hash(each) for name, each in settings.items()}
 
     def is_complete(self, run):
@@ -227,14 +227,21 @@ def unit_of_what_is_here(preset, dataset, architecture, level, seed):
     Returns:
         `Unit`, as in `unit_of`.
     """
-    absent = dataset in PUBLISHED_SIZES and not _is_downloaded(dataset)
-    data = None if absent else load(dataset, preset.image_limit)
+    data = load(dataset, preset.image_limit) if is_here(dataset) else None
     return unit_of(preset, dataset, architecture, level, seed, data)
 
 
-def _is_downloaded(dataset):
-    name = {"cifar10": "cifar-10-batches-py", "tiny_imagenet": "tiny-imagenet-200.zip"}[dataset]
-    return (datasets.default_root() / name).exists()
+def is_here(dataset):
+    """Whether a data set can be loaded without a download.
+
+    Args:
+        dataset: As in `rfkit.data.load`.
+
+    Returns:
+        False for CIFAR-10 and Tiny ImageNet until they are downloaded.
+    """
+    names = {"cifar10": "cifar-10-batches-py", "tiny_imagenet": "tiny-imagenet-200.zip"}
+    return dataset not in names or (datasets.default_root() / names[dataset]).exists()
 
 
 def _match_key(content):

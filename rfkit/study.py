@@ -10,41 +10,11 @@ from concurrent.futures.process import BrokenProcessPool
 import torch
 from tqdm import tqdm
 
-from rfkit import cost, files, hessian, models, presets, pruning, receptive_field, records, store, training
-from rfkit.batches import remember_statistics
+from rfkit import analyses, cost, files, models, presets, pruning, receptive_field, records, store, training
 
 
 class TooLongError(RuntimeError):
     """Runs are missing and would take longer than allowed; the message holds the command to make them."""
-
-
-def build(config):
-    """The untrained network of a run; the same seed gives the same weights at every level.
-
-    Args:
-        config: `RunConfig`.
-
-    Returns:
-        `nn.Module` on the CPU.
-    """
-    return models.seeded_build(
-        config.architecture, config.level, width=config.width, num_classes=config.num_classes, seed=config.seed
-    )
-
-
-def load_model(run, which="final"):
-    """The network of a stored run with its weights.
-
-    Args:
-        run: `rfkit.store.Run`.
-        which: As in `rfkit.store.Run.weights`.
-
-    Returns:
-        `nn.Module` in evaluation mode, on the CPU.
-    """
-    model = build(run.config)
-    model.load_state_dict(run.weights(which))
-    return model.eval()
 
 
 def complete(unit, runs, *, data=None, device=None, progress=False):
@@ -67,14 +37,16 @@ def complete(unit, runs, *, data=None, device=None, progress=False):
         (run.path / "checkpoint.pt").unlink(missing_ok=True)  # after DONE: at every instant one of the two is there
         for name, key in unit.analyses().items():
             if not run.analysis_done(name, key):
-                store.save_analysis(run, name, key, _ANALYSES[name](run, unit, data, training.pick_device(device)))
+                store.save_analysis(
+                    run, name, key, analyses.BY_NAME[name](run, unit, data, training.pick_device(device))
+                )
     return store.Run(run.path)
 
 
 def _train(config, run, data, device, progress):
     device = training.pick_device(device)
     checkpoint, weights = run.path / "checkpoint.pt", run.path / "weights"
-    model = build(config)
+    model = analyses.build(config)
     # asked before the training, so that a network they do not fit fails before its hours of work
     field_px, prunable = _field_px(model, data.image_size), sum(w.numel() for w in pruning.prunable(model).values())
     if not (weights / "init.pt").is_file():
@@ -115,81 +87,6 @@ def _field_px(model, image_size):
     except (RuntimeError, ValueError):  # no rule for an operation, or no map at all
         return None
     return size if math.isfinite(size) else None
-
-
-def _pruning(run, unit, data, device):
-    """Dense and one-shot pruned network at every rate, from the final weights each time."""
-    # Batch norm keeps the statistics of the dense network, but for reestimated_accuracy. Training figures are on
-    # images without augmentation, in evaluation mode.
-    dense, rows = run.weights("final"), []
-    model = build(run.config).to(device, memory_format=torch.channels_last)
-    remember_statistics(model, data.mean, data.std)
-    shape = (3, data.image_size, data.image_size)
-    usable, times = pruning.usable_weights(model, shape), pruning.multiplications(model, shape)
-    few = min(len(data.test_images), records.TRAIN_IMAGES)
-    train_images, train_labels = data.train_images[:few], data.train_labels[:few]
-    for rate in (0.0, *(rate for rate in unit.rates if rate)):
-        model.load_state_dict(dense)
-        masks = pruning.prune(model, rate)
-        test_loss, test_accuracy = training.loss_and_accuracy(model, data.test_images, data.test_labels)
-        train_loss, train_accuracy = training.loss_and_accuracy(model, train_images, train_labels)
-        again = training.calibrated(model, data.train_images[: records.CALIBRATION_IMAGES])
-        weights = {name: p for name, p in model.named_parameters() if name in times}
-        rows.append({
-            "rates": rate, "test_accuracy": test_accuracy, "test_loss": test_loss,
-            "train_accuracy": train_accuracy, "train_loss": train_loss,
-            "reestimated_accuracy": training.evaluate(again, data.test_images, data.test_labels),
-            "usable_kept": sum(int((mask & usable[name]).sum()) for name, mask in masks.items()),
-            "multiplications": sum(int(w.count_nonzero()) * times[name] for name, w in weights.items()),
-            "parameters": sum(int(p.count_nonzero()) for p in model.parameters()),
-            "layer_sparsity": [1 - int(mask.sum()) / mask.numel() for mask in masks.values()],
-        })  # fmt: skip
-    return {key: [row[key] for row in rows] for key in rows[0]} | {
-        "layers": list(usable),
-        "usable": [int(mask.sum()) for mask in usable.values()],
-        "prunable": [mask.numel() for mask in usable.values()],
-        "train_images": len(train_images),
-        "calibration_images": min(records.CALIBRATION_IMAGES, len(data.train_images)),
-    }
-
-
-def _fine_tune(run, unit, data, device):
-    """Test accuracy after pruning, and after training on under the mask."""
-    settings = unit.fine_tuning
-    model = load_model(run).to(device, memory_format=torch.channels_last)
-    remember_statistics(model, data.mean, data.std)
-    masks = pruning.prune(model, settings.rate)
-    before = training.evaluate(model, data.test_images, data.test_labels)
-    after = pruning.fine_tune(
-        model, masks, data, settings.train, seed=run.config.seed, device=device,
-        frozen_batchnorm=settings.frozen_batchnorm, label=f"{run.config.folder}, fine-tuning",
-    )  # fmt: skip
-    return {
-        "rate": settings.rate, "epochs": settings.train.epochs, "pruned_accuracy": before, "test_accuracy": after,
-        "sparsity": pruning.sparsity(model),
-    }  # fmt: skip
-
-
-def _spectrum(run, unit, data, device):
-    """Hessian spectra before training, batch norm calibrated, and after it, on training images without augmentation."""
-    wanted, result = unit.spectrum, {}
-    images, labels = data.train_images[: wanted["images"]], data.train_labels[: wanted["images"]]
-    for stage in ("init", "final"):
-        model = load_model(run, stage).to(device)
-        remember_statistics(model, data.mean, data.std)
-        if stage == "init":
-            model = training.calibrated(model, data.train_images[: records.SPECTRUM_CALIBRATION_IMAGES])
-        top = hessian.top_eigenvalues(model, images, labels, wanted["k"])
-        density = hessian.spectral_density(model, images, labels, probes=wanted["probes"], steps=wanted["steps"])
-        result[stage] = {
-            "values": top.values.tolist(), "residuals": top.residuals.tolist(), "products": top.products,
-            "nodes": density.nodes.tolist(), "weights": density.weights.tolist(), "zeros": density.zeros,
-            "loss": training.loss_and_accuracy(model, images, labels)[0],
-        }  # fmt: skip
-    return result | {"images": len(images), "parameters": top.parameters, "left_out": top.left_out}
-
-
-_ANALYSES = {"pruning": _pruning, "fine_tune": _fine_tune, "spectrum": _spectrum}
 
 
 # --- many units -----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 import torch
 from test_config import RUN
 
-from rfkit import files, presets, records, store, study
+from rfkit import analyses, files, presets, records, store, study
 from rfkit.config import ConfigError
 from rfkit.files import StoreError
 from rfkit.store import BusyError, Run, Store
@@ -61,10 +61,10 @@ def test_stored_weights_give_the_recorded_accuracy():
 
     _, run = complete()
     _, data = smoke_unit()
-    model = study.load_model(run)
+    model = analyses.load_model(run)
     remember_statistics(model, data.mean, data.std)
     assert training.evaluate(model, data.test_images, data.test_labels) == run.summary["test_accuracy"]
-    start, init = study.build(run.config).state_dict(), run.weights("init")
+    start, init = analyses.build(run.config).state_dict(), run.weights("init")
     assert all(torch.equal(start[name], init[name]) for name in start)
 
 
@@ -72,7 +72,7 @@ def test_finished_work_is_not_done_again(monkeypatch):
     unit, run = complete()
     before = (run.path / "DONE").stat().st_mtime_ns
     monkeypatch.setattr(study, "_train", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(study, "_ANALYSES", {})
+    monkeypatch.setattr(analyses, "BY_NAME", {})
     complete()
     assert (run.path / "DONE").stat().st_mtime_ns == before
     assert study.run_all([unit]) == []

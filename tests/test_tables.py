@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfkit import outcomes, plots, stats, tables, views
+from rfkit import outcomes, plots, stats, summaries, tables, views
 
 
 def test_reference_holds_every_printed_number():
@@ -70,11 +70,11 @@ def test_our_columns_are_means_over_seeds_of_each_cell():
 
 
 def test_trends():
-    table = tables.trends(outcomes.accuracies(RUNS))
+    table = summaries.trends(outcomes.accuracies(RUNS))
     assert table["Rate"].tolist() == ["dense", "0.8", "0.9"]
     assert table["As the field grows"].tolist() == ["falls", "rises", "rises"]
     assert float(table["Rank correlation"].iloc[0]) < -0.8
-    assert tables.trends(outcomes.accuracies(RUNS[:2]))["Rank correlation"].tolist() == ["–"] * 3
+    assert summaries.trends(outcomes.accuracies(RUNS[:2]))["Rank correlation"].tolist() == ["–"] * 3
 
 
 def test_view_has_a_literal_caption_and_a_fixed_label():

@@ -1,0 +1,150 @@
+"""What is measured on a trained network: pruning curve, fine-tuning, Hessian spectrum."""
+
+import torch
+
+from rfkit import hessian, landscape, models, pruning, records, training
+from rfkit.batches import TrainingBatches, remember_statistics
+
+
+def build(config):
+    """The untrained network of a run; the same seed gives the same weights at every level.
+
+    Args:
+        config: `RunConfig`.
+
+    Returns:
+        `nn.Module` on the CPU.
+    """
+    return models.seeded_build(
+        config.architecture, config.level, width=config.width, num_classes=config.num_classes, seed=config.seed
+    )
+
+
+def load_model(run, which="final"):
+    """The network of a stored run with its weights.
+
+    Args:
+        run: `rfkit.store.Run`.
+        which: As in `rfkit.store.Run.weights`.
+
+    Returns:
+        `nn.Module` in evaluation mode, on the CPU.
+    """
+    model = build(run.config)
+    model.load_state_dict(run.weights(which))
+    return model.eval()
+
+
+def at_stage(run, stage, data):
+    """The network of a stored run before or after training, its batch norm set for its images.
+
+    Args:
+        run: `rfkit.store.Run`.
+        stage: ``"init"`` (statistics from training images, since there are none yet) or ``"final"``.
+        data: Its data set.
+
+    Returns:
+        `nn.Module` in evaluation mode, on the CPU.
+    """
+    model = load_model(run, stage)
+    remember_statistics(model, data.mean, data.std)
+    if stage == "init":
+        model = training.calibrated(model, data.train_images[: records.SPECTRUM_CALIBRATION_IMAGES])
+    return model
+
+
+def _pruning(run, unit, data, device):
+    """Dense and one-shot pruned network at every rate, from the final weights each time."""
+    # Batch norm keeps the statistics of the dense network, but for reestimated_accuracy. Training figures are on
+    # images without augmentation, in evaluation mode.
+    dense, rows = run.weights("final"), []
+    model = build(run.config).to(device, memory_format=torch.channels_last)
+    remember_statistics(model, data.mean, data.std)
+    shape = (3, data.image_size, data.image_size)
+    usable, times = pruning.usable_weights(model, shape), pruning.multiplications(model, shape)
+    few = min(len(data.test_images), records.TRAIN_IMAGES)
+    train_images, train_labels = data.train_images[:few], data.train_labels[:few]
+    for rate in (0.0, *(rate for rate in unit.rates if rate)):
+        model.load_state_dict(dense)
+        masks = pruning.prune(model, rate)
+        test_loss, test_accuracy = training.loss_and_accuracy(model, data.test_images, data.test_labels)
+        train_loss, train_accuracy = training.loss_and_accuracy(model, train_images, train_labels)
+        again = training.calibrated(model, data.train_images[: records.CALIBRATION_IMAGES])
+        weights = {name: p for name, p in model.named_parameters() if name in times}
+        rows.append({
+            "rates": rate, "test_accuracy": test_accuracy, "test_loss": test_loss,
+            "train_accuracy": train_accuracy, "train_loss": train_loss,
+            "reestimated_accuracy": training.evaluate(again, data.test_images, data.test_labels),
+            "usable_kept": sum(int((mask & usable[name]).sum()) for name, mask in masks.items()),
+            "multiplications": sum(int(w.count_nonzero()) * times[name] for name, w in weights.items()),
+            "parameters": sum(int(p.count_nonzero()) for p in model.parameters()),
+            "layer_sparsity": [1 - int(mask.sum()) / mask.numel() for mask in masks.values()],
+        })  # fmt: skip
+    return {key: [row[key] for row in rows] for key in rows[0]} | {
+        "layers": list(usable),
+        "usable": [int(mask.sum()) for mask in usable.values()],
+        "prunable": [mask.numel() for mask in usable.values()],
+        "train_images": len(train_images),
+        "calibration_images": min(records.CALIBRATION_IMAGES, len(data.train_images)),
+    }
+
+
+def _fine_tune(run, unit, data, device):
+    """Test accuracy after pruning, and after training on under the mask."""
+    settings = unit.fine_tuning
+    model = load_model(run).to(device, memory_format=torch.channels_last)
+    remember_statistics(model, data.mean, data.std)
+    masks = pruning.prune(model, settings.rate)
+    before = training.evaluate(model, data.test_images, data.test_labels)
+    after = pruning.fine_tune(
+        model, masks, data, settings.train, seed=run.config.seed, device=device,
+        frozen_batchnorm=settings.frozen_batchnorm, label=f"{run.config.folder}, fine-tuning",
+    )  # fmt: skip
+    return {
+        "rate": settings.rate, "epochs": settings.train.epochs, "pruned_accuracy": before, "test_accuracy": after,
+        "sparsity": pruning.sparsity(model),
+    }  # fmt: skip
+
+
+def _spectrum(run, unit, data, device):
+    """Hessian spectra before training, batch norm calibrated, and after it, on training images without augmentation."""
+    wanted, result = unit.spectrum, {}
+    images, labels = data.train_images[: wanted["images"]], data.train_labels[: wanted["images"]]
+    for stage in ("init", "final"):
+        model = at_stage(run, stage, data).to(device)
+        top = hessian.top_eigenvalues(model, images, labels, wanted["k"])
+        density = hessian.spectral_density(model, images, labels, probes=wanted["probes"], steps=wanted["steps"])
+        result[stage] = {
+            "values": top.values.tolist(), "residuals": top.residuals.tolist(), "products": top.products,
+            "nodes": density.nodes.tolist(), "weights": density.weights.tolist(), "zeros": density.zeros,
+            "loss": training.loss_and_accuracy(model, images, labels)[0],
+        }  # fmt: skip
+    places, losses = landscape.surface(model, images, labels)
+    return result | {
+        "images": len(images), "parameters": top.parameters, "left_out": top.left_out,
+        "surface": {"places": places.tolist(), "losses": losses.tolist()},
+        "variants": _largest_otherwise(run, data, images, labels, device),
+    }  # fmt: skip
+
+
+def _largest_otherwise(run, data, images, labels, device):
+    """The largest eigenvalue before training, under other choices than ours."""
+    half, train = len(images) // 2, data.train_images[: records.SPECTRUM_CALIBRATION_IMAGES]
+    plain = load_model(run, "init").to(device)
+    remember_statistics(plain, data.mean, data.std)
+    calibrated = training.calibrated(plain, train)
+    augmented = TrainingBatches(data, len(images), run.config.train.augmentation, run.config.seed, device)
+    cases = {
+        "evaluation mode, statistics from images (ours)": (calibrated, images, labels, "eval"),
+        "half the images": (calibrated, images[:half], labels[:half], "eval"),
+        "augmented images": (calibrated, *next(iter(augmented)), "eval"),
+        "train mode, one batch": (plain, images, labels, "train"),
+        "evaluation mode, uncalibrated": (plain, images, labels, "eval"),
+    }
+    return {
+        name: float(hessian.top_eigenvalues(*case, k=1, mode=mode).values[0]) for name, (*case, mode) in cases.items()
+    }
+
+
+BY_NAME = {"pruning": _pruning, "fine_tune": _fine_tune, "spectrum": _spectrum}
+"""Each takes a run, its unit, its data set and a device, and returns a JSON-able mapping."""

@@ -1,0 +1,118 @@
+"""Two seeds of one network beside each other: similarity of their layers, and the line between them."""
+
+import math
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+
+import torch
+
+from rfkit import analyses, cka, landscape, records, store, training
+from rfkit.config import stable_hash
+
+
+def ensure(preset, runs, *, jobs=None):
+    """Compare the pairs of seeds of a preset, where both runs are there with their weights.
+
+    The result is stored as an analysis of the second run of a pair.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+        runs: Its runs, as made by `rfkit.study.ensure`.
+        jobs: Number of processes; by default one a core.
+
+    Returns:
+        Number of pairs that were compared now.
+    """
+    todo = list(_todo(preset, runs))
+    if not todo:
+        return 0
+    jobs = max(1, min(jobs or os.cpu_count() or 1, len(todo)))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        for future in [pool.submit(_compare, *task) for task in todo]:
+            future.result()
+    return len(todo)
+
+
+def _todo(preset, runs):
+    if preset.pairs is None:
+        return
+    by_key = {
+        (r.config.image_size, r.config.dataset, r.config.architecture, r.config.level, r.config.seed): r for r in runs
+    }
+    datasets = {records.load(name, preset.image_limit).source.name: name for name in _here(preset)}
+    for (size, dataset, architecture, level, seed), second in by_key.items():
+        if preset.pairs.levels is not None and level not in preset.pairs.levels:
+            continue
+        for a, b in preset.pairs.seeds:
+            first = by_key.get((size, dataset, architecture, level, a))
+            if seed != b or first is None or dataset not in datasets:
+                continue
+            weights = [run.path / "weights" / f"{which}.pt" for run in (first, second) for which in ("init", "final")]
+            if not second.analysis_done("pair", key(preset, a)) and all(path.is_file() for path in weights):
+                yield first.path, second.path, preset, datasets[dataset]
+
+
+def _here(preset):
+    return [name for name in preset.datasets if records.is_here(name)]
+
+
+def key(preset, other_seed):
+    """Hash of the settings of a comparison.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+        other_seed: Seed of the first run of the pair.
+
+    Returns:
+        Ten characters.
+    """
+    settings = asdict(preset.pairs)
+    return stable_hash({k: settings[k] for k in ("images", "points", "line_images")} | {"other_seed": other_seed})
+
+
+def _compare(first, second, preset, dataset):
+    torch.set_num_threads(1)
+    first, second = store.Run(first), store.Run(second)
+    data = records.load(dataset, preset.image_limit)
+    store.save_analysis(second, "pair", key(preset, first.config.seed), compare(first, second, preset.pairs, data))
+
+
+def compare(first, second, settings, data):
+    """Two runs beside each other.
+
+    Args:
+        first: `rfkit.store.Run`, with weights.
+        second: Another seed of the same network.
+        settings: `rfkit.presets.Pairs`.
+        data: Their data set.
+
+    Returns:
+        JSON-able mapping: ``layers``; for the stages ``init`` and ``final`` the matrix between the two networks, that
+        of the first with itself, and dead layers; ``line``, the loss between the two trained networks.
+    """
+    images, result = data.test_images[: settings.images], {}
+    for stage in ("init", "final"):
+        a, b = (analyses.at_stage(run, stage, data) for run in (first, second))
+        found, own = cka.layer_similarity(a, b, images), cka.layer_similarity(a, a, images)
+        result[stage] = {
+            "matrix": _rounded(found.matrix), "self": _rounded(own.matrix), "dead_a": found.dead_a,
+            "dead_b": found.dead_b,
+        }  # fmt: skip
+    count = settings.line_images
+    places, losses, accuracies = landscape.line(
+        a, b, data.train_images[:count], data.train_labels[:count], points=settings.points,
+        calibration=data.train_images[: records.CALIBRATION_IMAGES],
+    )  # fmt: skip
+    line = {"places": places.tolist(), "losses": losses.tolist(), "accuracies": accuracies.tolist(), "images": count}
+    ends = [training.evaluate(model, images, data.test_labels[: settings.images]) for model in (a, b)]
+    return result | {
+        "other_seed": first.config.seed, "layers": found.layers_a, "images": len(images), "line": line,
+        "test_accuracy": ends,
+    }  # fmt: skip
+
+
+def _rounded(matrix):
+    return [[None if math.isnan(value) else round(float(value), 6) for value in row] for row in matrix]

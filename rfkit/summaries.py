@@ -1,0 +1,226 @@
+"""Tables of our own, as readers see them: records or frames in, words and rounded numbers out."""
+
+import pandas as pd
+
+from rfkit import outcomes, spectra
+from rfkit.stats import mean_std
+from rfkit.tables import ARCHITECTURE_LABELS, DATASET_LABELS, MISSING
+
+
+def trends(frame):
+    """How accuracy moves with the receptive field, at every pruning rate.
+
+    Args:
+        frame: As made by `rfkit.outcomes.accuracies`.
+
+    Returns:
+        Data frame, one row a network, data set and rate: mean accuracy at each level, Spearman's rank
+        correlation of field and accuracy over all runs, and the direction of the means from level to level.
+    """
+    rows = []
+    for (label, architecture, rate), part in frame.groupby(["data_label", "architecture", "pruning_rate"], sort=False):
+        means = part.groupby("rf_level")["accuracy"].mean()
+        steps = means.diff().dropna()
+        direction = "falls" if (steps < 0).all() else "rises" if (steps > 0).all() else "not monotone"
+        correlation = part[["rf_level", "accuracy"]].corr("spearman").iloc[0, 1] if len(means) > 1 else float("nan")
+        rows.append(
+            {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Data": label}
+            | {"Rate": "dense" if rate == 0 else f"{rate:g}"}
+            | {f"Level {level}": f"{mean:.1f}" for level, mean in means.items()}
+            | {"Rank correlation": MISSING if pd.isna(correlation) else f"{correlation:+.2f}"}
+            | {"As the field grows": direction if len(means) > 1 else MISSING}
+        )
+    return pd.DataFrame(rows).fillna(MISSING)
+
+
+def level_table(theory, measured, paper, map_sizes):
+    """Fields of the paper's networks: as printed, traced, measured, with the size of the last map.
+
+    Args:
+        theory: Mapping of (architecture, level) to the traced `Field`.
+        measured: The same, by gradients.
+        paper: Mapping of (architecture, level) to the printed pixels.
+        map_sizes: Mapping of (architecture, level) to the sides of the last map for 32 and 64 pixel images.
+
+    Returns:
+        Data frame, one row a network and level.
+    """
+    return pd.DataFrame([
+        {
+            "Network": ARCHITECTURE_LABELS.get(name, f"`{name}`"),
+            "Level": level,
+            "Field, paper (px)": paper.get((name, level), MISSING),
+            "Traced (px)": _pair(field.size),
+            "Measured (px)": _pair(measured[name, level].size),
+            "Stride (px)": _pair(field.stride),
+            "Map at 32 px": map_sizes[name, level][0],
+            "Map at 64 px": map_sizes[name, level][1],
+        }
+        for (name, level), field in theory.items()
+    ])
+
+
+def breaking_points(by_run):
+    """Where accuracy has fallen 5 points below dense, on both scales of sparsity.
+
+    Args:
+        by_run: As made by `rfkit.outcomes.by_run`.
+
+    Returns:
+        Data frame, one row a data set, network and level: mean ± standard deviation over seeds.
+    """
+    rows = []
+    for (dataset, architecture, level), cell in by_run.groupby(outcomes.CELL, sort=False):
+        rows.append({
+            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
+            "Images like": DATASET_LABELS.get(dataset, MISSING),
+            "Level": level,
+            "Dense (%)": _spread(cell["dense"], 2),
+            "Breaking point": _spread(cell["breaking_point"], 3),
+            "Of usable weights": _spread(cell["breaking_point_usable"], 3),
+            "Seeds": len(cell),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def usable(runs):
+    """How many prunable weights can change the output, network by network.
+
+    Args:
+        runs: List of `rfkit.store.Run` with a finished ``pruning`` analysis.
+
+    Returns:
+        Data frame, one row a data set, network and level.
+    """
+    rows = {}
+    for run in runs:
+        config, analysis = run.config, run.analyses("pruning")[0]
+        prunable, kept = sum(analysis["prunable"]), sum(analysis["usable"])
+        dead = [name for name, n, k in zip(*map(analysis.get, ("layers", "prunable", "usable")), strict=True) if k < n]
+        rows.setdefault((config.dataset, config.architecture, config.level), {
+            "Network": ARCHITECTURE_LABELS.get(config.architecture, config.architecture),
+            "Data": run.provenance["data"]["label"],
+            "Level": config.level,
+            "Prunable weights": f"{prunable:,}",
+            "Usable": f"{kept:,}",
+            "Dead (%)": f"{100 * (1 - kept / prunable):.1f}",
+            "Layers with dead weights": f"{len(dead)} of {len(analysis['layers'])}",
+            "Shrink factor": f"{run.summary['shrink_factor']:.2g}",
+        })  # fmt: skip
+    return pd.DataFrame(rows.values())
+
+
+def costs(frame):
+    """What pruning saves, by the reporting standard of Blalock et al. (2020), and what it costs in accuracy.
+
+    Args:
+        frame: As made by `rfkit.outcomes.accuracies`.
+
+    Returns:
+        Data frame, one row a network, level and rate: means over seeds.
+    """
+    keys = ["data_label", "architecture", "rf_level", "pruning_rate"]
+    means = frame.groupby(keys, sort=False).mean(numeric_only=True).reset_index()
+    return pd.DataFrame({
+        "Network": means["architecture"].map(lambda name: ARCHITECTURE_LABELS.get(name, name)),
+        "Data": means["data_label"],
+        "Level": means["rf_level"],
+        "Rate": means["pruning_rate"].map(lambda rate: f"{rate:g}"),
+        "Compression": means["compression"].map("{:.1f}×".format),
+        "Speed-up (theoretical)": means["speed_up"].map("{:.1f}×".format),
+        "Test (%)": means["accuracy"].map("{:.1f}".format),
+        "Batch norm re-estimated (%)": means["reestimated_accuracy"].map("{:.1f}".format),
+        "Train (%)": means["train_accuracy"].map("{:.1f}".format),
+    })  # fmt: skip
+
+
+def similarities(found):
+    """Similarity of two seeds beside the author's, for readers.
+
+    Args:
+        found: As made by `rfkit.outcomes.similarities`.
+
+    Returns:
+        Data frame, one row a network and level.
+    """
+    author = outcomes.author_similarities().set_index(["architecture", "rf_level"])
+    rows = []
+    for key, part in found.groupby(["architecture", "rf_level"], sort=False):
+        row = {"Network": ARCHITECTURE_LABELS.get(key[0], key[0]), "Level": key[1]}
+        known = author.loc[key] if key in author.index else None
+        row["Author, all layers"] = MISSING if known is None else f"{known['similarity']:.3f}"
+        row["Author, deep half"] = MISSING if known is None else f"{known['deep_similarity']:.3f}"
+        for stage, words in (("init", "before"), ("final", "after")):
+            cell = part[part["stage"] == stage]
+            row[f"All layers, {words}"] = _spread(cell["similarity"], 3)
+            row[f"Deep half, {words}"] = _spread(cell["deep_similarity"], 3)
+        final = part[part["stage"] == "final"]
+        row |= {"Dead layers": str(final["dead"].sum()), "Barrier": _spread(final["barrier"], 2), "Pairs": len(final)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def sharpness(found):
+    """Hessian before and after training, for readers.
+
+    Args:
+        found: As made by `rfkit.spectra.of_runs`.
+
+    Returns:
+        Data frame, one row a network and level: largest eigenvalue, width of the spectrum and share of negative
+        eigenvalues, means over seeds.
+    """
+    rows = []
+    for (architecture, level), part in found.groupby(["architecture", "rf_level"], sort=False):
+        row = {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Level": level}
+        for stage, words in spectra.STAGES.items():
+            cell = part[part["stage"] == stage]
+            row[f"Largest, {words}"] = f"{cell['top'].mean():.3g}"
+            row[f"Width, {words}"] = f"{cell['width'].mean():.2g}"
+            row[f"Negative (%), {words}"] = f"{100 * cell['negative_mass'].mean():.0f}"
+        rows.append(row | {"Seeds": part["seed"].nunique()})
+    return pd.DataFrame(rows)
+
+
+def author_ritz():
+    """Extreme Ritz values in the author's files, for readers.
+
+    Returns:
+        Data frame, one row a network, level, stage and augmentation.
+    """
+    found = spectra.of_author().query("dataset == 'cifar10' and rf_level > 0")
+    rows = [
+        {
+            "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture), "Level": row.rf_level,
+            "Stage": row.stage, "Augmented": row.random_augmentation, "Smallest": f"{row.min_ritz:.3g}", "Largest": f"{row.max_ritz:.3g}",
+        }
+        for row in found.sort_values(["architecture", "stage", "random_augmentation", "rf_level"]).itertuples()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def sharpness_variants(runs):
+    """The largest eigenvalue before training under other choices, one column a run.
+
+    Args:
+        runs: List of `rfkit.store.Run` with a spectrum.
+
+    Returns:
+        Data frame, one row a choice.
+    """
+    columns = {}
+    for run in runs:
+        for spectrum in run.analyses("spectrum"):
+            name = f"Level {run.config.level}"
+            columns.setdefault(name, {key: f"{value:.3g}" for key, value in spectrum["variants"].items()})
+    return pd.DataFrame(columns).rename_axis("Choice").reset_index()
+
+
+def _spread(values, digits):
+    mean, std = mean_std(list(values))
+    return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
+def _pair(values, separator="×"):
+    values = [f"{value:g}" for value in values]
+    return values[0] if len(set(values)) == 1 and separator == "×" else separator.join(values)
