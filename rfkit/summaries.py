@@ -191,11 +191,15 @@ def author_ritz():
     found = spectra.of_author().query("dataset == 'cifar10' and rf_level > 0")
     rows = [
         {
-            "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture), "Level": row.rf_level,
-            "Stage": row.stage, "Augmented": row.random_augmentation, "Smallest": f"{row.min_ritz:.3g}", "Largest": f"{row.max_ritz:.3g}",
+            "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture),
+            "Level": row.rf_level,
+            "Stage": row.stage,
+            "Augmented": row.random_augmentation,
+            "Smallest": f"{row.min_ritz:.3g}",
+            "Largest": f"{row.max_ritz:.3g}",
         }
         for row in found.sort_values(["architecture", "stage", "random_augmentation", "rf_level"]).itertuples()
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
