@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rfkit"
 LAYERS = (
-    {"files", "stats", "rf_rules"},
+    {"files", "stats", "rf_rules", "numpy_layers"},
     {"rf_layout", "rf_gradients", "lanczos"},
     {"rf_trace"},
     {"receptive_field"},

@@ -1,0 +1,367 @@
+"""The layers of the homework in numpy: forward and backward passes, as loops and as matrix products.
+
+Arrays are (N, C, H, W), float32 or float64; every backward pass takes the upstream gradient and the cache of its
+forward pass. ``method="naive"`` reads like the formula, ``method="fast"`` has no loop over pixels or images.
+
+Source:
+    UCLA ECE C147 homework 5, questions 2 and 3.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+METHODS = ("fast", "naive")
+
+
+def _check(condition, message):
+    if not condition:
+        raise ValueError(message)
+
+
+def _pair(value):
+    return (value, value) if isinstance(value, int | np.integer) else tuple(value)
+
+
+# --- convolution ----------------------------------------------------------------------------------
+
+
+def _conv_geometry(x, w, stride, padding, dilation):
+    size = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
+    ]
+    _check(min(size) >= 1, f"input of shape {x.shape} is too small for filters of shape {w.shape}: the output is empty")
+    return tuple(size)
+
+
+def conv_forward(x, w, b, *, stride=1, padding=0, dilation=1, method="fast"):
+    """Two-dimensional convolution (cross-correlation, as in every deep-learning library).
+
+    Args:
+        x: Images (N, C, H, W).
+        w: Filters (F, C, kh, kw).
+        b: Biases (F,).
+        stride: Step, one number or one an axis.
+        padding: Zeros on each side, one number or one an axis.
+        dilation: Distance of neighbouring taps, one number or one an axis.
+        method: ``"fast"`` or ``"naive"``.
+
+    Returns:
+        (out, cache): maps (N, F, H', W') with ``H' = floor((H + 2p - d(kh - 1) - 1) / s) + 1``, and what
+        `conv_backward` needs.
+
+    Raises:
+        ValueError: If shapes do not fit each other; the message has both.
+    """
+    _check(method in METHODS, f"method is {method!r}; expected 'fast' or 'naive'")
+    _check(
+        x.ndim == 4 and w.ndim == 4, f"x has shape {x.shape}, w has {w.shape}; expected (N, C, H, W), (F, C, kh, kw)"
+    )
+    _check(
+        x.shape[1] == w.shape[1], f"x of shape {x.shape} has {x.shape[1]} channels, w of shape {w.shape} {w.shape[1]}"
+    )
+    _check(b.shape == w.shape[:1], f"b has shape {b.shape}, w has {w.shape}; expected one bias a filter")
+    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    _check(min(stride) >= 1 and min(dilation) >= 1 and min(padding) >= 0,
+           f"stride {stride}, padding {padding}, dilation {dilation}; expected at least 1, 0 and 1")  # fmt: skip
+    size = _conv_geometry(x, w, stride, padding, dilation)
+    padded = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    forward = _conv_forward_fast if method == "fast" else _conv_forward_naive
+    out, columns = forward(padded, w, b, size, stride, dilation)
+    return out, (x.shape, padded, columns, w, stride, padding, dilation, method)
+
+
+def _conv_forward_naive(x, w, b, size, stride, dilation):
+    out = np.zeros((len(x), len(w), *size), x.dtype)
+    for n in range(len(x)):
+        for f in range(len(w)):
+            for i in range(size[0]):
+                for j in range(size[1]):
+                    total = b[f]
+                    for c in range(w.shape[1]):
+                        for u in range(w.shape[2]):
+                            for v in range(w.shape[3]):
+                                row, column = i * stride[0] + u * dilation[0], j * stride[1] + v * dilation[1]
+                                total = total + w[f, c, u, v] * x[n, c, row, column]
+                    out[n, f, i, j] = total
+    return out, None
+
+
+def _taps(x, kernel, size, stride, dilation):
+    """View (N, C, kh, kw, H', W'): for each tap, the pixels it meets."""
+    n, c, sy, sx = x.strides
+    strides = (n, c, sy * dilation[0], sx * dilation[1], sy * stride[0], sx * stride[1])
+    return np.lib.stride_tricks.as_strided(x, (*x.shape[:2], *kernel, *size), strides, writeable=False)
+
+
+def _conv_forward_fast(x, w, b, size, stride, dilation):
+    columns = _taps(x, w.shape[2:], size, stride, dilation).reshape(len(x), -1, size[0] * size[1])
+    out = np.matmul(w.reshape(len(w), -1), columns)
+    out += b[:, None]
+    return out.reshape(len(x), len(w), *size), columns
+
+
+def conv_backward(dout, cache):
+    """Gradients of a convolution.
+
+    Args:
+        dout: Upstream gradient (N, F, H', W').
+        cache: As made by `conv_forward`; its method is used here as well.
+
+    Returns:
+        (dx, dw, db), of the shapes of x, w and b.
+
+    Raises:
+        ValueError: If the upstream gradient does not have the shape of the output.
+    """
+    shape, padded, columns, w, stride, padding, dilation, method = cache
+    expected = (shape[0], len(w), *_conv_geometry(np.empty(shape, np.bool_), w, stride, padding, dilation))
+    _check(dout.shape == expected, f"dout has shape {dout.shape}; the output has {expected}")
+    backward = _conv_backward_fast if method == "fast" else _conv_backward_naive
+    dpadded, dw, db = backward(dout, padded, columns, w, stride, dilation)
+    (top, left), (height, width) = padding, shape[2:]
+    return dpadded[:, :, top : top + height, left : left + width], dw, db
+
+
+def _conv_backward_naive(dout, x, _, w, stride, dilation):
+    dx, dw, db = np.zeros_like(x), np.zeros_like(w), np.zeros(len(w), w.dtype)
+    for n, f, i, j in np.ndindex(*dout.shape):
+        upstream = dout[n, f, i, j]
+        db[f] += upstream
+        for c, u, v in np.ndindex(*w.shape[1:]):
+            row, column = i * stride[0] + u * dilation[0], j * stride[1] + v * dilation[1]
+            dw[f, c, u, v] += upstream * x[n, c, row, column]
+            dx[n, c, row, column] += upstream * w[f, c, u, v]
+    return dx, dw, db
+
+
+def _conv_backward_fast(dout, x, columns, w, stride, dilation):
+    flat = dout.reshape(*dout.shape[:2], -1)
+    dw = np.matmul(flat, columns.transpose(0, 2, 1)).sum(0).reshape(w.shape)
+    dcolumns = np.matmul(w.reshape(len(w), -1).T, flat)
+    dcolumns = dcolumns.reshape(len(x), *w.shape[1:], *dout.shape[2:])
+    dx = np.zeros_like(x)
+    for u, v in np.ndindex(*w.shape[2:]):  # a slice of all images a tap
+        rows = slice(u * dilation[0], u * dilation[0] + stride[0] * (dout.shape[2] - 1) + 1, stride[0])
+        across = slice(v * dilation[1], v * dilation[1] + stride[1] * (dout.shape[3] - 1) + 1, stride[1])
+        dx[:, :, rows, across] += dcolumns[:, :, u, v]
+    return dx, dw, flat.sum((0, 2))
+
+
+# --- max pooling ----------------------------------------------------------------------------------
+
+
+def max_pool_forward(x, *, size, stride=None, method="fast"):
+    """Maximum over windows.
+
+    Args:
+        x: Maps (N, C, H, W).
+        size: Side of the window, one number or one an axis.
+        stride: Step; by default the size.
+        method: ``"fast"`` or ``"naive"``.
+
+    Returns:
+        (out, cache): maps (N, C, H', W') with ``H' = floor((H - size) / stride) + 1``, and what `max_pool_backward`
+        needs.
+
+    Raises:
+        ValueError: If the window is larger than the map.
+    """
+    _check(method in METHODS, f"method is {method!r}; expected 'fast' or 'naive'")
+    _check(x.ndim == 4, f"x has shape {x.shape}; expected (N, C, H, W)")
+    size, stride = _pair(size), _pair(size if stride is None else stride)
+    _check(min(*size, *stride) >= 1, f"size {size}, stride {stride}; expected at least 1")
+    _check(size[0] <= x.shape[2] and size[1] <= x.shape[3], f"window of {size} is larger than x of shape {x.shape}")
+    places = tuple((n - k) // s + 1 for n, k, s in zip(x.shape[2:], size, stride, strict=True))
+    if method == "naive":
+        out, chosen = np.empty((*x.shape[:2], *places), x.dtype), np.empty((*x.shape[:2], *places), np.intp)
+        for n, c, i, j in np.ndindex(*out.shape):
+            window = x[n, c, i * stride[0] : i * stride[0] + size[0], j * stride[1] : j * stride[1] + size[1]]
+            chosen[n, c, i, j] = np.argmax(window)
+            out[n, c, i, j] = window.flat[chosen[n, c, i, j]]
+    else:
+        windows = sliding_window_view(x, size, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
+        windows = windows.reshape(*windows.shape[:4], -1)
+        chosen = windows.argmax(-1)
+        out = np.take_along_axis(windows, chosen[..., None], -1)[..., 0]
+    return out, (x.shape, chosen, size, stride, method)
+
+
+def max_pool_backward(dout, cache):
+    """Gradient of max-pooling: it goes to the pixel that was the maximum, the first one of equal ones.
+
+    Args:
+        dout: Upstream gradient (N, C, H', W').
+        cache: As made by `max_pool_forward`.
+
+    Returns:
+        dx (N, C, H, W); where windows overlap, gradients add up.
+
+    Raises:
+        ValueError: If the upstream gradient does not have the shape of the output.
+    """
+    shape, chosen, size, stride, method = cache
+    _check(dout.shape == chosen.shape, f"dout has shape {dout.shape}; the output has {chosen.shape}")
+    dx = np.zeros(shape, dout.dtype)
+    if method == "naive":
+        for n, c, i, j in np.ndindex(*dout.shape):
+            u, v = divmod(chosen[n, c, i, j], size[1])
+            dx[n, c, i * stride[0] + u, j * stride[1] + v] += dout[n, c, i, j]
+        return dx
+    for u, v in np.ndindex(*size):
+        rows = slice(u, u + stride[0] * (dout.shape[2] - 1) + 1, stride[0])
+        across = slice(v, v + stride[1] * (dout.shape[3] - 1) + 1, stride[1])
+        dx[:, :, rows, across] += np.where(chosen == u * size[1] + v, dout, 0)
+    return dx
+
+
+# --- batch norm -----------------------------------------------------------------------------------
+
+
+def spatial_batchnorm_forward(x, gamma, beta, running, *, train, eps=1e-5, momentum=0.9):
+    """Batch normalisation of maps: statistics of a channel over images and places.
+
+    Args:
+        x: Maps (N, C, H, W).
+        gamma: Scale (C,).
+        beta: Shift (C,).
+        running: Mapping with arrays ``mean`` and ``var`` (C,); in training they are replaced by
+            ``momentum * running + (1 - momentum) * batch``. An empty one starts with mean 0 and variance 1.
+        train: Normalise by the batch, and update `running`; else by `running`.
+        eps: Added to the variance.
+        momentum: Share of the old running statistics that stays.
+
+    Returns:
+        (out, cache): maps (N, C, H, W), and what `spatial_batchnorm_backward` needs.
+
+    Raises:
+        ValueError: If gamma or beta do not have one value a channel.
+
+    Source:
+        Ioffe & Szegedy (2015), Sec. 3.2.
+    """
+    _check(x.ndim == 4, f"x has shape {x.shape}; expected (N, C, H, W)")
+    channels = x.shape[1:2]
+    _check(gamma.shape == beta.shape == channels, f"gamma {gamma.shape}, beta {beta.shape}, x {x.shape}: expected (C,)")
+    old_mean = running.get("mean", np.zeros(channels, x.dtype))
+    old_var = running.get("var", np.ones(channels, x.dtype))
+    if train:
+        mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3))
+        running["mean"] = momentum * old_mean + (1 - momentum) * mean
+        running["var"] = momentum * old_var + (1 - momentum) * var
+    else:
+        mean, var = old_mean, old_var
+    inverse = 1 / np.sqrt(var + eps)
+    normalised = (x - _along(mean)) * _along(inverse)
+    return _along(gamma) * normalised + _along(beta), (normalised, gamma, inverse, train)
+
+
+def _along(values):
+    return values[None, :, None, None]
+
+
+def spatial_batchnorm_backward(dout, cache):
+    """Gradients of spatial batch normalisation.
+
+    Args:
+        dout: Upstream gradient (N, C, H, W).
+        cache: As made by `spatial_batchnorm_forward`; its mode decides whether the statistics depend on x.
+
+    Returns:
+        (dx, dgamma, dbeta).
+
+    Raises:
+        ValueError: If the upstream gradient does not have the shape of the output.
+    """
+    normalised, gamma, inverse, train = cache
+    _check(dout.shape == normalised.shape, f"dout has shape {dout.shape}; the output has {normalised.shape}")
+    dgamma, dbeta = (dout * normalised).sum((0, 2, 3)), dout.sum((0, 2, 3))
+    dx = dout
+    if train:  # mean and variance move with x: take out what they absorb
+        count = dout.size / dout.shape[1]
+        dx = dout - _along(dbeta / count) - normalised * _along(dgamma / count)
+    return _along(gamma * inverse) * dx, dgamma, dbeta
+
+
+# --- affine, ReLU, softmax ------------------------------------------------------------------------
+
+
+def affine_forward(x, w, b):
+    """Fully connected layer.
+
+    Args:
+        x: Inputs (N, ...), flattened.
+        w: Weights (D, M).
+        b: Biases (M,).
+
+    Returns:
+        (out, cache): (N, M), and what `affine_backward` needs.
+
+    Raises:
+        ValueError: If shapes do not fit each other.
+    """
+    flat = x.reshape(len(x), -1)
+    _check(flat.shape[1] == w.shape[0] and b.shape == w.shape[1:],
+           f"x has shape {x.shape}, flattened {flat.shape}; w has {w.shape} and b {b.shape}")  # fmt: skip
+    return flat @ w + b, (x.shape, flat, w)
+
+
+def affine_backward(dout, cache):
+    """Gradients of a fully connected layer.
+
+    Args:
+        dout: Upstream gradient (N, M).
+        cache: As made by `affine_forward`.
+
+    Returns:
+        (dx, dw, db).
+    """
+    shape, flat, w = cache
+    return (dout @ w.T).reshape(shape), flat.T @ dout, dout.sum(0)
+
+
+def relu_forward(x):
+    """The positive part.
+
+    Args:
+        x: Array.
+
+    Returns:
+        (out, cache).
+    """
+    return np.maximum(x, 0), x > 0
+
+
+def relu_backward(dout, cache):
+    """Gradient of ReLU; 0 at 0.
+
+    Args:
+        dout: Upstream gradient.
+        cache: As made by `relu_forward`.
+
+    Returns:
+        dx.
+    """
+    return dout * cache
+
+
+def softmax_loss(scores, labels):
+    """Mean cross-entropy of softmax.
+
+    Args:
+        scores: (N, classes).
+        labels: Class indices (N,).
+
+    Returns:
+        (loss, dscores).
+
+    Raises:
+        ValueError: If there is not one label a row.
+    """
+    _check(scores.ndim == 2 and labels.shape == scores.shape[:1], f"scores {scores.shape}, labels {labels.shape}")
+    shifted = scores - scores.max(1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    rows = np.arange(len(scores))
+    dscores = np.exp(log_probabilities)
+    dscores[rows, labels] -= 1
+    return -log_probabilities[rows, labels].mean(), dscores / len(scores)
