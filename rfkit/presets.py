@@ -307,7 +307,7 @@ _DEMO = replace(
     purpose="real training on 1,797 embedded digits, in minutes on a laptop",
     seeds=(0, 1, 2),
     fine_tuned_seeds=(0,),
-    spectrum=Spectrum(k=10, images=32, probes=2, steps=20, seeds=(0,), levels=(1, 4)),
+    spectrum=Spectrum(k=8, images=16, probes=2, steps=16, seeds=(0,), levels=(1, 4)),
     pairs=Pairs(images=200, seeds=((0, 1),), levels=(1, 4), points=9, line_images=128),
     epochs=8,
     epochs_of=(),
