@@ -86,7 +86,7 @@ def fine_tuned(runs):
             "accuracy": tuned["test_accuracy"],
         }
         for run in runs
-        for tuned in run.analyses("fine_tune")
+        if (tuned := run.newest("fine_tune"))
     ]  # fmt: skip
     columns = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "pruning_rate", "epochs")
     return pd.DataFrame(rows, columns=[*columns, "dense", "pruned", "accuracy"])
@@ -211,7 +211,8 @@ def similarities(runs):
     """
     rows = []
     for run in runs:
-        for pair in run.analyses("pair"):
+        pair = run.newest("pair")
+        if pair is not None:
             for stage in spectra.STAGES:
                 matrix = np.array(pair[stage]["matrix"], float)
                 losses = np.array(pair["line"]["losses"])

@@ -213,17 +213,18 @@ def plot_field_boxes(image, fields_px, *, title="", ax=None):
     return ax
 
 
-def beside(count, *, height_in=3.4):
+def beside(count, *, rows=1, height_in=3.4):
     """Axes side by side.
 
     Args:
-        count: Number of Axes.
-        height_in: Height in inches.
+        count: Number of Axes in a row.
+        rows: Number of rows.
+        height_in: Height of a row in inches.
 
     Returns:
-        Array of Axes.
+        Array of Axes, row by row.
     """
-    return plt.subplots(1, count, figsize=(WIDTH_IN, height_in), squeeze=False)[1][0]
+    return plt.subplots(rows, count, figsize=(WIDTH_IN, height_in * rows), squeeze=False)[1].ravel()
 
 
 def by_network(frame, plot, **options):
@@ -280,7 +281,7 @@ def plot_layer_sparsity(runs, *, title="", ax=None):
         The Axes: rows are layers in the order of the network, columns rates, colour the share that is pruned.
     """
     ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.4))[1]
-    analyses = [run.analyses("pruning")[0] for run in runs]
+    analyses = [run.newest("pruning") for run in runs]
     mean = sum(pd.DataFrame(each["layer_sparsity"]).to_numpy() for each in analyses) / len(analyses)
     image = ax.imshow(mean.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     rates = analyses[0]["rates"]

@@ -86,7 +86,8 @@ def of_runs(runs):
     """
     rows = []
     for run in runs:
-        for spectrum in run.analyses("spectrum"):
+        spectrum = run.newest("spectrum")
+        if spectrum is not None:
             for stage in STAGES:
                 part = spectrum[stage]
                 density = DensityResult(np.array(part["nodes"]), np.array(part["weights"]), part["zeros"])

@@ -134,10 +134,22 @@ class Run:
             name: Name of the analysis.
 
         Returns:
-            List of mappings.
+            List of mappings, the newest last.
         """
-        folders = sorted((self.path / "analysis").glob(f"{name}-*"))
-        return [read_json(folder / "result.json") for folder in folders if (folder / DONE).is_file()]
+        marks = sorted((self.path / "analysis").glob(f"{name}-*/{DONE}"), key=lambda mark: mark.stat().st_mtime_ns)
+        return [read_json(mark.parent / "result.json") for mark in marks]
+
+    def newest(self, name):
+        """Finished result of one analysis, the newest where its settings have changed.
+
+        Args:
+            name: Name of the analysis.
+
+        Returns:
+            Mapping, or None.
+        """
+        found = self.analyses(name)
+        return found[-1] if found else None
 
 
 class Store:

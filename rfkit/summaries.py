@@ -94,7 +94,7 @@ def usable(runs):
     """
     rows = {}
     for run in runs:
-        config, analysis = run.config, run.analyses("pruning")[0]
+        config, analysis = run.config, run.newest("pruning")
         prunable, kept = sum(analysis["prunable"]), sum(analysis["usable"])
         dead = [name for name, n, k in zip(*map(analysis.get, ("layers", "prunable", "usable")), strict=True) if k < n]
         rows.setdefault((config.dataset, config.architecture, config.level), {
@@ -214,9 +214,10 @@ def sharpness_variants(runs):
     """
     columns = {}
     for run in runs:
-        for spectrum in run.analyses("spectrum"):
-            name = f"Level {run.config.level}"
-            columns.setdefault(name, {key: f"{value:.3g}" for key, value in spectrum["variants"].items()})
+        spectrum = run.newest("spectrum")
+        if spectrum is not None:
+            found = {key: f"{value:.3g}" for key, value in spectrum["variants"].items()}
+            columns.setdefault(f"Level {run.config.level}", found)
     return pd.DataFrame(columns).rename_axis("Choice").reset_index()
 
 

@@ -34,6 +34,8 @@ class FakeRun:
         self.pruned, self.tuned = pruned, []
 
     def analyses(self, name):
+        if name in ("spectrum", "pair"):
+            return []
         if name == "fine_tune":
             return self.tuned
         assert name == "pruning"
@@ -42,6 +44,10 @@ class FakeRun:
         counts = {"usable": [50, 50], "prunable": [50, 50], "usable_kept": [100, 20, 10]}
         counts |= {"parameters": [110, 30, 20], "multiplications": [1000, 300, 200]}
         return [{"rates": rates, **dict.fromkeys(same, accuracy), **counts}]
+
+    def newest(self, name):
+        found = self.analyses(name)
+        return found[-1] if found else None
 
 
 RUNS = [
