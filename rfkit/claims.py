@@ -289,30 +289,45 @@ def in_order(verdicts):
     return sorted(verdicts, key=lambda v: (v.claim[0], int(v.claim[1:]), v.dataset, v.architecture))
 
 
+MARKS = {SUPPORTED: "✓ supported", CONTRADICTED: "✗ contradicted", UNDECIDED: "? undecided"}
+
+
+def statements():
+    """The claims in words.
+
+    Returns:
+        Data frame: Claim, The paper says.
+    """
+    return pd.DataFrame({"Claim": CLAIMS.keys(), "The paper says": CLAIMS.values()})
+
+
 def ledger(sources):
     """All verdicts side by side.
 
     Args:
-        sources: Mapping of a name, such as "paper's printed numbers", to a list of `Verdict`.
+        sources: Mapping of a name, such as "Paper's numbers", to a list of `Verdict`.
 
     Returns:
-        Data frame, one row a claim and combination: Claim, Says, Network, Data, and a column a source with its
-        verdict; empty where the source cannot test the claim.
+        Data frame, one row a claim and combination: Claim, Network, Data, and a column a source with its verdict; a
+        dash where the source cannot test the claim.
     """
-    keys = sorted(
-        {(v.claim, v.dataset, v.architecture) for verdicts in sources.values() for v in verdicts},
-        key=lambda key: (key[0][0], int(key[0][1:]), *key[1:]),
-    )
+    keys = {(v.claim, v.dataset, v.architecture): v for verdicts in sources.values() for v in verdicts}
     rows = []
-    for claim, dataset, architecture in keys:
-        row = {"Claim": claim, "The paper says": CLAIMS[claim]}
-        row["Network"] = tables.ARCHITECTURE_LABELS.get(architecture, architecture or "all")
-        row["Data"] = tables.DATASET_LABELS.get(dataset, dataset or "all")
+    for v in in_order(keys.values()):
+        row = {"Claim": v.claim, **_combination(v)}
         for name, verdicts in sources.items():
-            here = [v for v in verdicts if (v.claim, v.dataset, v.architecture) == (claim, dataset, architecture)]
-            row[name] = here[0].verdict if here else tables.MISSING
+            here = [w for w in verdicts if (w.claim, w.dataset, w.architecture) == (v.claim, v.dataset, v.architecture)]
+            row[name] = MARKS[here[0].verdict] if here else tables.MISSING
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _combination(verdict):
+    network, dataset = verdict.architecture, verdict.dataset
+    return {
+        "Network": tables.ARCHITECTURE_LABELS.get(network, network or "all"),
+        "Data": tables.DATASET_LABELS.get(dataset, dataset or "all"),
+    }
 
 
 def details(verdicts):
@@ -322,14 +337,13 @@ def details(verdicts):
         verdicts: List of `Verdict`.
 
     Returns:
-        Data frame: Claim, Network, Data, Verdict, Effect, p (corrected), Smallest p, Test.
+        Data frame: Claim, Network, Data, Verdict, Effect, p (Holm), Smallest p, Test.
     """
     return pd.DataFrame([
         {
             "Claim": v.claim,
-            "Network": tables.ARCHITECTURE_LABELS.get(v.architecture, v.architecture or "all"),
-            "Data": tables.DATASET_LABELS.get(v.dataset, v.dataset or "all"),
-            "Verdict": v.verdict,
+            **_combination(v),
+            "Verdict": MARKS[v.verdict],
             "Effect": v.effect,
             "p (Holm)": tables.MISSING if v.p_holm is None else f"{v.p_holm:.2g}",
             "Smallest p": tables.MISSING if v.smallest_p is None else f"{v.smallest_p:.2g}",

@@ -23,16 +23,16 @@ def plot_density(spectra, *, title="", ax=None):
     linear = reach * 1e-4
     grid = np.linspace(-np.arcsinh(reach / linear), np.arcsinh(reach / linear), 600)
     for level, part in spectra.groupby("rf_level"):
-        curves = [_bent(d, linear).density(grid, 0.15**2)[0] for d in part["density"]]
+        curves = [_bent(d, linear).density(grid, 0.3**2)[0] for d in part["density"]]
         style = {key: value for key, value in plots.level_style(level).items() if key != "marker"}
         label = plots.field_label(level, part["field_px"].iloc[0])
         ax.plot(np.sinh(grid) * linear, np.mean(curves, 0), label=label, **style)
     ax.set_xscale("symlog", linthresh=linear)
-    ax.set(xlabel="eigenvalue λ", ylabel="P(λ)", yscale="log", ylim=(1e-6, None), title=title)
-    powers = np.unique(np.floor(np.log10([linear * 10, reach])).astype(int))
-    ticks = 10.0 ** np.array([powers[0], powers[-1]])
-    ax.set_xticks([*-ticks[::-1], 0, *ticks], [f"{t:.0e}" for t in [*-ticks[::-1], 0, *ticks]], fontsize=9)
-    ax.legend(title="receptive field", loc="best", fontsize=9)
+    ax.set(xlabel="eigenvalue λ", ylabel="P(λ)", yscale="log", ylim=(1e-6, 10), title=title)
+    far = 10.0 ** np.floor(np.log10(reach))
+    ax.set_xticks([-far, 0, far], [f"−{far:.0e}", "0", f"{far:.0e}"])
+    ax.set_xticks([], minor=True)
+    ax.legend(loc="best", fontsize=9)
     return ax
 
 
@@ -58,7 +58,7 @@ def plot_eigenvalues(spectra, *, title="", ax=None):
         style = plots.level_style(level) | {"markersize": 3}
         ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, part["field_px"].iloc[0]), **style)
     ax.set(xlabel="rank", ylabel="eigenvalue λ", yscale="log", title=title)
-    ax.legend(title="receptive field", loc="best", fontsize=9)
+    ax.legend(loc="best", fontsize=9)
     return ax
 
 

@@ -1,5 +1,6 @@
 """Tables and numbers as readers see them: Jupyter HTML, and MyST Markdown with fixed labels for the book."""
 
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -188,12 +189,13 @@ def _mean_and_std(mean, std):
 
 
 def _markdown(body):
-    """Names to the left, numbers to the right."""
-    align = [
-        "left" if name in ("Network", "Data", "Layer", "Definition", "As the field grows") else "right"
-        for name in body.columns
-    ]
+    """Words to the left, numbers to the right."""
+    align = ["right" if all(map(_is_number, body[name])) else "left" for name in body.columns]
     return body.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def _is_number(cell):
+    return str(cell) == MISSING or bool(re.match(r"^[+−-]?[\d.]", str(cell)))
 
 
 def glance(frame, runs, preset):
