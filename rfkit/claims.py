@@ -27,6 +27,7 @@ CLAIMS = {
     "E2": "every mean is over five networks",
     "E3": "the projected gradient at initialisation falls as the field grows",
     "E4": "the pattern of the projected gradient keeps its shape",
+    "E5": "every receptive field has the same number of weights",
 }
 """C: confirmatory, fixed before the results. E: looked at as well, outside the corrected family."""
 
@@ -220,6 +221,19 @@ def _projection(evidence):
         yield Verdict("E4", "", name, None, None, None, f"cosine {mean:.2f} of first and last level", "cosine", verdict)
 
 
+def _counted(evidence):
+    """E2 and E5: counting, not testing."""
+    if evidence.not_five is not None:
+        short = evidence.not_five
+        verdict = CONTRADICTED if len(short) else SUPPORTED
+        effect = f"{len(short)} cells of Tables {', '.join(map(str, sorted(set(short['table']))))} have other numbers"
+        yield Verdict("E2", "", "", not len(short), None, None, effect, "count", verdict)
+    for name, counts in evidence.parameters.items():
+        verdict = SUPPORTED if len(set(counts.values())) == 1 else CONTRADICTED
+        effect = ", ".join(f"{count:,}" for count in sorted(set(counts.values())))
+        yield Verdict("E5", "", name, verdict == SUPPORTED, None, None, effect, "count", verdict)
+
+
 def _across_cells(evidence):
     """C10: over cells, top eigenvalue against deep similarity and against the breaking point, trained networks."""
     table = evidence.runs
@@ -264,7 +278,7 @@ def judge(evidence):
     """
     cells = evidence.runs[["paper_dataset", "architecture"]].drop_duplicates() if len(evidence.runs) else pd.DataFrame()
     found = [test(evidence, *cell) for test in _TESTS for cell in cells.itertuples(index=False)]
-    found = [v for v in found if v] + list(_projection(evidence)) + _across_cells(evidence)
+    found = [v for v in found if v] + [*_projection(evidence), *_counted(evidence), *_across_cells(evidence)]
     family = [v for v in found if v.claim.startswith("C") and v.p is not None]
     corrected = dict(zip(map(id, family), stats.holm([v.p for v in family]), strict=True))
     judged = []

@@ -22,6 +22,8 @@ class Evidence:
         paired: Whether a seed stands for the same initial weights at every level.
         pairs: One row a pair of seeds: paper_dataset, architecture, rf_level, seed (of the pair), deep_similarity.
         maxima: {architecture: {level: maxima of each network}} of the true projected gradient.
+        parameters: {architecture: {level: number of parameters}}.
+        not_five: As made by `seeds_behind_tables`.
         shapes: {architecture: {level: cosine to the first level}} of the linearised projected gradient.
     """
 
@@ -31,6 +33,8 @@ class Evidence:
     pairs: pd.DataFrame | None = None
     maxima: dict = field(default_factory=dict)
     shapes: dict = field(default_factory=dict)
+    parameters: dict = field(default_factory=dict)
+    not_five: pd.DataFrame | None = None
 
 
 def of_runs(runs, importance=None):
@@ -46,11 +50,15 @@ def of_runs(runs, importance=None):
     frame = outcomes.accuracies(runs)
     found = {(s.architecture, s.variant): record for s, (record, _) in (importance or {}).items()}
     table = outcomes.by_run(frame, outcomes.fine_tuned(runs)) if len(frame) else frame
+    parameters = {}
+    for run in runs:
+        parameters.setdefault(run.config.architecture, {})[run.config.level] = run.summary["parameters"]
     pairs = outcomes.similarities(runs).query("stage == 'final'")
     return Evidence(
         table if table.empty else table.merge(outcomes.sharpness(runs), how="left", on=[*outcomes.CELL, "seed"]),
         outcomes.floors(frame) if len(frame) else set(),
         pairs=pairs if len(pairs) else None,
+        parameters={name: counts for name, counts in parameters.items() if len(counts) > 1},
         maxima={name: record["maxima"] for (name, variant), record in found.items() if variant == "true"},
         shapes={name: record["similarity"] for (name, variant), record in found.items() if variant == "linearised"},
     )
@@ -72,7 +80,7 @@ def of_author():
     by_run = outcomes.by_run(frame, tuned)
     whole = by_run[[f"gap_{rate}" for rate in PAPER_RATES]].notna().all(axis=1)  # others are in Table 1 only
     by_run.loc[~whole, "breaking_point"] = float("nan")
-    return Evidence(by_run, outcomes.floors(frame), paired=False)
+    return Evidence(by_run, outcomes.floors(frame), paired=False, not_five=seeds_behind_tables())
 
 
 def seeds_behind_tables():

@@ -13,7 +13,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 METHODS = ("fast", "naive")
 
 
-def _check(condition, message):
+def require(condition, message):
+    """Refuse what does not hold.
+
+    Args:
+        condition: What must be true.
+        message: What was found and what was expected.
+
+    Raises:
+        ValueError: If it is not.
+    """
     if not condition:
         raise ValueError(message)
 
@@ -30,7 +39,9 @@ def _conv_geometry(x, w, stride, padding, dilation):
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
     ]
-    _check(min(size) >= 1, f"input of shape {x.shape} is too small for filters of shape {w.shape}: the output is empty")
+    require(
+        min(size) >= 1, f"input of shape {x.shape} is too small for filters of shape {w.shape}: the output is empty"
+    )
     return tuple(size)
 
 
@@ -53,16 +64,16 @@ def conv_forward(x, w, b, *, stride=1, padding=0, dilation=1, method="fast"):
     Raises:
         ValueError: If shapes do not fit each other; the message has both.
     """
-    _check(method in METHODS, f"method is {method!r}; expected 'fast' or 'naive'")
-    _check(
+    require(method in METHODS, f"method is {method!r}; expected 'fast' or 'naive'")
+    require(
         x.ndim == 4 and w.ndim == 4, f"x has shape {x.shape}, w has {w.shape}; expected (N, C, H, W), (F, C, kh, kw)"
     )
-    _check(
+    require(
         x.shape[1] == w.shape[1], f"x of shape {x.shape} has {x.shape[1]} channels, w of shape {w.shape} {w.shape[1]}"
     )
-    _check(b.shape == w.shape[:1], f"b has shape {b.shape}, w has {w.shape}; expected one bias a filter")
+    require(b.shape == w.shape[:1], f"b has shape {b.shape}, w has {w.shape}; expected one bias a filter")
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
-    _check(min(stride) >= 1 and min(dilation) >= 1 and min(padding) >= 0,
+    require(min(stride) >= 1 and min(dilation) >= 1 and min(padding) >= 0,
            f"stride {stride}, padding {padding}, dilation {dilation}; expected at least 1, 0 and 1")  # fmt: skip
     size = _conv_geometry(x, w, stride, padding, dilation)
     padded = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
@@ -116,7 +127,7 @@ def conv_backward(dout, cache):
     """
     shape, padded, columns, w, stride, padding, dilation, method = cache
     expected = (shape[0], len(w), *_conv_geometry(np.empty(shape, np.bool_), w, stride, padding, dilation))
-    _check(dout.shape == expected, f"dout has shape {dout.shape}; the output has {expected}")
+    require(dout.shape == expected, f"dout has shape {dout.shape}; the output has {expected}")
     backward = _conv_backward_fast if method == "fast" else _conv_backward_naive
     dpadded, dw, db = backward(dout, padded, columns, w, stride, dilation)
     (top, left), (height, width) = padding, shape[2:]
@@ -167,11 +178,11 @@ def max_pool_forward(x, *, size, stride=None, method="fast"):
     Raises:
         ValueError: If the window is larger than the map.
     """
-    _check(method in METHODS, f"method is {method!r}; expected 'fast' or 'naive'")
-    _check(x.ndim == 4, f"x has shape {x.shape}; expected (N, C, H, W)")
+    require(method in METHODS, f"method is {method!r}; expected 'fast' or 'naive'")
+    require(x.ndim == 4, f"x has shape {x.shape}; expected (N, C, H, W)")
     size, stride = _pair(size), _pair(size if stride is None else stride)
-    _check(min(*size, *stride) >= 1, f"size {size}, stride {stride}; expected at least 1")
-    _check(size[0] <= x.shape[2] and size[1] <= x.shape[3], f"window of {size} is larger than x of shape {x.shape}")
+    require(min(*size, *stride) >= 1, f"size {size}, stride {stride}; expected at least 1")
+    require(size[0] <= x.shape[2] and size[1] <= x.shape[3], f"window of {size} is larger than x of shape {x.shape}")
     places = tuple((n - k) // s + 1 for n, k, s in zip(x.shape[2:], size, stride, strict=True))
     if method == "naive":
         out, chosen = np.empty((*x.shape[:2], *places), x.dtype), np.empty((*x.shape[:2], *places), np.intp)
@@ -201,7 +212,7 @@ def max_pool_backward(dout, cache):
         ValueError: If the upstream gradient does not have the shape of the output.
     """
     shape, chosen, size, stride, method = cache
-    _check(dout.shape == chosen.shape, f"dout has shape {dout.shape}; the output has {chosen.shape}")
+    require(dout.shape == chosen.shape, f"dout has shape {dout.shape}; the output has {chosen.shape}")
     dx = np.zeros(shape, dout.dtype)
     if method == "naive":
         for n, c, i, j in np.ndindex(*dout.shape):
@@ -240,9 +251,11 @@ def spatial_batchnorm_forward(x, gamma, beta, running, *, train, eps=1e-5, momen
     Source:
         Ioffe & Szegedy (2015), Sec. 3.2.
     """
-    _check(x.ndim == 4, f"x has shape {x.shape}; expected (N, C, H, W)")
+    require(x.ndim == 4, f"x has shape {x.shape}; expected (N, C, H, W)")
     channels = x.shape[1:2]
-    _check(gamma.shape == beta.shape == channels, f"gamma {gamma.shape}, beta {beta.shape}, x {x.shape}: expected (C,)")
+    require(
+        gamma.shape == beta.shape == channels, f"gamma {gamma.shape}, beta {beta.shape}, x {x.shape}: expected (C,)"
+    )
     old_mean = running.get("mean", np.zeros(channels, x.dtype))
     old_var = running.get("var", np.ones(channels, x.dtype))
     if train:
@@ -274,7 +287,7 @@ def spatial_batchnorm_backward(dout, cache):
         ValueError: If the upstream gradient does not have the shape of the output.
     """
     normalised, gamma, inverse, train = cache
-    _check(dout.shape == normalised.shape, f"dout has shape {dout.shape}; the output has {normalised.shape}")
+    require(dout.shape == normalised.shape, f"dout has shape {dout.shape}; the output has {normalised.shape}")
     dgamma, dbeta = (dout * normalised).sum((0, 2, 3)), dout.sum((0, 2, 3))
     dx = dout
     if train:  # mean and variance move with x: take out what they absorb
@@ -301,7 +314,7 @@ def affine_forward(x, w, b):
         ValueError: If shapes do not fit each other.
     """
     flat = x.reshape(len(x), -1)
-    _check(flat.shape[1] == w.shape[0] and b.shape == w.shape[1:],
+    require(flat.shape[1] == w.shape[0] and b.shape == w.shape[1:],
            f"x has shape {x.shape}, flattened {flat.shape}; w has {w.shape} and b {b.shape}")  # fmt: skip
     return flat @ w + b, (x.shape, flat, w)
 
@@ -358,7 +371,7 @@ def softmax_loss(scores, labels):
     Raises:
         ValueError: If there is not one label a row.
     """
-    _check(scores.ndim == 2 and labels.shape == scores.shape[:1], f"scores {scores.shape}, labels {labels.shape}")
+    require(scores.ndim == 2 and labels.shape == scores.shape[:1], f"scores {scores.shape}, labels {labels.shape}")
     shifted = scores - scores.max(1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     rows = np.arange(len(scores))

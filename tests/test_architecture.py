@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rfkit"
 LAYERS = (
     {"files", "stats", "rf_rules", "numpy_layers"},
-    {"rf_layout", "rf_gradients", "lanczos"},
+    {"rf_layout", "rf_gradients", "lanczos", "numpy_nets"},
     {"rf_trace"},
     {"receptive_field"},
     {"config", "presets", "image_files", "store"},

@@ -81,6 +81,7 @@ def test_the_authors_rows_agree():
     assert verdict(verdicts, "C5", dataset="tiny_imagenet").verdict == CONTRADICTED
     assert verdict(verdicts, "E1", dataset="tiny_imagenet").verdict == CONTRADICTED
     assert {v.verdict for v in verdicts if v.claim == "C1"} == {SUPPORTED}
+    assert verdict(verdicts, "E2", "", "").verdict == CONTRADICTED
     assert verdict(verdicts, "C2", "resnet50").smallest_p == pytest.approx(2 / 24**3)  # three seeds
     (everywhere,) = [v for v in verdicts if v.claim == "C9"]
     assert everywhere.verdict == UNDECIDED and everywhere.effect == "7 of 8 supported"
@@ -131,6 +132,13 @@ def test_the_opposite_story_is_contradicted():
 def test_noise_is_undecided():
     verdicts = claims.judge(made_up([90] * 4, [40] * 4, noise=3))
     assert {v.verdict for v in verdicts} == {UNDECIDED}
+
+
+def test_parameters_are_counted():
+    story = made_up([90, 88, 86, 84], [60, 40, 20, 10])
+    for counts, expected in (({1: 7, 4: 7}, SUPPORTED), ({1: 7, 4: 8}, CONTRADICTED)):
+        verdicts = claims.judge(evidence.Evidence(story.runs, parameters={"vgg19": counts}))
+        assert verdict(verdicts, "E5", dataset="").verdict == expected
 
 
 def test_one_seed_decides_nothing():

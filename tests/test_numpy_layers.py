@@ -160,7 +160,10 @@ def test_shape_mistakes_name_both_shapes():
     for call, message in (
         (lambda: nl.conv_forward(x, w, b), r"x of shape \(2, 3, 6, 6\) has 3 channels, w of shape \(4, 2, 3, 3\) 2"),
         (lambda: nl.conv_forward(x, np.zeros((4, 3, 3, 3)), np.zeros(3)), r"b has shape \(3,\), w has \(4, 3, 3, 3\)"),
-        (lambda: nl.conv_forward(x, np.zeros((4, 3, 9, 9)), b), r"\(2, 3, 6, 6\) is too small .* \(4, 3, 9, 9\)"),
+        (
+            lambda: nl.conv_forward(x, np.zeros((4, 3, 9, 9)), b),
+            r"of shape \(2, 3, 6, 6\) is too small .* \(4, 3, 9, 9\)",
+        ),
         (lambda: nl.conv_forward(x, w, b, method="slow"), "method is 'slow'; expected 'fast' or 'naive'"),
         (lambda: nl.max_pool_forward(x, size=7), r"window of \(7, 7\) is larger than x of shape \(2, 3, 6, 6\)"),
         (lambda: nl.affine_forward(x, np.zeros((5, 2)), np.zeros(2)), r"flattened \(2, 108\); w has \(5, 2\)"),
