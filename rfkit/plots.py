@@ -218,13 +218,13 @@ def beside(count, *, rows=1, height_in=3.4):
 
     Args:
         count: Number of Axes in a row.
-        rows: Number of rows.
+        rows: Number of rows, at least one is made.
         height_in: Height of a row in inches.
 
     Returns:
         Array of Axes, row by row.
     """
-    return plt.subplots(rows, count, figsize=(WIDTH_IN, height_in * rows), squeeze=False)[1].ravel()
+    return plt.subplots(max(1, rows), count, figsize=(WIDTH_IN, height_in * max(1, rows)), squeeze=False)[1].ravel()
 
 
 def by_network(frame, plot, **options):

@@ -99,7 +99,8 @@ def plot_line(pairs, *, ax=None):
         label = plots.field_label(row.rf_level, row.field_px)
         ax.plot(places, losses, label=f"{label}, seeds {row.seed}", **plots.level_style(row.rf_level))
     ax.set(xlabel="place between two seeds", ylabel="loss")
-    ax.legend(fontsize=9)
+    if len(pairs):
+        ax.legend(fontsize=9)
     return ax
 
 

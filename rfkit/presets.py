@@ -322,7 +322,7 @@ _SMOKE = replace(
     width=1 / 16,
     epochs=1,
     fine_tuning_epochs=1,
-    spectrum=Spectrum(k=2, images=8, probes=1, steps=4, seeds=(0,)),
+    spectrum=Spectrum(k=2, images=8, probes=1, steps=4, seeds=(0,), levels=(3,)),
     pairs=Pairs(images=16, seeds=((0, 1),), points=3, line_images=16),
     rates=(0.5, 0.9),
     image_limit=(256, 128),

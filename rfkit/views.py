@@ -18,6 +18,8 @@ from rfkit.tables import (
     reference,
 )
 
+NOTHING = pd.DataFrame({"": ["nothing of this is in this build"]})
+
 
 @dataclass(frozen=True)
 class TableView:
@@ -49,7 +51,7 @@ class NumberedTable:
     label: str
 
     def _repr_markdown_(self):
-        body = _markdown(self.body)
+        body = _markdown(self.body if len(self.body.columns) else NOTHING)
         return f"```{{table}} {self.caption}\n:name: {self.label}\n\n{body}\n```"
 
     def _repr_html_(self):
