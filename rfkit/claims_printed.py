@@ -15,7 +15,7 @@ from rfkit.claims import (
     in_order,
     of_intervals,
     rate_words,
-)  # fmt: skip
+)
 from rfkit.evidence import PAPER_CHANCE, PAPER_SEEDS, PAPER_TEST_IMAGES
 from rfkit.presets import FINE_TUNED_RATE, PAPER_RATES
 

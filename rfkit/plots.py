@@ -251,6 +251,21 @@ def by_network(frame, plot, **options):
     return axes
 
 
+def nothing(ax, title=""):
+    """Say on an empty figure that a build has nothing to show there.
+
+    Args:
+        ax: Axes.
+        title: Title of the Axes.
+
+    Returns:
+        The Axes.
+    """
+    ax.text(0.5, 0.5, "not in this build", ha="center", va="center", transform=ax.transAxes)
+    ax.set(title=title, xticks=[], yticks=[])
+    return ax
+
+
 def field_label(level, px):
     """Name of a receptive field in legends and ticks.
 

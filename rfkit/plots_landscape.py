@@ -19,6 +19,8 @@ def plot_density(spectra, *, title="", ax=None):
         Lines are means over seeds.
     """
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
+    if spectra.empty:
+        return plots.nothing(ax, title)
     reach = max(abs(d.nodes).max() for d in spectra["density"])
     linear = reach * 1e-4
     grid = np.linspace(-np.arcsinh(reach / linear), np.arcsinh(reach / linear), 600)
@@ -53,6 +55,8 @@ def plot_eigenvalues(spectra, *, title="", ax=None):
         The Axes. Lines are means over seeds; negative values are not drawn.
     """
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
+    if spectra.empty:
+        return plots.nothing(ax, title)
     for level, part in spectra.groupby("rf_level"):
         mean = np.mean(list(part["values"]), 0)
         style = plots.level_style(level) | {"markersize": 3}
@@ -94,13 +98,14 @@ def plot_line(pairs, *, ax=None):
         The Axes.
     """
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 3.2))[1]
+    if pairs.empty:
+        return plots.nothing(ax)
     for row in pairs.itertuples():
         places, losses = row.line
         label = plots.field_label(row.rf_level, row.field_px)
         ax.plot(places, losses, label=f"{label}, seeds {row.seed}", **plots.level_style(row.rf_level))
     ax.set(xlabel="place between two seeds", ylabel="loss")
-    if len(pairs):
-        ax.legend(fontsize=9)
+    ax.legend(fontsize=9)
     return ax
 
 

@@ -185,17 +185,21 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESU
     if not missing:
         return found
     todo = [records.unit_of_what_is_here(preset, *cell) for cell in missing]
+    in_part = any(run.path.is_relative_to(results) for run in found)
+    absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
+    message = f"{len(todo)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing"
+    if in_part and absent:  # no estimate: it would take longer than to show what there is
+        print(f"Shown is what is recorded. {message}. Run: rfkit study {command(preset)}", flush=True)
+        return found
     untrained = [unit for unit in todo if not store.Store(root).run(unit.config).done]
     minutes = sum(cost.seconds(unit.config, device) for unit in untrained) / 60 / _processes(jobs, device, len(todo))
-    absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
     if minutes > max_minutes or absent:
         not_here = f" and {', '.join(absent)} would be downloaded" if absent else ""
-        message = (
-            f"{len(todo)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing; training them "
-            f"takes about {minutes:.0f} minutes here{not_here} (max_minutes={max_minutes}). "
+        message += (
+            f"; training them takes about {minutes:.0f} minutes here{not_here} (max_minutes={max_minutes}). "
             f"Run: rfkit study {command(preset)}"
         )
-        if any(run.path.is_relative_to(results) for run in found):
+        if in_part:
             print(f"Shown is what is recorded. {message}", flush=True)
             return found
         raise TooLongError(message)
