@@ -25,7 +25,7 @@ LAYERS = (
     {"claims"},
     {"claims_printed"},
     {"plots", "views"},
-    {"plots_landscape"},
+    {"plots_landscape", "plots_homework"},
     {"book"},
     {"__main__"},
 )
@@ -47,6 +47,7 @@ TORCH_FREE = {
     "claims_printed",
     "plots",
     "plots_landscape",
+    "plots_homework",
     "widgets",
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
