@@ -9,6 +9,8 @@ import pandas as pd
 
 from rfkit import records
 
+ZERO = 1e-3
+"""Eigenvalues below this share of the largest count as zero: a Ritz value stands for a whole bulk of them."""
 STAGES = {"init": "before training", "final": "after training"}
 
 
@@ -81,7 +83,7 @@ def of_runs(runs):
 
     Returns:
         Data frame, one row a run and stage: data_label, paper_dataset, architecture, rf_level, field_px, seed, stage
-        (``init`` or ``final``), loss, top, width, negative_mass, values (array, largest first), density
+        (``init`` or ``final``), loss, top, width, negative_mass (below ``-ZERO * top``), values (array, largest first), density
         (`DensityResult`), images. Empty where no run has a spectrum.
     """
     rows = []
@@ -102,7 +104,7 @@ def of_runs(runs):
                     "loss": part["loss"],
                     "top": part["values"][0],
                     "width": density.width()[0],
-                    "negative_mass": density.mass_below(-1e-6 * abs(part["values"][0]))[0],
+                    "negative_mass": density.mass_below(-ZERO * abs(part["values"][0]))[0],
                     "values": np.array(part["values"]),
                     "density": density,
                     "images": spectrum["images"],
