@@ -83,8 +83,8 @@ def of_runs(runs):
 
     Returns:
         Data frame, one row a run and stage: data_label, paper_dataset, architecture, rf_level, field_px, seed, stage
-        (``init`` or ``final``), loss, top, width, negative_mass (below ``-ZERO * top``), values (array, largest first), density
-        (`DensityResult`), images. Empty where no run has a spectrum.
+        (``init`` or ``final``), loss, top, width, negative_mass (below ``-ZERO * top``), values (array, largest first),
+        density (`DensityResult`), images. Empty where no run has a spectrum.
     """
     rows = []
     for run in runs:
