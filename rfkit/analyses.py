@@ -137,8 +137,8 @@ def _largest_otherwise(run, data, images, labels, device):
     cases = {
         "evaluation mode, statistics from images (ours)": (calibrated, images, labels, "eval"),
         "half the images": (calibrated, images[:half], labels[:half], "eval"),
-        "augmented images": (calibrated, *next(iter(augmented)), "eval"),
-        "train mode, one batch": (plain, images, labels, "train"),
+        "other images, augmented": (calibrated, *next(iter(augmented)), "eval"),
+        "train mode, batches of at most 128": (plain, images, labels, "train"),
         "evaluation mode, uncalibrated": (plain, images, labels, "eval"),
     }
     rough = {"k": 1, "tol": 0.02, "basis": 8}  # these differ by far more

@@ -12,8 +12,8 @@ from rfkit.training import evaluation_mode
 
 RELUS = ("relu", "relu_")
 ADDS = ("add", "__add__", "add_", "__iadd__")
-DEAD = 64 * np.finfo(np.float64).eps
-"""Features that vary less than this share of their size do not vary at all."""
+DEAD = 8
+"""Features that vary less than this many roundings of their own type do not vary at all."""
 
 
 class DeadFeaturesWarning(UserWarning):
@@ -94,8 +94,11 @@ class _Kernel:
 
     def __init__(self, count):
         self.gram, self.size, self.count = torch.zeros(count, count, dtype=torch.float64), 0.0, 0
+        self.eps = 0.0
 
     def add(self, features):
+        if features.is_floating_point():
+            self.eps = max(self.eps, torch.finfo(features.dtype).eps)
         features = features.detach().to("cpu", torch.float64)
         self.size = max(self.size, float(features.abs().max()) if features.numel() else 0.0)
         # a first feature taken off before the mean: an offset far larger than the variation costs no digits
@@ -106,7 +109,7 @@ class _Kernel:
 
     @property
     def dead(self):
-        return bool(float(self.gram.diagonal().max()) <= self.count * (DEAD * self.size) ** 2)
+        return bool(float(self.gram.diagonal().max()) <= self.count * (DEAD * self.eps * self.size) ** 2)
 
     def flat(self, unbiased):
         """The matrix as a vector, so that inner products of these vectors are the criterion up to a factor."""

@@ -23,7 +23,7 @@ CLAIMS = {
     "C8": "deep layers of two seeds grow less similar as the field grows",
     "C9": "it generalises over all combinations of network and data set (C1 and C2)",
     "C10": "sharper landscapes go with less similar features and with more robustness to pruning",
-    "E1": "every larger field loses less by pruning than the next smaller one",
+    "E1": "no larger field loses more by pruning than the next smaller one",
     "E2": "every mean is over five networks",
     "E3": "the projected gradient at initialisation falls as the field grows",
     "E4": "the pattern of the projected gradient keeps its shape",
@@ -113,9 +113,9 @@ def _reversed_order(evidence, dataset, architecture):
     if not dense or not pruned:
         return None
     if dense[0] and pruned[0]:  # both must hold: the weaker one counts
-        return Verdict("C4", dataset, architecture, True, max(dense[1], pruned[1]), *pruned[2:])
-    worse = dense if not dense[0] else pruned
-    return Verdict("C4", dataset, architecture, False, worse[1], *pruned[2:])
+        return Verdict("C4", dataset, architecture, True, *max((dense, pruned), key=lambda trend: trend[1])[1:])
+    worse = min((trend for trend in (dense, pruned) if not trend[0]), key=lambda trend: trend[1])
+    return Verdict("C4", dataset, architecture, False, min(1.0, 2 * worse[1]), *worse[2:])  # two were looked at
 
 
 def _only_above(evidence, dataset, architecture):
@@ -202,7 +202,9 @@ def _everywhere(verdicts):
     if not needed:
         return []
     kinds = {v.verdict for v in needed}
-    verdict = CONTRADICTED if CONTRADICTED in kinds else SUPPORTED if kinds == {SUPPORTED} else UNDECIDED
+    cells = {(v.dataset, v.architecture) for v in needed}
+    whole = len(needed) == 2 * len(cells) and all(len({cell[i] for cell in cells}) > 1 for i in (0, 1))
+    verdict = CONTRADICTED if CONTRADICTED in kinds else SUPPORTED if kinds == {SUPPORTED} and whole else UNDECIDED
     held = sum(v.verdict == SUPPORTED for v in needed)
     return [Verdict("C9", "", "", None, None, None, f"{held} of {len(needed)} supported", "C1 and C2", verdict)]
 
@@ -228,10 +230,10 @@ def _counted(evidence):
         verdict = CONTRADICTED if len(short) else SUPPORTED
         effect = f"{len(short)} cells of Tables {', '.join(map(str, sorted(set(short['table']))))} have other numbers"
         yield Verdict("E2", "", "", not len(short), None, None, effect, "count", verdict)
-    for name, counts in evidence.parameters.items():
+    for (dataset, name), counts in evidence.parameters.items():
         verdict = SUPPORTED if len(set(counts.values())) == 1 else CONTRADICTED
         effect = ", ".join(f"{count:,}" for count in sorted(set(counts.values())))
-        yield Verdict("E5", "", name, verdict == SUPPORTED, None, None, effect, "count", verdict)
+        yield Verdict("E5", dataset, name, verdict == SUPPORTED, None, None, effect, "count", verdict)
 
 
 def _across_cells(evidence):
@@ -247,6 +249,8 @@ def _across_cells(evidence):
 
     features = spearmanr(means["top_eigenvalue"], means["deep_similarity"])
     robust = spearmanr(means["top_eigenvalue"], means["breaking_point"])
+    if not math.isfinite(features.pvalue + robust.pvalue):  # one of them does not vary over the cells
+        return []
     towards = bool(features.statistic < 0 and robust.statistic > 0)
     effect = f"ρ = {features.statistic:+.2f} with similarity, {robust.statistic:+.2f} with the breaking point"
     test = f"Spearman over {len(means)} cells"
@@ -286,7 +290,11 @@ def judge(evidence):
         p = corrected.get(id(v), v.p)
         if p is not None:
             sure = p < ALPHA and v.towards is not None
-            v = replace(v, p_holm=p, verdict=(SUPPORTED if v.towards else CONTRADICTED) if sure else UNDECIDED)
+            v = replace(
+                v,
+                p_holm=corrected.get(id(v)),
+                verdict=(SUPPORTED if v.towards else CONTRADICTED) if sure else UNDECIDED,
+            )
         judged.append(v)
     return in_order(judged + _everywhere(judged))
 

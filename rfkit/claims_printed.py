@@ -7,7 +7,6 @@ from dataclasses import replace
 from rfkit import stats, tables
 from rfkit.claims import (
     ALPHA,
-    CLAIMS,
     CONTRADICTED,
     SUPPORTED,
     UNDECIDED,
@@ -18,6 +17,9 @@ from rfkit.claims import (
 )
 from rfkit.evidence import PAPER_CHANCE, PAPER_SEEDS, PAPER_TEST_IMAGES
 from rfkit.presets import FINE_TUNED_RATE, PAPER_RATES
+
+INTERVALS = 4 * (4 + 4)
+"""First against last level: in four combinations C1, C3, C4, C6, and C5 at four rates."""
 
 
 def judge(printed=None):
@@ -78,11 +80,21 @@ def _ends(claim, dataset, architecture, values, falling):
     if len(values) < 2:
         return Verdict(claim, dataset, architecture, None, None, None, "at floor", "Welch intervals")
     (first, last) = (list(values.values())[i] for i in (0, -1))
-    low, high = stats.welch_interval(*first, PAPER_SEEDS, *last, PAPER_SEEDS, 1 - ALPHA / len(CLAIMS))
+    low, high = stats.welch_interval(*first, PAPER_SEEDS, *last, PAPER_SEEDS, 1 - ALPHA / INTERVALS)
     falls, rises = high < 0, low > 0
     verdict = UNDECIDED if not (falls or rises) else SUPPORTED if falls == falling else CONTRADICTED
     effect = f"{first[0]:.4g} → {last[0]:.4g}"
-    return Verdict(claim, dataset, architecture, falls == falling, None, None, effect, "Welch intervals", verdict)
+    return Verdict(
+        claim,
+        dataset,
+        architecture,
+        None if verdict == UNDECIDED else verdict == SUPPORTED,
+        None,
+        None,
+        effect,
+        "Welch intervals",
+        verdict,
+    )
 
 
 def _printed_steps(gaps):

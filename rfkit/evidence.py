@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from rfkit import outcomes, tables
+from rfkit import outcomes, records, tables
 from rfkit.presets import PAPER_RATES
 
 PAPER_SEEDS = 5
@@ -22,7 +22,7 @@ class Evidence:
         paired: Whether a seed stands for the same initial weights at every level.
         pairs: One row a pair of seeds: paper_dataset, architecture, rf_level, seed (of the pair), deep_similarity.
         maxima: {architecture: {level: maxima of each network}} of the true projected gradient.
-        parameters: {architecture: {level: number of parameters}}.
+        parameters: {(dataset, architecture): {level: number of parameters}}.
         not_five: As made by `seeds_behind_tables`.
         shapes: {architecture: {level: cosine to the first level}} of the linearised projected gradient.
     """
@@ -52,7 +52,9 @@ def of_runs(runs, importance=None):
     table = outcomes.by_run(frame, outcomes.fine_tuned(runs)) if len(frame) else frame
     parameters = {}
     for run in runs:
-        parameters.setdefault(run.config.architecture, {})[run.config.level] = run.summary["parameters"]
+        parameters.setdefault((records.paper_dataset(run.config) or "", run.config.architecture), {})[
+            run.config.level
+        ] = run.summary["parameters"]
     pairs = outcomes.similarities(runs).query("stage == 'final'")
     return Evidence(
         table if table.empty else table.merge(outcomes.sharpness(runs), how="left", on=[*outcomes.CELL, "seed"]),

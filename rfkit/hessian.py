@@ -88,6 +88,11 @@ class HessianOperator:
         self._lengths = [w.numel() for w in self._weights]
         self._seed, self._mode, self._max_gib, self._kept = 0, mode, max_gib, None
         self._batch = batch_size or (min(TRAIN_BATCH, len(images)) if mode == "train" else None)
+        if mode == "train" and len(images) > 1 and len(images) % self._batch == 1:
+            raise ValueError(
+                f"{len(images)} images in batches of {self._batch} leave a batch of one, which has no statistics; "
+                "choose another batch_size"
+            )
         self._load(images, labels)
         self._rows = None
         self.size = sum(self._lengths)
@@ -121,7 +126,7 @@ class HessianOperator:
         return int(min(len(images), max(1, self._max_gib * 2**30 / (2 * each))))
 
     def _gradients(self, images, labels):
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self._seed)  # dropout, if there is any, is the same in every product
             logits = self._model(model_inputs(self._model, images, self.device))
             loss = F.cross_entropy(logits, labels, reduction="sum")

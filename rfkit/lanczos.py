@@ -151,11 +151,11 @@ def extreme(
     if not 1 <= k <= size:
         raise ValueError(f"k is {k}; expected between 1 and {size}, the size of the operator")
     room = min(size, basis or k + max(20, k // 3))
-    if room <= k < size:
+    if room < min(size, k + 2):
         raise ValueError(f"a basis of {room} vectors is too small for {k} eigenvalues; expected at least {k + 2}")
     generator = torch.Generator().manual_seed(seed)
     space = Basis(product, size, room, dtype, device, generator)
-    resumed, known = _resume(space, checkpoint)
+    resumed, known = _resume(space, checkpoint, [k, by_magnitude])
     if not resumed:
         space.start()
     bar = tqdm(total=None, desc=f"top {k} eigenvalues", unit="product", disable=not progress)
@@ -180,7 +180,7 @@ def extreme(
             if known is None or not same:
                 known = values[:k].clone()
                 space.rotate(values[:k], rotation[:, :k], coupled=False)
-                _save(space, known, checkpoint)
+                _save(space, known, checkpoint, [k, by_magnitude])
                 continue
         if max_products is not None and space.products >= max_products:
             bar.close()
@@ -190,32 +190,40 @@ def extreme(
             )
         kept = k + max(1, (room - k) // 2)
         space.rotate(values[:kept], rotation[:, :kept])
-        _save(space, known, checkpoint)
+        _save(space, known, checkpoint, [k, by_magnitude])
     bar.close()
     if checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
     return Eigenvalues(values[:k], residuals[:k], space.products)
 
 
-def _save(space, known, checkpoint):
+def _save(space, known, checkpoint, asked):
     if checkpoint is None:
         return
     files.save_tensors(Path(checkpoint), {
         "vectors": space.vectors[: space.count + 1].cpu(), "projected": space.projected, "count": space.count,
-        "beta": space.beta, "products": space.products, "known": known, "size": space.size,
+        "beta": space.beta, "products": space.products, "known": known, "size": space.size, "asked": asked,
         "generator": space.generator.get_state(),
     })  # fmt: skip
 
 
-def _resume(space, checkpoint):
+def _resume(space, checkpoint, asked):
     """Fill a basis from a checkpoint of the same size; returns whether there was one, and the values known by then."""
     if checkpoint is None or not Path(checkpoint).is_file():
         return False, None
     state = files.load_tensors(Path(checkpoint))
-    if state["size"] != space.size or state["projected"].shape != space.projected.shape:
-        raise ValueError(f"{checkpoint} is of another operator or basis; delete it")
+    fits = state["size"] == space.size and state["projected"].shape == space.projected.shape
+    if not fits or list(state["asked"]) != asked or not _same_operator(space, state):
+        raise ValueError(f"{checkpoint} is of another search; delete it")
     space.vectors[: state["count"] + 1] = state["vectors"].to(space.vectors)
     space.projected.copy_(state["projected"])
     space.count, space.beta, space.products = state["count"], state["beta"], state["products"]
     space.generator.set_state(state["generator"])
     return True, state["known"]
+
+
+def _same_operator(space, state):
+    """One product tells: the first vector of the basis must have the stored Rayleigh quotient."""
+    first, projected = state["vectors"][0].to(space.vectors), state["projected"]
+    quotient = float(first @ space.product(first).to(first))
+    return abs(quotient - float(projected[0, 0])) <= 1e-2 * float(projected.abs().max())

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rfkit import records, spectra
+from rfkit.config import ConfigError
 from rfkit.presets import PAPER_RATES
 from rfkit.stats import mean_std
 
@@ -127,7 +128,14 @@ def by_run(frame, tuned=None):
         Data frame: paper_dataset, architecture, rf_level, seed, dense, breaking_point, breaking_point_usable (on the
         scale of usable sparsity), and for the paper's rates that were run ``pruned_<rate>`` and ``gap_<rate>``
         (dense minus pruned); gap_tuned where the run was fine-tuned.
+
+    Raises:
+        ConfigError: If runs on two data sets with images of one size would be taken for one.
     """
+    labels = frame.groupby("paper_dataset")["data_label"].unique() if "data_label" in frame else []
+    for label in labels:
+        if len(label) > 1:
+            raise ConfigError(f"runs on {', '.join(label)} have images of one size; choose one of these data sets")
     rows = []
     for (dataset, architecture, level, seed), part in frame.groupby([*CELL, "seed"], sort=False):
         part = part.sort_values("pruning_rate")

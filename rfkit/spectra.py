@@ -41,7 +41,7 @@ class DensityResult:
         """
         at = np.asarray(at, float)
         if variance is None:
-            variance = (0.01 * float(np.ptp(self.nodes))) ** 2
+            variance = (0.01 * float(np.ptp(self.nodes)) or 1e-12) ** 2  # all nodes equal: a needle
         bumps = np.exp(-((at[None, None] - self.nodes[:, :, None]) ** 2) / (2 * variance))
         curves = (1 - self.zeros) * (self.weights[:, :, None] * bumps).sum(1) / math.sqrt(2 * math.pi * variance)
         curves = curves + self.zeros * np.exp(-(at**2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)

@@ -155,9 +155,14 @@ def holm(p_values):
     Returns:
         List in the same order.
 
+    Raises:
+        ValueError: If one is not finite.
+
     Source:
         Holm (1979).
     """
+    if not all(math.isfinite(p) for p in p_values):
+        raise ValueError(f"cannot correct {list(p_values)}: every p-value must be finite")
     order, corrected, worst = sorted(range(len(p_values)), key=p_values.__getitem__), [1.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
         worst = max(worst, min(1.0, p_values[i] * (len(p_values) - rank)))

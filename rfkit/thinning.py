@@ -25,6 +25,8 @@ def without_dead_taps(model, input_shape):
         share = shares.get(f"{name}.weight".lstrip("."))
         if not isinstance(module, nn.Conv2d) or share is None or isinstance(module.padding, str):
             continue
+        if sum(module.weight is other for m in thin.modules() for other in m._parameters.values()) > 1:
+            continue  # shared with another layer, which may use all of it
         rows, columns = (_range((share.sum(1 - axis) > 0).nonzero().flatten()) for axis in (0, 1))
         calls = found[name][1]
         padding = [_padding(module, axis, taps, calls) for axis, taps in enumerate((rows, columns))]

@@ -118,9 +118,9 @@ def made_up(dense, gap, seeds=5, noise=0.1):
 
 def test_the_papers_story_is_supported():
     verdicts = claims.judge(made_up([90, 88, 86, 84], [60, 40, 20, 10]))
-    assert {v.claim: v.verdict for v in verdicts} == dict.fromkeys(
-        ["C1", "C2", "C3", "C4", "C5", "C9", "E1"], SUPPORTED
-    )
+    found = {v.claim: v.verdict for v in verdicts}
+    assert found.pop("C9") == UNDECIDED  # one combination is not all of them
+    assert found == dict.fromkeys(["C1", "C2", "C3", "C4", "C5", "E1"], SUPPORTED)
 
 
 def test_the_opposite_story_is_contradicted():
@@ -137,7 +137,7 @@ def test_noise_is_undecided():
 def test_parameters_are_counted():
     story = made_up([90, 88, 86, 84], [60, 40, 20, 10])
     for counts, expected in (({1: 7, 4: 7}, SUPPORTED), ({1: 7, 4: 8}, CONTRADICTED)):
-        verdicts = claims.judge(evidence.Evidence(story.runs, parameters={"vgg19": counts}))
+        verdicts = claims.judge(evidence.Evidence(story.runs, parameters={("", "vgg19"): counts}))
         assert verdict(verdicts, "E5", dataset="").verdict == expected
 
 
@@ -188,6 +188,8 @@ def test_intervals_agree_with_scipy():
 
 
 def test_holm():
+    with pytest.raises(ValueError, match="every p-value must be finite"):
+        stats.holm([0.9, float("nan"), 0.01])
     assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06]) and stats.holm([]) == []
 
 

@@ -200,6 +200,11 @@ def test_a_resumed_search_ends_with_the_same_values(tmp_path):
         lanczos.extreme(fails, operator.size, 20, checkpoint=file, **options)
     assert file.is_file()
     resumed = lanczos.extreme(operator, operator.size, 20, checkpoint=file, **options)
+    calls, other = 0, tmp_path / "other.pt"
+    with pytest.raises(KeyboardInterrupt):
+        lanczos.extreme(fails, operator.size, 20, checkpoint=other, **options)
+    with pytest.raises(ValueError, match="is of another search"):
+        lanczos.extreme(lambda v: 3 * operator(v), operator.size, 20, checkpoint=other, **options)
     assert torch.equal(resumed.values, whole.values) and resumed.products == whole.products and not file.exists()
 
 
@@ -263,6 +268,8 @@ def test_the_model_is_untouched_also_after_an_error(mode):
         ({"k": 0}, "k is 0; expected a whole number between 1 and"),
         ({"k": 10**9}, "k is 1000000000; expected"),
         ({"mode": "test"}, "mode is 'test'; expected 'eval' or 'train'"),
+        ({"k": 7, "basis": 8}, "a basis of 8 vectors is too small for 7 eigenvalues; expected at least 9"),
+        ({"mode": "train", "batch_size": 11}, "leave a batch of one"),
         ({"k": 90, "basis": 90}, "a basis of 90 vectors is too small for 90 eigenvalues"),
     ],
 )
