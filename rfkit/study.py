@@ -185,7 +185,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESU
     if not missing:
         return found
     todo = [records.unit_of_what_is_here(preset, *cell) for cell in missing]
-    in_part = any(run.path.is_relative_to(results) for run in found)
+    in_part = bool(found and records.recorded(preset, results))
     absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
     message = f"{len(todo)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing"
     if in_part and absent:  # no estimate: it would take longer than to show what there is
