@@ -92,8 +92,7 @@ def _pruning(run, unit, data, device):
 def _fine_tune(run, unit, data, device):
     """Test accuracy after pruning, and after training on under the mask."""
     settings = unit.fine_tuning
-    model = load_model(run).to(device, memory_format=torch.channels_last)
-    remember_statistics(model, data.mean, data.std)
+    model = at_stage(run, "final", data).to(device, memory_format=torch.channels_last)
     masks = pruning.prune(model, settings.rate)
     before = training.evaluate(model, data.test_images, data.test_labels)
     after = pruning.fine_tune(
@@ -110,8 +109,8 @@ def _spectrum(run, unit, data, device):
     """Hessian spectra before training, batch norm calibrated, and after it, on training images without augmentation."""
     wanted, result = unit.spectrum, {}
     images, labels = data.train_images[: wanted["images"]], data.train_labels[: wanted["images"]]
-    for stage in ("init", "final"):
-        model = at_stage(run, stage, data).to(device)
+    models = {stage: at_stage(run, stage, data).to(device) for stage in ("init", "final")}
+    for stage, model in models.items():
         top = hessian.top_eigenvalues(model, images, labels, wanted["k"])
         density = hessian.spectral_density(model, images, labels, probes=wanted["probes"], steps=wanted["steps"])
         result[stage] = {
@@ -123,16 +122,15 @@ def _spectrum(run, unit, data, device):
     return result | {
         "images": len(images), "parameters": top.parameters, "left_out": top.left_out,
         "surface": {"places": places.tolist(), "losses": losses.tolist()},
-        "variants": _largest_otherwise(run, data, images, labels, device),
+        "variants": _largest_otherwise(run, models["init"], data, images, labels, device),
     }  # fmt: skip
 
 
-def _largest_otherwise(run, data, images, labels, device):
+def _largest_otherwise(run, calibrated, data, images, labels, device):
     """The largest eigenvalue before training, under other choices than ours."""
-    half, train = len(images) // 2, data.train_images[: records.SPECTRUM_CALIBRATION_IMAGES]
+    half = len(images) // 2
     plain = load_model(run, "init").to(device)
     remember_statistics(plain, data.mean, data.std)
-    calibrated = training.calibrated(plain, train)
     augmented = TrainingBatches(data, len(images), run.config.train.augmentation, run.config.seed, device)
     cases = {
         "evaluation mode, statistics from images (ours)": (calibrated, images, labels, "eval"),

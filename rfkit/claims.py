@@ -143,58 +143,51 @@ def _only_above(evidence, dataset, architecture):
 
 
 def _steps(evidence, dataset, architecture):
-    """E1: intervals of each step from level to level, of the gap at every rate and after fine-tuning."""
-    growths, shrinks, count = [], False, 0
+    """E1, on the gap at every rate and after fine-tuning."""
+    cells = {}
     for outcome, rate in (*((f"gap_{rate}", rate) for rate in PAPER_RATES), ("gap_tuned", None)):
         blocks = _blocks(evidence, dataset, architecture, outcome, floor_rate=rate)
-        levels = list(blocks.columns)
-        if len(blocks) < 2 or len(levels) < 2:
-            continue
-        for a, b in [*itertools.pairwise(levels), (levels[0], levels[-1])]:
-            count += 1
-            if evidence.paired:
-                low, high = stats.paired_interval(list(blocks[a]), list(blocks[b]), 1 - ALPHA / (6 * len(levels)))
-            else:
-                both = [*stats.mean_std(list(blocks[a])), len(blocks), *stats.mean_std(list(blocks[b])), len(blocks)]
-                low, high = stats.welch_interval(*both, 1 - ALPHA / (6 * len(levels)))
-            if low > 0:
-                growths.append(f"level {a} to {b} at {rate_words(rate)}: +{blocks[b].mean() - blocks[a].mean():.3g}")
-            shrinks |= high < 0
-    if not count:
+        if len(blocks) > 1:
+            cells[rate] = {level: list(values) for level, values in blocks.items()}
+    if not any(len(cell) > 1 for cell in cells.values()):
         return None
-    return of_intervals("E1", dataset, architecture, growths, shrinks, "paired" if evidence.paired else "Welch")
+    interval, kind = (stats.paired_interval, "paired") if evidence.paired else (_welch, "Welch")
+    return of_steps(dataset, architecture, cells, interval, lambda values: stats.mean_std(values)[0], kind)
 
 
-def of_intervals(claim, dataset, architecture, against, shrinks, kind):
-    """The verdict of intervals of steps.
+def _welch(a, b, level):
+    return stats.welch_interval(*stats.mean_std(a), len(a), *stats.mean_std(b), len(b), level)
+
+
+def of_steps(dataset, architecture, cells, interval, mean, kind):
+    """The verdict on E1: each step from level to level, and the whole way, at every rate.
 
     Args:
-        claim: Key of `CLAIMS`.
         dataset: As in `Verdict`.
         architecture: As in `Verdict`.
-        against: In words, each step whose interval lies against the claim.
-        shrinks: Whether any interval lies in its direction.
+        cells: {rate: {level: value}}, the rate None for the fine-tuned networks; fewer than two levels are passed over.
+        interval: Callable, (value, value, confidence) to (low, high) of the difference.
+        mean: Callable, value to its mean.
         kind: Kind of the intervals.
 
     Returns:
         `Verdict`.
     """
+    against, shrinks = [], False
+    for rate, values in cells.items():
+        levels = list(values)
+        if len(levels) < 2:
+            continue
+        for a, b in [*itertools.pairwise(levels), (levels[0], levels[-1])]:
+            low, high = interval(values[a], values[b], 1 - ALPHA / (6 * len(levels)))
+            if low > 0:
+                where = f"{FINE_TUNED_RATE:g}, fine-tuned" if rate is None else f"{rate:g}"
+                against.append(f"level {a} to {b} at {where}: +{mean(values[b]) - mean(values[a]):.3g}")
+            shrinks |= high < 0
     verdict = CONTRADICTED if against else SUPPORTED if shrinks else UNDECIDED
     effect = "; ".join(against[:3]) or ("falls, no step against it" if shrinks else "no step beyond its interval")
     towards = None if verdict == UNDECIDED else verdict == SUPPORTED
-    return Verdict(claim, dataset, architecture, towards, None, None, effect, f"{kind} intervals", verdict)
-
-
-def rate_words(rate):
-    """A pruning rate in words.
-
-    Args:
-        rate: Fraction, or None for the fine-tuned networks.
-
-    Returns:
-        Text.
-    """
-    return f"{FINE_TUNED_RATE:g}, fine-tuned" if rate is None else f"{rate:g}"
+    return Verdict("E1", dataset, architecture, towards, None, None, effect, f"{kind} intervals", verdict)
 
 
 def _everywhere(verdicts):

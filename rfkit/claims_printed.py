@@ -1,10 +1,8 @@
 """The claims tested on the paper's printed means and standard deviations, by Welch intervals."""
 
-import itertools
-import math
 from dataclasses import replace
 
-from rfkit import stats, tables
+from rfkit import outcomes, stats, tables
 from rfkit.claims import (
     ALPHA,
     CONTRADICTED,
@@ -12,8 +10,7 @@ from rfkit.claims import (
     UNDECIDED,
     Verdict,
     in_order,
-    of_intervals,
-    rate_words,
+    of_steps,
 )
 from rfkit.evidence import PAPER_CHANCE, PAPER_SEEDS, PAPER_TEST_IMAGES
 from rfkit.presets import FINE_TUNED_RATE, PAPER_RATES
@@ -56,8 +53,7 @@ def judge(printed=None):
         verdict = CONTRADICTED if early else UNDECIDED
         found.append(replace(lower[0.8], verdict=verdict, towards=False if early else None, effect=effect))
         found.append(_ends("C6", dataset, architecture, tuned, True))
-        against, shrinks = _printed_steps({**gaps, None: tuned})
-        found.append(of_intervals("E1", dataset, architecture, against, shrinks, "Welch"))
+        found.append(of_steps(dataset, architecture, {**gaps, None: tuned}, _welch, lambda value: value[0], "Welch"))
     return in_order(found)
 
 
@@ -67,11 +63,8 @@ def _by_level(rows):
 
 def _without_floor(values, pruned, dataset):
     """Levels whose pruned accuracy is clear of chance."""
-    chance = PAPER_CHANCE[dataset]
-    binomial = chance * (100 - chance) / PAPER_TEST_IMAGES
-    clear = {
-        level for level, (mean, std) in pruned.items() if abs(mean - chance) > 2 * math.sqrt(binomial + std**2 / 5)
-    }
+    about = (PAPER_SEEDS, PAPER_CHANCE[dataset], PAPER_TEST_IMAGES)
+    clear = {level for level, (mean, std) in pruned.items() if not outcomes.near_chance(mean, std, *about)}
     return {level: value for level, value in values.items() if level in clear}
 
 
@@ -80,34 +73,13 @@ def _ends(claim, dataset, architecture, values, falling):
     if len(values) < 2:
         return Verdict(claim, dataset, architecture, None, None, None, "at floor", "Welch intervals")
     (first, last) = (list(values.values())[i] for i in (0, -1))
-    low, high = stats.welch_interval(*first, PAPER_SEEDS, *last, PAPER_SEEDS, 1 - ALPHA / INTERVALS)
+    low, high = _welch(first, last, 1 - ALPHA / INTERVALS)
     falls, rises = high < 0, low > 0
     verdict = UNDECIDED if not (falls or rises) else SUPPORTED if falls == falling else CONTRADICTED
     effect = f"{first[0]:.4g} → {last[0]:.4g}"
-    return Verdict(
-        claim,
-        dataset,
-        architecture,
-        None if verdict == UNDECIDED else verdict == SUPPORTED,
-        None,
-        None,
-        effect,
-        "Welch intervals",
-        verdict,
-    )
+    towards = None if verdict == UNDECIDED else verdict == SUPPORTED
+    return Verdict(claim, dataset, architecture, towards, None, None, effect, "Welch intervals", verdict)
 
 
-def _printed_steps(gaps):
-    against, shrinks = [], False
-    for rate, values in gaps.items():
-        levels = list(values)
-        for a, b in [
-            *itertools.pairwise(levels),
-            *([(levels[0], levels[-1])] if len(levels) > 1 else []),
-        ]:
-            both = (*values[a], PAPER_SEEDS, *values[b], PAPER_SEEDS)
-            low, high = stats.welch_interval(*both, 1 - ALPHA / (6 * len(levels)))
-            if low > 0:
-                against.append(f"level {a} to {b} at {rate_words(rate)}: +{values[b][0] - values[a][0]:.3g}")
-            shrinks |= high < 0
-    return against, shrinks
+def _welch(a, b, level):
+    return stats.welch_interval(*a, PAPER_SEEDS, *b, PAPER_SEEDS, level)

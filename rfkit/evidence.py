@@ -52,9 +52,8 @@ def of_runs(runs, importance=None):
     table = outcomes.by_run(frame, outcomes.fine_tuned(runs)) if len(frame) else frame
     parameters = {}
     for run in runs:
-        parameters.setdefault((records.paper_dataset(run.config) or "", run.config.architecture), {})[
-            run.config.level
-        ] = run.summary["parameters"]
+        cell = (records.paper_dataset(run.config) or "", run.config.architecture)
+        parameters.setdefault(cell, {})[run.config.level] = run.summary["parameters"]
     pairs = outcomes.similarities(runs).query("stage == 'final'")
     return Evidence(
         table if table.empty else table.merge(outcomes.sharpness(runs), how="left", on=[*outcomes.CELL, "seed"]),

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib.resources
 import io
 import json
 import os
@@ -10,6 +11,22 @@ from contextlib import contextmanager
 
 class StoreError(RuntimeError):
     """A stored file that cannot be used; the message names it and the fix."""
+
+
+def read_reference(name, **options):
+    """A table of published numbers that comes with the package.
+
+    Args:
+        name: File in ``rfkit/reference``.
+        **options: Passed to `pandas.read_csv`.
+
+    Returns:
+        Data frame.
+    """
+    import pandas as pd
+
+    with (importlib.resources.files("rfkit") / "reference" / name).open(encoding="utf-8") as file:
+        return pd.read_csv(file, **options)
 
 
 def write_json(path, content):

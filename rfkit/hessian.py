@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tqdm import tqdm
 
 from rfkit import lanczos, training
 from rfkit.batches import model_inputs
@@ -82,11 +83,11 @@ class HessianOperator:
             if hasattr(module, "track_running_stats") and mode == "train":
                 module.track_running_stats = False  # statistics of the batch, and none are kept
                 module.running_mean = module.running_var = None
-        if first.is_floating_point() and first.dtype == torch.float32 and self.device.type == "cpu":
+        if first.dtype == torch.float32 and self.device.type == "cpu":
             self._model.to(memory_format=torch.channels_last)
         self._weights = list(self._model.parameters())
         self._lengths = [w.numel() for w in self._weights]
-        self._seed, self._mode, self._max_gib, self._kept = 0, mode, max_gib, None
+        self._max_gib, self._kept = max_gib, None
         self._batch = batch_size or (min(TRAIN_BATCH, len(images)) if mode == "train" else None)
         if mode == "train" and len(images) > 1 and len(images) % self._batch == 1:
             raise ValueError(
@@ -127,7 +128,7 @@ class HessianOperator:
 
     def _gradients(self, images, labels):
         with torch.enable_grad(), torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self._seed)  # dropout, if there is any, is the same in every product
+            torch.manual_seed(0)  # dropout, if there is any, is the same in every product
             logits = self._model(model_inputs(self._model, images, self.device))
             loss = F.cross_entropy(logits, labels, reduction="sum")
             return torch.autograd.grad(loss, self._weights, create_graph=True, allow_unused=True)
@@ -277,7 +278,7 @@ def spectral_density(
     if not steps:
         return DensityResult(np.zeros((probes, 1)), np.ones((probes, 1)), 1.0)
     nodes, weights = [], []
-    for _ in lanczos.tqdm(range(probes), desc="spectral density", unit="probe", disable=not progress):
+    for _ in tqdm(range(probes), desc="spectral density", unit="probe", disable=not progress):
         space = lanczos.Basis(operator, operator.size, steps, operator.dtype, operator.device, generator)
         space.start(torch.ones(operator.size) if start == "constant" else None)
         while space.count < steps:

@@ -1,6 +1,5 @@
 """What each run came to, as tidy frames: records in, one row a run or a rate out."""
 
-import importlib.resources
 import math
 
 import numpy as np
@@ -8,6 +7,7 @@ import pandas as pd
 
 from rfkit import records, spectra
 from rfkit.config import ConfigError
+from rfkit.files import read_reference
 from rfkit.presets import PAPER_RATES
 from rfkit.stats import mean_std
 
@@ -32,14 +32,8 @@ def accuracies(runs):
     rows = []
     for run in runs:
         config = run.config
-        about = {
+        about = records.describe(run) | {
             "dataset": config.dataset,
-            "data_label": run.provenance["data"]["label"],
-            "paper_dataset": records.paper_dataset(config),
-            "architecture": config.architecture,
-            "rf_level": config.level,
-            "field_px": run.summary["field_px"],
-            "seed": config.seed,
             "chance": 100 / config.num_classes,
             "test_images": config.test_images,
             "dense": run.summary["test_accuracy"],
@@ -79,16 +73,17 @@ def fine_tuned(runs):
         fine-tuning; dense, pruned and accuracy (after fine-tuning) in percent. Empty columns where no run has it.
     """
     rows = [
-        {
-            "data_label": run.provenance["data"]["label"], "paper_dataset": records.paper_dataset(run.config),
-            "architecture": run.config.architecture, "rf_level": run.config.level,
-            "field_px": run.summary["field_px"], "seed": run.config.seed, "pruning_rate": tuned["rate"],
-            "epochs": tuned["epochs"], "dense": run.summary["test_accuracy"], "pruned": tuned["pruned_accuracy"],
+        records.describe(run)
+        | {
+            "pruning_rate": tuned["rate"],
+            "epochs": tuned["epochs"],
+            "dense": run.summary["test_accuracy"],
+            "pruned": tuned["pruned_accuracy"],
             "accuracy": tuned["test_accuracy"],
         }
         for run in runs
         if (tuned := run.newest("fine_tune"))
-    ]  # fmt: skip
+    ]
     columns = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "pruning_rate", "epochs")
     return pd.DataFrame(rows, columns=[*columns, "dense", "pruned", "accuracy"])
 
@@ -169,9 +164,24 @@ def at_floor(accuracies, chance, test_images):
         True if it is at the floor. The standard error is the binomial one of the test set together with that over
         seeds.
     """
-    mean, std = mean_std(list(accuracies))
+    return near_chance(*mean_std(list(accuracies)), len(accuracies), chance, test_images)
+
+
+def near_chance(mean, std, count, chance, test_images):
+    """`at_floor` from a mean and a standard deviation.
+
+    Args:
+        mean: Mean accuracy, in percent.
+        std: Its sample standard deviation; None for a single seed.
+        count: Seeds.
+        chance: As in `at_floor`.
+        test_images: As in `at_floor`.
+
+    Returns:
+        True if it is at the floor.
+    """
     binomial = chance * (100 - chance) / test_images
-    return abs(mean - chance) <= 2 * math.sqrt(binomial + (std or 0.0) ** 2 / len(accuracies))
+    return abs(mean - chance) <= 2 * math.sqrt(binomial + (std or 0.0) ** 2 / count)
 
 
 def floors(frame):
@@ -225,12 +235,7 @@ def similarities(runs):
                 matrix = np.array(pair[stage]["matrix"], float)
                 losses = np.array(pair["line"]["losses"])
                 chord = np.linspace(losses[0], losses[-1], len(losses))
-                rows.append({
-                    "data_label": run.provenance["data"]["label"],
-                    "paper_dataset": records.paper_dataset(run.config),
-                    "architecture": run.config.architecture,
-                    "rf_level": run.config.level,
-                    "field_px": run.summary["field_px"],
+                rows.append(records.describe(run) | {
                     "seed": f"{pair['other_seed']}-{run.config.seed}",
                     "stage": stage,
                     "similarity": _live_mean(np.diagonal(matrix)),
@@ -262,8 +267,7 @@ def author_similarities():
     Source:
         The author's public repository, https://github.com/Elluito/sparse_ensemble.
     """
-    with (importlib.resources.files("rfkit") / "reference" / "author_cka.csv").open(encoding="utf-8") as file:
-        rows = pd.read_csv(file)
+    rows = read_reference("author_cka.csv")
     own = rows[rows["layer_model_a"] == rows["layer_model_b"]]
     result = []
     for (architecture, level), part in own.groupby(["architecture", "rf_level"]):

@@ -206,12 +206,25 @@ def tap_utilisation(model, input_shape):
         Mapping of weight name to a float64 tensor (kernel height, kernel width): the share of output positions at
         which the tap meets a real pixel, 0 for a tap that only meets padding.
     """
-    shares = {}
-    for name, (module, calls) in maps(model, input_shape).items():
-        if isinstance(module, nn.Conv2d):
-            met = sum(torch.outer(*(_met(module, i, b[i], a[i]) for i in range(2))) for b, a in calls)
-            shares[f"{name}.weight".lstrip(".")] = met / sum(math.prod(after) for _, after in calls)
-    return shares
+    return {
+        f"{name}.weight".lstrip("."): utilisation(module, calls)
+        for name, (module, calls) in maps(model, input_shape).items()
+        if isinstance(module, nn.Conv2d)
+    }
+
+
+def utilisation(module, calls):
+    """`tap_utilisation` of one convolution.
+
+    Args:
+        module: `nn.Conv2d`.
+        calls: Sizes of its input and output, one pair a call, as made by `maps`.
+
+    Returns:
+        Tensor (kernel height, kernel width).
+    """
+    met = sum(torch.outer(*(_met(module, i, b[i], a[i]) for i in range(2))) for b, a in calls)
+    return met / sum(math.prod(after) for _, after in calls)
 
 
 def _pad(module, axis):

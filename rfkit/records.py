@@ -253,6 +253,25 @@ def _fits(wanted, stored, left_out):
     return all(wanted[key] == stored.get(key) for key in wanted if key not in left_out)
 
 
+def describe(run):
+    """What a run is, as the columns that every frame of results begins with.
+
+    Args:
+        run: `rfkit.store.Run`.
+
+    Returns:
+        Mapping: data_label, paper_dataset, architecture, rf_level, field_px, seed.
+    """
+    return {
+        "data_label": run.provenance["data"]["label"],
+        "paper_dataset": paper_dataset(run.config),
+        "architecture": run.config.architecture,
+        "rf_level": run.config.level,
+        "field_px": run.summary["field_px"],
+        "seed": run.config.seed,
+    }
+
+
 def paper_dataset(config):
     """Which of the paper's data sets a run is set beside, by its image size.
 

@@ -1,6 +1,5 @@
 """Hessian spectra as records: densities, and what is compared between receptive fields."""
 
-import importlib.resources
 import math
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rfkit import records
+from rfkit.files import read_reference
 
 ZERO = 1e-3
 """Eigenvalues below this share of the largest count as zero: a Ritz value stands for a whole bulk of them."""
@@ -45,9 +45,7 @@ class DensityResult:
         bumps = np.exp(-((at[None, None] - self.nodes[:, :, None]) ** 2) / (2 * variance))
         curves = (1 - self.zeros) * (self.weights[:, :, None] * bumps).sum(1) / math.sqrt(2 * math.pi * variance)
         curves = curves + self.zeros * np.exp(-(at**2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
-        probes = len(curves)
-        error = curves.std(0, ddof=1) / math.sqrt(probes) if probes > 1 else np.full(len(at), np.nan)
-        return curves.mean(0), error
+        return _mean_and_error(curves)
 
     def mass_below(self, value):
         """Share of the eigenvalues below a value.
@@ -59,8 +57,7 @@ class DensityResult:
             (mean, standard error) over probes.
         """
         shares = (1 - self.zeros) * (self.weights * (self.nodes < value)).sum(1) + self.zeros * (value > 0)
-        error = shares.std(ddof=1) / math.sqrt(len(shares)) if len(shares) > 1 else math.nan
-        return float(shares.mean()), float(error)
+        return tuple(map(float, _mean_and_error(shares)))
 
     def width(self):
         """Standard deviation of the eigenvalues.
@@ -71,8 +68,13 @@ class DensityResult:
         means = (1 - self.zeros) * (self.weights * self.nodes).sum(1)
         squares = (1 - self.zeros) * (self.weights * self.nodes**2).sum(1)
         widths = np.sqrt(np.maximum(squares - means**2, 0))
-        error = widths.std(ddof=1) / math.sqrt(len(widths)) if len(widths) > 1 else math.nan
-        return float(widths.mean()), float(error)
+        return tuple(map(float, _mean_and_error(widths)))
+
+
+def _mean_and_error(by_probe):
+    """Mean over the first axis and its standard error, NaN for a single probe."""
+    mean, count = by_probe.mean(0), len(by_probe)
+    return mean, by_probe.std(0, ddof=1) / math.sqrt(count) if count > 1 else np.full_like(mean, np.nan)
 
 
 def of_runs(runs):
@@ -93,13 +95,7 @@ def of_runs(runs):
             for stage in STAGES:
                 part = spectrum[stage]
                 density = DensityResult(np.array(part["nodes"]), np.array(part["weights"]), part["zeros"])
-                rows.append({
-                    "data_label": run.provenance["data"]["label"],
-                    "paper_dataset": records.paper_dataset(run.config),
-                    "architecture": run.config.architecture,
-                    "rf_level": run.config.level,
-                    "field_px": run.summary["field_px"],
-                    "seed": run.config.seed,
+                rows.append(records.describe(run) | {
                     "stage": stage,
                     "loss": part["loss"],
                     "top": part["values"][0],
@@ -123,6 +119,4 @@ def of_author():
     Source:
         The author's public repository, https://github.com/Elluito/sparse_ensemble.
     """
-    path = importlib.resources.files("rfkit") / "reference" / "author_hessian_summary.csv"
-    with path.open(encoding="utf-8") as file:
-        return pd.read_csv(file)
+    return read_reference("author_hessian_summary.csv")

@@ -83,10 +83,16 @@ def paired_interval(first, second, level=0.95):
     Raises:
         ValueError: If there are fewer than two pairs, or their numbers differ.
     """
+    mean, error = _paired_difference(first, second)
+    return _interval(mean, error, len(first) - 1, level)
+
+
+def _paired_difference(first, second):
+    """Mean of ``second - first`` and its standard error."""
     if len(first) != len(second) or len(first) < 2:
         raise ValueError(f"{len(first)} and {len(second)} values; expected the same number of at least 2")
     mean, std = mean_std([b - a for a, b in zip(first, second, strict=True)])
-    return _interval(mean, std / math.sqrt(len(first)), len(first) - 1, level)
+    return mean, std / math.sqrt(len(first))
 
 
 def welch_interval(mean_a, std_a, n_a, mean_b, std_b, n_b, level=0.95):
@@ -136,14 +142,12 @@ def equivalence(first, second, margin):
     Source:
         Schuirmann (1987).
     """
-    if len(first) != len(second) or len(first) < 2:
-        raise ValueError(f"{len(first)} and {len(second)} values; expected the same number of at least 2")
     from scipy.stats import t
 
-    mean, std = mean_std([b - a for a, b in zip(first, second, strict=True)])
-    if std == 0:
+    mean, error = _paired_difference(first, second)
+    if error == 0:
         return 0.0 if abs(mean) < margin else 1.0
-    return float(t.sf((margin - abs(mean)) / (std / math.sqrt(len(first))), len(first) - 1))
+    return float(t.sf((margin - abs(mean)) / error, len(first) - 1))
 
 
 def holm(p_values):

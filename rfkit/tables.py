@@ -1,11 +1,10 @@
 """The paper's tables beside our own numbers: records in, tables out."""
 
-import importlib.resources
-
 import pandas as pd
 
 from rfkit import outcomes, presets, records
 from rfkit.config import ConfigError, one_of
+from rfkit.files import read_reference
 from rfkit.stats import mean_std, page_trend, standard_errors_apart
 
 IMPORTANCE_TABLES = {3: "vgg19", 4: "resnet50"}
@@ -33,7 +32,7 @@ def reference(**options):
         Data frame, one row a number: table, dataset, architecture, receptive_field, rf_level,
         pruning_rate, fine_tuned, metric, mean, std.
     """
-    return _package_data("paper_tables.csv", **options)
+    return read_reference("paper_tables.csv", **options)
 
 
 def author_runs(**options):
@@ -50,12 +49,7 @@ def author_runs(**options):
     Source:
         The author's public repository, https://github.com/Elluito/sparse_ensemble.
     """
-    return _package_data("author_runs.csv", **options)
-
-
-def _package_data(name, **options):
-    with (importlib.resources.files("rfkit") / "reference" / name).open(encoding="utf-8") as file:
-        return pd.read_csv(file, **options)
+    return read_reference("author_runs.csv", **options)
 
 
 def paper_table(n, preset="demo", *, runs=None):

@@ -4,7 +4,7 @@ import copy
 
 from torch import nn
 
-from rfkit.pruning import maps, tap_utilisation
+from rfkit.pruning import maps, utilisation
 
 
 def without_dead_taps(model, input_shape):
@@ -20,15 +20,15 @@ def without_dead_taps(model, input_shape):
     Returns:
         Copy. Kernels for which no padding leaves the map as large as it was stay as they are.
     """
-    shares, found, thin = tap_utilisation(model, input_shape), maps(model, input_shape), copy.deepcopy(model)
-    for name, module in list(thin.named_modules()):
-        share = shares.get(f"{name}.weight".lstrip("."))
-        if not isinstance(module, nn.Conv2d) or share is None or isinstance(module.padding, str):
+    thin = copy.deepcopy(model)
+    for name, (_, calls) in maps(model, input_shape).items():
+        module = thin.get_submodule(name)
+        if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str):
             continue
         if sum(module.weight is other for m in thin.modules() for other in m._parameters.values()) > 1:
             continue  # shared with another layer, which may use all of it
+        share = utilisation(module, calls)
         rows, columns = (_range((share.sum(1 - axis) > 0).nonzero().flatten()) for axis in (0, 1))
-        calls = found[name][1]
         padding = [_padding(module, axis, taps, calls) for axis, taps in enumerate((rows, columns))]
         if None in padding or (len(rows), len(columns)) == module.kernel_size:
             continue
