@@ -75,6 +75,11 @@ def _parser():
     command.add_argument("-j", "--jobs", type=int)
     command.add_argument("--record", action="store_true", help="write to results/, to be committed")
 
+    command = _add(commands, _recipes, "train the networks of the homework's question 4, and keep the records")
+    command.add_argument("preset", help="smoke, demo or study")
+    command.add_argument("--datasets", help="instead of the preset's; one, such as folder:PATH")
+    command.add_argument("--record", action="store_true", help="write to results/, to be committed")
+
     command = _add(commands, _field, "receptive field of every layer of a network")
     command.add_argument(
         "architecture", help="vgg19, resnet50, or module:callable, such as torchvision.models:resnet18"
@@ -202,6 +207,15 @@ def _importance(options):
 
     root = records.RESULTS / options.preset if options.record else None
     importance.ensure(importance.settings(options.preset), options.preset, jobs=options.jobs, root=root, progress=True)
+
+
+def _recipes(options):
+    from rfkit import presets, recipes
+
+    preset = presets.get(options.preset).select(datasets=options.datasets)
+    for wanted in (recipes.networks, recipes.variants):
+        for made in recipes.ensure(wanted(preset.name), preset, record=options.record, progress=True):
+            print(f"{made['test_accuracy']:6.2f} %  {made['name']} ({made['provenance']['wall_seconds']:.0f} s)")
 
 
 def _field(options):

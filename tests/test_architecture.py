@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rfkit"
 LAYERS = (
-    {"files", "stats", "rf_rules", "numpy_layers"},
+    {"files", "stats", "rf_rules", "numpy_layers", "numpy_training"},
     {"rf_layout", "rf_gradients", "lanczos", "numpy_nets"},
     {"rf_trace"},
     {"receptive_field"},
@@ -20,7 +20,7 @@ LAYERS = (
     {"projection", "thinning", "cka"},
     {"hessian", "landscape"},
     {"outcomes", "analyses"},
-    {"study", "importance", "tables", "widgets"},
+    {"study", "importance", "recipes", "tables", "widgets"},
     {"evidence", "pairs", "summaries"},
     {"claims"},
     {"claims_printed"},

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rfkit import data, numpy_nets
+from rfkit import data, numpy_nets, numpy_training
 
 SMALL = {"shape": (2, 8, 8), "classes": 5, "dtype": np.float64}
 NETS = {
@@ -46,7 +46,7 @@ def test_three_layers_are_those_of_torch():
         assert np.abs(gradient - p[name].grad.numpy()).max() < 1e-10
 
 
-@pytest.mark.parametrize("kind", [numpy_nets.Momentum, numpy_nets.Adam])
+@pytest.mark.parametrize("kind", [numpy_training.Momentum, numpy_training.Adam])
 def test_optimisers_are_those_of_torch(kind):
     random = np.random.default_rng(0)
     ours, theirs = random.normal(size=5), None
@@ -54,7 +54,7 @@ def test_optimisers_are_those_of_torch(kind):
     options = {"lr": 0.1}
     peer = (
         torch.optim.SGD([theirs], momentum=0.9, **options)
-        if kind is numpy_nets.Momentum
+        if kind is numpy_training.Momentum
         else torch.optim.Adam([theirs], **options)
     )
     optimizer, parameters = kind(**options), {"w": ours}
@@ -69,21 +69,21 @@ def test_optimisers_are_those_of_torch(kind):
 @pytest.mark.parametrize("name", ["three", "deep"])
 def test_overfits_a_hundred_images(name):
     digits = data.load("digits", image_size=8)
-    x, labels = numpy_nets.arrays(digits, 100)
+    x, labels = numpy_training.arrays(digits, 100)
     kinds = {"three": numpy_nets.ThreeLayerConvNet, "deep": numpy_nets.DeepConvNet}
     options = {"three": {"kernel": 3, "filters": 8}, "deep": {"stages": ((16,), (32,))}}
     net = kinds[name]((3, 8, 8), **options[name])
-    history = numpy_nets.train(net, x, labels, numpy_nets.Adam(5e-3), epochs=60, batch_size=20)
-    assert numpy_nets.accuracy(net, x, labels) == 100 and history[-1]["loss"] < 0.2 * history[0]["loss"]
+    history = numpy_training.train(net, x, labels, numpy_training.Adam(5e-3), epochs=60, batch_size=20)
+    assert numpy_training.accuracy(net, x, labels) == 100 and history[-1]["loss"] < 0.2 * history[0]["loss"]
 
 
 def test_training_reports_and_restores_the_learning_rate():
     digits, rows = data.load("digits", image_size=8), []
-    x, labels = numpy_nets.arrays(digits, 60)
-    test = numpy_nets.arrays(digits, 30, test=True)
-    optimizer = numpy_nets.Momentum(0.05)
+    x, labels = numpy_training.arrays(digits, 60)
+    test = numpy_training.arrays(digits, 30, test=True)
+    optimizer = numpy_training.Momentum(0.05)
     runs = [
-        numpy_nets.train(
+        numpy_training.train(
             numpy_nets.ThreeLayerConvNet((3, 8, 8), filters=4, kernel=3, hidden=8), x, labels, optimizer, epochs=2,
             held_out=test, flip=True, report=rows.append,
         )
