@@ -1,5 +1,6 @@
 """Question 4 of the homework: recipes that train a small CNN on images, in numpy and in torch, and their records."""
 
+import itertools
 import json
 import time
 from dataclasses import asdict, dataclass, field
@@ -33,7 +34,7 @@ class SmallResNet(nn.Module):
     def __init__(self, num_classes=10, *, widths=(32, 64, 128, 256), residual=True, batchnorm=True, kernel=3):
         super().__init__()
         layers = [_conv(3, widths[0], 3, 1, batchnorm)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [_conv(before, after, 3, 2, batchnorm), _Block(after, kernel, residual, batchnorm)]
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -114,7 +115,7 @@ _SCALES = {
     "demo": _Scale(5, 5, 6, 4, _TINY, (8, 16, 32, 64), (8, 16, 32), 1e-2, 0.1, "crop", "float32"),
     # bfloat16 halves the time where the processor has instructions for it, and is slow elsewhere
     "study": _Scale(
-        3, 5, 10, 4, ((16,), (32, 32), (64, 64), (128,)), (32, 64, 128, 256), (16, 32, 64, 128), 2e-3, 0.15,
+        3, 5, 18, 4, ((16,), (32, 32), (64, 64), (128,)), (16, 32, 64, 128), (16, 32, 64, 128), 2e-3, 0.15,
         "crop_flip", "bfloat16",
     ),
 }  # fmt: skip
@@ -267,6 +268,9 @@ def find(recipe, preset_name, *, root=None, results=records.RESULTS, dataset=Non
 
     Returns:
         The record as `train` makes it, or None.
+
+    Raises:
+        ConfigError: If a file has the name of this recipe and the content of another.
     """
     for folder in (_folder(root), Path(results) / preset_name / "recipes"):
         for path in sorted(folder.glob(f"{dataset or '*'}-{recipe.key}.json")):
