@@ -1,4 +1,5 @@
 PRESET ?= demo
+EDITION ?= full
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -13,8 +14,8 @@ install: .venv/installed  ## Make .venv with everything in it
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-book: install  ## Train what is missing and build the book: make book PRESET=demo
-	$(BIN)/rfkit book $(PRESET)
+book: install  ## Train what is missing and build the book: make book PRESET=demo EDITION=full
+	$(BIN)/rfkit book $(PRESET) --edition $(EDITION)
 
 test: install lint  ## Everything that must pass
 	$(BIN)/pytest -q -n auto --dist loadfile

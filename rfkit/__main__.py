@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rfkit.config import ConfigError, one_of
+from rfkit.files import write_json
 
 PRESET_OPTIONS = ("datasets", "architectures", "levels", "seeds", "rates", "epochs", "width")
 
@@ -92,7 +93,27 @@ def _parser():
     command.add_argument("preset", nargs="?", default="demo")
     command.add_argument("-j", "--jobs", type=int)
     command.add_argument("--device", help="as in study")
+    command.add_argument("--edition", default="full", help="full, or student: without coding solutions")
+
+    _add_assignment(_add(commands, _assignment, "the homework for a class: hand out, grade, print"))
     return parser
+
+
+def _add_assignment(command):
+    actions = command.add_subparsers(required=True, metavar="ACTION", dest="action")
+    action = actions.add_parser("build", help="write the notebooks of the hand-out")
+    action.add_argument("folder", type=Path)
+    action.add_argument("--tests", type=Path, metavar="DIR", help="also make a template of hidden tests there")
+    action.add_argument("--solutions", action="store_true", help="the solved notebooks, for the teacher")
+    action = actions.add_parser("grade", help="run submissions against hidden tests")
+    action.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a submission each")
+    action.add_argument("--tests", type=Path, metavar="DIR", help="your hidden tests (default: those of rfkit)")
+    action.add_argument("--seconds", type=float, default=60, help="for a cell or a request (default 60)")
+    action.add_argument("--memory", type=float, default=8, metavar="GIB", help="address space (default 8)")
+    action.add_argument("--json", type=Path, metavar="FILE", help="write the points there as well")
+    action = actions.add_parser("pdf", help="print notebooks into one PDF to hand in (needs Chromium or Chrome)")
+    action.add_argument("folders", type=Path, nargs=1, metavar="DIR")
+    action.add_argument("-o", "--output", type=Path, help="default: DIR/homework.pdf")
 
 
 def _add(commands, run, text):
@@ -215,7 +236,9 @@ def _recipes(options):
     preset = presets.get(options.preset).select(datasets=options.datasets)
     for wanted in (recipes.networks, recipes.variants):
         for made in recipes.ensure(wanted(preset.name), preset, record=options.record, progress=True):
-            print(f"{made['test_accuracy']:6.2f} %  {made['name']} ({made['provenance']['wall_seconds']:.0f} s)")
+            print(
+                f"{made['test_accuracy']:6.2f} %  {made['recipe']['name']} ({made['provenance']['wall_seconds']:.0f} s)"
+            )
 
 
 def _field(options):
@@ -258,7 +281,29 @@ def _book(options):
     presets.get(options.preset)
     if not Path("_config.yml").is_file():
         raise ConfigError(f"no _config.yml in {Path.cwd()}; run rfkit book from the top folder of the project")
-    book.build(options.preset, jobs=options.jobs, device=options.device)
+    book.build(options.preset, jobs=options.jobs, device=options.device, edition=options.edition)
+
+
+def _assignment(options):
+    from rfkit import editions, grading, printing
+
+    if options.action == "build":
+        for path in editions.build(options.folder, options.tests, solutions=options.solutions):
+            print(path)
+    elif options.action == "pdf":
+        (folder,) = options.folders
+        found = [path for name in editions.HANDOUT if (path := folder / f"{name}.ipynb").is_file()]
+        if not found:
+            raise ConfigError(f"no notebook of the homework in {folder}; expected {', '.join(editions.HANDOUT)}")
+        print(printing.notebooks(found, options.output or folder / "homework.pdf"))
+    else:
+        limits = {"seconds": options.seconds, "memory_gib": options.memory}
+        graded = []
+        for folder in options.folders:
+            graded.append(grading.grade(folder, options.tests, **limits))
+            print(grading.table(graded[-1]), flush=True)
+        if options.json:
+            write_json(options.json, graded)
 
 
 if __name__ == "__main__":

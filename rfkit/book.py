@@ -17,7 +17,7 @@ import nbformat
 import yaml
 from traitlets.config import Config
 
-from rfkit import outcomes, pairs, plots, presets, study, views
+from rfkit import editions, outcomes, pairs, plots, presets, study, views
 from rfkit.config import ConfigError, check_keys, one_of
 
 STAGE = Path("_build/stage")
@@ -168,7 +168,7 @@ def _execute_staged(name, parameters):
     return name, seconds
 
 
-def build(preset_name, *, jobs=None, device=None, max_minutes=60):
+def build(preset_name, *, jobs=None, device=None, max_minutes=60, edition="full"):
     """Train what is missing, execute every notebook and build the book into ``_build/html``.
 
     Args:
@@ -176,6 +176,7 @@ def build(preset_name, *, jobs=None, device=None, max_minutes=60):
         jobs: Number of processes.
         device: As in `rfkit.training.pick_device`.
         max_minutes: Longest training to start, by an estimate for this machine.
+        edition: ``full``, or ``student``: without coding solutions and without solutions of exercises.
 
     Returns:
         Path of the book's first page.
@@ -185,6 +186,7 @@ def build(preset_name, *, jobs=None, device=None, max_minutes=60):
         RuntimeError: If Sphinx reports an error or a warning.
     """
     preset = presets.get(preset_name)
+    one_of("edition", edition, editions.EDITIONS)
     names = notebook_names()
     start = time.perf_counter()
     runs = study.ensure(preset, max_minutes=max_minutes, jobs=jobs, device=device)
@@ -198,6 +200,9 @@ def build(preset_name, *, jobs=None, device=None, max_minutes=60):
         for future in [pool.submit(_execute_staged, name, parameters) for name, parameters in given_to.items()]:
             name, seconds = future.result()
             print(f"executed {name} ({seconds:.0f} s)", flush=True)
+    if edition == "student":
+        for path in (STAGE / "notebooks").glob("*.ipynb"):
+            nbformat.write(editions.without_solutions(nbformat.read(path, as_version=4)), path)
     executed = time.perf_counter()
     page = render()
     print(

@@ -1,6 +1,7 @@
 """Figures of the homework."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from rfkit import plots
 
@@ -42,4 +43,69 @@ def plot_spreads(spreads, *, ax=None):
         ax.plot(range(1, len(values) + 1), values, color=color, marker=marker, linestyle=line, label=label)
     ax.set(xlabel="block", ylabel="mean magnitude", yscale="log")
     ax.legend()
+    return ax
+
+
+def plot_learning(made, *, ax=None):
+    """Held-out accuracy epoch by epoch, one line a recipe.
+
+    Args:
+        made: Records as made by `rfkit.recipes.train`.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 3.4))[1]
+    for record, (color, marker, line) in zip(made, plots.STYLES, strict=False):
+        epochs, values = zip(*((row["epoch"], row["accuracy"]) for row in record["history"]), strict=True)
+        name = record["recipe"]["name"]
+        ax.plot(epochs, values, color=color, marker=marker, linestyle=line, markersize=5, label=name)
+    ax.set(xlabel="epoch", ylabel="test accuracy (%)")
+    ax.legend()
+    return ax
+
+
+def plot_filters(filters, *, columns=8):
+    """Filters of a first layer as small colour images, each scaled by itself about zero.
+
+    Args:
+        filters: Array (count, 3, height, width).
+        columns: Filters in a row.
+
+    Returns:
+        Array of Axes.
+    """
+    rows = -(-len(filters) // columns)
+    _, axes = plt.subplots(rows, columns, figsize=(plots.WIDTH_IN, plots.WIDTH_IN / columns * rows), squeeze=False)
+    for ax in axes.ravel():
+        ax.axis("off")
+    for ax, weights in zip(axes.ravel(), filters, strict=False):
+        scaled = weights / max(abs(weights).max(), 1e-12)
+        ax.imshow((scaled.transpose(1, 2, 0) + 1) / 2, interpolation="nearest")
+    return axes
+
+
+def plot_confusion(record, *, ax=None):
+    """Which class is taken for which, in percent of the images of a class.
+
+    Args:
+        record: As made by `rfkit.recipes.train`.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(5.6, 5.2))[1]
+    counts, classes = np.array(record["confusion"]), record["classes"]
+    share = 100 * counts / counts.sum(1, keepdims=True)
+    ax.imshow(share, cmap="cividis", vmin=0, vmax=100)
+    for i, j in np.ndindex(share.shape):
+        if round(share[i, j]):
+            color = "white" if share[i, j] < 50 else "black"
+            ax.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", fontsize=8, color=color)
+    ax.set(xlabel="answer", ylabel="label")
+    ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    ax.set_yticks(range(len(classes)), classes)
+    ax.grid(False)
     return ax

@@ -307,7 +307,7 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, record=False, 
         if here is None:
             print(f"{recipe.name!r} is not recorded; run: rfkit recipes {preset.name} --datasets {dataset}")
             continue
-        found.append(here | {"name": recipe.name})
+        found.append(here | {"recipe": here["recipe"] | {"name": recipe.name}})
     return found
 
 

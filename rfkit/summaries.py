@@ -221,6 +221,27 @@ def sharpness_variants(runs):
     return pd.DataFrame(columns).rename_axis("Choice").reset_index()
 
 
+def recipes(made):
+    """What networks of the homework's question 4 cost and reach.
+
+    Args:
+        made: Records as made by `rfkit.recipes.train`.
+
+    Returns:
+        Data frame, one row a recipe.
+    """
+    return pd.DataFrame([
+        {
+            "Network": record["recipe"]["name"],
+            "Parameters": f"{record['parameters']:,}",
+            "Epochs": record["recipe"]["epochs"],
+            "Minutes": f"{record['provenance']['wall_seconds'] / 60:.1f}",
+            "Test accuracy (%)": f"{record['test_accuracy']:.1f}",
+        }
+        for record in made
+    ])
+
+
 def _spread(values, digits):
     mean, std = mean_std(list(values))
     return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"

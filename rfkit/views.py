@@ -252,6 +252,26 @@ def provenance_line(runs):
     return "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in said.items()) + "."
 
 
+def recipe_line(made):
+    """What networks of the homework's question 4 were trained on, in one sentence.
+
+    Args:
+        made: Records as made by `rfkit.recipes.train`.
+
+    Returns:
+        Text naming data, seeds, precision and device.
+    """
+    if not made:
+        return "No recipe is recorded."
+    said = {
+        "data": {record["provenance"]["data"]["label"] for record in made},
+        "seeds": {record["recipe"]["seed"] for record in made},
+        "precision": {record["recipe"]["training"].get("precision", "float32") for record in made},
+        "device": {record["provenance"]["device"] for record in made},
+    }
+    return "; ".join(f"{key} {', '.join(map(str, sorted(values)))}" for key, values in said.items()) + "."
+
+
 def environment_line():
     """What numbers that need no training were made with.
 

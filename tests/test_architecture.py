@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rfkit"
 LAYERS = (
-    {"files", "stats", "rf_rules", "numpy_layers", "numpy_training"},
+    {"files", "stats", "rf_rules", "numpy_layers", "numpy_training", "field_answers", "checks"},
     {"rf_layout", "rf_gradients", "lanczos", "numpy_nets"},
     {"rf_trace"},
     {"receptive_field"},
@@ -26,7 +26,8 @@ LAYERS = (
     {"claims_printed"},
     {"plots", "views"},
     {"plots_landscape", "plots_homework"},
-    {"book"},
+    {"editions", "kernel", "printing"},
+    {"book", "grading"},
     {"__main__"},
 )
 TORCH_FREE = {

@@ -1,0 +1,201 @@
+"""The student edition: chapters without their coding solutions, and the homework's hand-out made from them."""
+
+import ast
+import importlib
+import inspect
+import re
+import secrets
+from pathlib import Path
+
+import nbformat
+
+from rfkit.config import ConfigError
+
+HANDOUT = {
+    "Receptive-Fields": "hw1_receptive_fields",
+    "CNN-Layers": "hw2_cnn_layers",
+    "CNN-BatchNorm": "hw3_spatial_batchnorm",
+    "CNN": "hw4_cifar10_cnn",
+}
+"""Notebooks of the hand-out in its order, and the chapters they are made from; question 1 to 4."""
+EDITIONS = ("full", "student")
+HIDDEN_TESTS = Path(__file__).parent / "hidden_tests"
+YOUR_CODE = 'raise NotImplementedError("your code here")'
+_LEFT_OUT = {"method": "how a layer is computed is the student's choice"}
+_BODY = r"\n(?::\w+:[^\n]*\n)*((?:.|\n)*?)"
+"""Options of a directive, and its content as a group."""
+_SOLUTION = re.compile(r"^(`{3,})\{solution\}.*?^\1\s*$\n?", re.MULTILINE | re.DOTALL)
+
+
+def has(cell, tag):
+    """Whether a cell has a tag.
+
+    Args:
+        cell: Notebook cell.
+        tag: The tag.
+
+    Returns:
+        True or False.
+    """
+    return tag in cell.metadata.get("tags", [])
+
+
+def stub(source):
+    """What a student finds in place of a solution.
+
+    Args:
+        source: Code of a cell tagged ``solution``. What it imports from `rfkit` becomes empty functions and classes
+            with the documentation of ours; of other code only its first comment stays.
+
+    Returns:
+        Code.
+    """
+    parts = [_empty(*name) for name in _imported(source)]
+    if parts:
+        return "import numpy as np\n\n\n" + "\n\n\n".join(parts)
+    comments = [line for line in source.splitlines() if line.startswith("#")]
+    return "\n".join([*comments[:1], "# Your code here."])
+
+
+def solved(source):
+    """A solution that needs no import from `rfkit`: the source of the modules themselves.
+
+    Args:
+        source: As in `stub`.
+
+    Returns:
+        Code.
+    """
+    modules = dict.fromkeys(module for module, _ in _imported(source))
+    return "\n\n\n".join(inspect.getsource(importlib.import_module(name)) for name in modules) or source
+
+
+def _imported(source):
+    """(module, name) of all that a cell imports from rfkit's modules."""
+    return [
+        (node.module, alias.name)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rfkit.")
+        for alias in node.names
+    ]
+
+
+def _empty(module, name):
+    """A function or class of ours without what it does."""
+    tree = ast.parse(inspect.getsource(getattr(importlib.import_module(module), name)))
+    node = tree.body[0]
+    methods = [node]
+    if isinstance(node, ast.ClassDef):
+        methods = [part for part in node.body if isinstance(part, ast.FunctionDef) and _is_public(part.name)]
+        node.body = [*node.body[:1], *methods]
+    for function in methods:
+        documented = ast.get_docstring(function) is not None
+        function.body = [*function.body[: int(documented)], *ast.parse(YOUR_CODE).body]
+        for i, argument in reversed(list(enumerate(function.args.kwonlyargs))):
+            if argument.arg in _LEFT_OUT:
+                del function.args.kwonlyargs[i], function.args.kw_defaults[i]
+    lines = ast.unparse(tree).splitlines()
+    return "\n".join(line for line in lines if not line.strip().startswith(tuple(f"{word}:" for word in _LEFT_OUT)))
+
+
+def _is_public(name):
+    return name == "__init__" or not name.startswith("_")
+
+
+def without_solutions(notebook):
+    """A chapter for the student edition of the book, in place; what other cells put out stays.
+
+    Args:
+        notebook: Notebook, executed or not.
+
+    Returns:
+        The notebook.
+    """
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _SOLUTION.sub("", cell.source)
+        elif has(cell, "solution"):
+            cell.source, cell.outputs = stub(cell.source), []
+    return notebook
+
+
+def build(folder, tests=None, *, solutions=False):
+    """Write the notebooks of the hand-out.
+
+    Args:
+        folder: Where to; made if it is not there.
+        tests: Folder of the hidden tests: a template is written there, with seeds of its own, if it is empty.
+        solutions: Write the solved notebooks instead, for the teacher.
+
+    Returns:
+        List of the files written.
+
+    Raises:
+        ConfigError: If a notebook of that name is there already, or `notebooks/` is not.
+    """
+    folder, written = Path(folder), []
+    taken = [name for name in HANDOUT if (folder / f"{name}.ipynb").exists()]
+    if taken:
+        raise ConfigError(f"{folder} holds {taken[0]}.ipynb already; name another folder, nothing was overwritten")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, chapter in HANDOUT.items():
+        source = Path("notebooks") / f"{chapter}.ipynb"
+        if not source.is_file():
+            raise ConfigError(f"no {source} in {Path.cwd()}; run rfkit assignment from the top folder of the project")
+        path = folder / f"{name}.ipynb"
+        nbformat.write(_handout(nbformat.read(source, as_version=4), solutions), path)
+        written.append(path)
+    if tests is not None:
+        written += _template(Path(tests))
+    return written
+
+
+def _handout(notebook, solutions):
+    cells = []
+    for cell in notebook.cells:
+        if has(cell, "answer") or (cell.cell_type == "code" and has(cell, "remove-input")):
+            if "question" in cell.metadata:
+                cells.append(nbformat.v4.new_markdown_cell(cell.metadata["question"], id=cell.id))
+            continue
+        if cell.cell_type == "markdown":
+            cell.source = plain(cell.source)
+        elif has(cell, "solution"):
+            cell.source = solved(cell.source) if solutions else stub(cell.source)
+        cell.metadata = nbformat.NotebookNode({"tags": [tag for tag in ("solution", "test") if has(cell, tag)]})
+        cells.append(cell)
+    notebook.cells = cells
+    return notebook
+
+
+def plain(text):
+    """Markdown of the book as a notebook outside the book shows it.
+
+    Args:
+        text: MyST Markdown.
+
+    Returns:
+        Markdown without directives, labels and roles; without solutions of exercises.
+    """
+    text = _SOLUTION.sub("", text)
+    text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
+    text = re.sub(rf"^(`{{3,}})\{{exercise\}}{_BODY}^\1", r"**Exercise.** \2", text, flags=re.MULTILINE)
+    as_details = r"<details><summary>\2</summary>\n\n\3\n</details>"
+    text = re.sub(rf"^(:{{3,}})\{{admonition\}} ([^\n]*){_BODY}^\1", as_details, text, flags=re.MULTILINE)
+    text = re.sub(r"\{cite:[tp]\}`([a-z]+)(\d{4})\w*`", lambda m: f"{m[1].title()} ({m[2]})", text)
+    text = re.sub(r"\$\$ \([\w-]+\)", "$$", text)
+    return re.sub(r"\{(numref|ref|eq)\}`[^`]*`", lambda m: _ROLES[m[1]], text)
+
+
+_ROLES = {"numref": "The figure below", "ref": "the book", "eq": "the formula above"}
+
+
+def _template(folder):
+    """Copies of our hidden tests, with other seeds; nothing of the teacher's is touched."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        return []
+    for path in sorted(HIDDEN_TESTS.glob("q*.py")):
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"^SEED = \d+", f"SEED = {secrets.randbelow(10**6)}", text, flags=re.MULTILINE)
+        (folder / path.name).write_text(text, encoding="utf-8")
+    return sorted(folder.glob("q*.py"))

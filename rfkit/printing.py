@@ -1,0 +1,90 @@
+"""Web pages into PDF, by a browser that is there already."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+
+from rfkit.config import ConfigError
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+
+_HEAD = """<script>window.MathJax = {tex: {inlineMath: [['$', '$']], processEscapes: true}}</script>
+<style>pre { white-space: pre-wrap !important; overflow-wrap: anywhere } h1.notebook { break-before: page }</style>
+"""
+"""MathJax 3 takes single dollars for text unless told; paper cannot be scrolled."""
+
+
+def browser():
+    """A Chromium or Chrome of this computer.
+
+    Returns:
+        Path; ``RFKIT_BROWSER`` if that is set.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    found = os.environ.get("RFKIT_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        raise ConfigError(f"no browser to print with ({', '.join(BROWSERS)}); install Chromium or set RFKIT_BROWSER")
+    return found
+
+
+def to_pdf(page, output):
+    """Print a web page.
+
+    Args:
+        page: HTML file.
+        output: PDF to write; replaced only if printing worked.
+
+    Returns:
+        Path of the PDF.
+
+    Raises:
+        RuntimeError: If the browser makes no PDF; the message has its last lines.
+    """
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rfkit-print-", ignore_cleanup_errors=True) as folder:
+        made = Path(folder) / "page.pdf"
+        command = [
+            browser(), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
+            "--no-pdf-header-footer", "--virtual-time-budget=30000", f"--print-to-pdf={made}",
+            Path(page).resolve().as_uri(),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if not made.is_file():
+            raise RuntimeError(f"the browser made no PDF of {page}: {done.stderr.strip()[-400:]}")
+        shutil.move(made, output)
+    return output
+
+
+def notebooks(paths, output):
+    """Print notebooks, one after the other, into one PDF; formulas need no network.
+
+    Args:
+        paths: Notebooks.
+        output: PDF to write.
+
+    Returns:
+        Path of the PDF.
+    """
+    from nbconvert import HTMLExporter
+
+    joined = nbformat.v4.new_notebook()
+    for path in paths:
+        read = nbformat.read(path, as_version=4)
+        joined.metadata = read.metadata
+        joined.cells += [nbformat.v4.new_markdown_cell(f'<h1 class="notebook">{path.stem}</h1>'), *read.cells]
+    for i, cell in enumerate(joined.cells):
+        cell["id"] = f"cell-{i}"
+    mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax" / "tex-chtml.js"
+    html, _ = HTMLExporter(mathjax_url=mathjax.as_uri()).from_notebook_node(joined)
+    with tempfile.TemporaryDirectory(prefix="rfkit-print-") as folder:
+        page = Path(folder) / "notebooks.html"
+        page.write_text(html.replace("<head>", f"<head>{_HEAD}", 1), encoding="utf-8")
+        return to_pdf(page, output)

@@ -1,0 +1,142 @@
+"""The student edition holds no solution, and its notebooks are whole."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from rfkit import editions, field_answers, numpy_layers, numpy_nets
+from rfkit.config import ConfigError
+
+ROOT = Path(__file__).parents[1]
+SOLUTIONS = (field_answers, numpy_layers, numpy_nets)
+
+
+@pytest.fixture(autouse=True)
+def top_folder(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def lines_of_solutions():
+    """Lines that do something, of every function behind a solution cell; not signatures or documentation."""
+    for module in SOLUTIONS:
+        tree = ast.parse(inspect.getsource(module))
+        text = inspect.getsource(module).splitlines()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                documented = ast.get_docstring(node) is not None
+                for statement in node.body[int(documented) :]:
+                    yield from (line.strip() for line in text[statement.lineno - 1 : statement.end_lineno])
+
+
+def tell_tale():
+    return {line for line in lines_of_solutions() if len(line) > 25}
+
+
+def code_of(notebook):
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_is_something_to_hide():
+    assert len(tell_tale()) > 100
+
+
+def test_hand_out_holds_no_solution(tmp_path):
+    for path in editions.build(tmp_path / "hand-out"):
+        text = path.read_text(encoding="utf-8")
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        assert not {line for line in tell_tale() if line in "\n".join(code_of(notebook))}
+        assert "your code here" in text
+        assert "{solution}" not in text and "{exercise}" not in text and "{admonition}" not in text
+        assert not re.search(r"\{(ref|numref|eq|cite:[tp])\}", text)
+        assert any(editions.has(cell, "test") for cell in notebook.cells)
+        for source in code_of(notebook):
+            ast.parse(source)
+
+
+def test_question_1_is_asked_and_not_answered(tmp_path):
+    editions.build(tmp_path)
+    text = (tmp_path / "Receptive-Fields.ipynb").read_text(encoding="utf-8")
+    for letter, points in zip("abcde", ("1 point", "2 points", "3 points", "2 points", "2 points"), strict=True):
+        assert f"**({letter}) ({points})**" in text
+    assert "prod_" not in text and "closed_form" not in text and "Five" not in text.replace("Five: it reads", "")
+
+
+def test_chapters_of_the_student_edition_hold_no_solution():
+    for chapter in editions.HANDOUT.values():
+        notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
+        before = len(notebook.cells)
+        editions.without_solutions(notebook)
+        text = "\n".join(cell.source for cell in notebook.cells)
+        assert len(notebook.cells) == before
+        assert "{solution}" not in text and not {line for line in tell_tale() if line in text}
+        solved = [cell.source for cell in notebook.cells if editions.has(cell, "solution")]
+        assert solved and not any("from rfkit.numpy_layers import" in source for source in solved)
+
+
+def test_output_of_other_cells_stays():
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("a = 1\n", metadata={"tags": ["solution"]}),
+            nbformat.v4.new_code_cell("print(a)"),
+        ]
+    )
+    for cell in notebook.cells:
+        cell.outputs = [nbformat.v4.new_output("stream", text="1")]
+    editions.without_solutions(notebook)
+    assert notebook.cells[0].outputs == [] and notebook.cells[1].outputs[0].text == "1"
+
+
+def test_stub_keeps_the_interface():
+    text = editions.stub("from rfkit.numpy_layers import conv_forward")
+    names = {}
+    exec(text, names)
+    expected = inspect.signature(numpy_layers.conv_forward).parameters
+    assert [*inspect.signature(names["conv_forward"]).parameters] == [name for name in expected if name != "method"]
+    assert "method" not in names["conv_forward"].__doc__
+    with pytest.raises(NotImplementedError, match="your code here"):
+        names["conv_forward"](1, 2, 3)
+    assert editions.stub("# Say how.\nsecret = 1") == "# Say how.\n# Your code here."
+
+
+def test_stub_of_a_class_has_its_methods():
+    names = {}
+    exec(editions.stub("from rfkit.numpy_nets import ThreeLayerConvNet"), names)
+    assert {"scores", "loss"} <= set(vars(names["ThreeLayerConvNet"]))
+
+
+def test_nothing_is_overwritten(tmp_path):
+    editions.build(tmp_path)
+    before = (tmp_path / "CNN.ipynb").read_bytes()
+    with pytest.raises(ConfigError, match="nothing was overwritten"):
+        editions.build(tmp_path)
+    assert (tmp_path / "CNN.ipynb").read_bytes() == before
+
+
+def test_template_of_hidden_tests_has_its_own_seeds(tmp_path):
+    editions.build(tmp_path / "a", tmp_path / "tests")
+    (tmp_path / "tests" / "q1.py").write_text("mine")
+    editions.build(tmp_path / "b", tmp_path / "tests")
+    assert (tmp_path / "tests" / "q1.py").read_text() == "mine"
+    ours = (editions.HIDDEN_TESTS / "q2.py").read_text()
+    theirs = (tmp_path / "tests" / "q2.py").read_text()
+    assert re.sub(r"SEED = \d+", "", ours) == re.sub(r"SEED = \d+", "", theirs)
+
+
+def test_wrong_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="top folder of the project"):
+        editions.build(tmp_path / "out")
+
+
+def test_plain_text():
+    text = "(here)=\n# Title\n\n:::{admonition} Guess?\n:class: dropdown\nYes.\n:::\n\nSee {numref}`fig-a` and "
+    text += "{cite:t}`luo2016understanding`.\n\n$$ a $$ (eq-a)\n\n````{exercise}\n:label: ex\nWhy?\n````\n\n"
+    text += "````{solution} ex\n:class: dropdown\nSecret.\n````\n"
+    found = editions.plain(text)
+    assert found.startswith("# Title") and "<summary>Guess?</summary>" in found and "**Exercise.** Why?" in found
+    assert "Luo (2016)" in found and "Secret" not in found and "(eq-a)" not in found and "{" not in found

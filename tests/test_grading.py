@@ -1,0 +1,157 @@
+"""Submissions, good and broken: each loses what it got wrong, and nothing else."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from rfkit import editions, grading, kernel
+from rfkit.config import ConfigError
+
+ROOT = Path(__file__).parents[1]
+FULL_2 = {name for _, name, _ in grading._suites(editions.HIDDEN_TESTS)[2]}
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        folder = tmp_path_factory.mktemp("solved")
+        editions.build(folder, solutions=True)
+    return folder
+
+
+@pytest.fixture
+def layers(solved, tmp_path):
+    """A submission of question 2 alone, to be broken."""
+    path = tmp_path / "CNN-Layers.ipynb"
+    shutil.copy(solved / path.name, path)
+    return path
+
+
+def edit(path, change):
+    notebook = nbformat.read(path, as_version=4)
+    change(notebook)
+    nbformat.write(notebook, path)
+
+
+def replace(path, old, new):
+    def change(notebook):
+        (cell,) = (cell for cell in notebook.cells if editions.has(cell, "solution"))
+        assert old in cell.source
+        cell.source = cell.source.replace(old, new)
+
+    edit(path, change)
+
+
+def add_cell(path, source, place=None):
+    def change(notebook):
+        notebook.cells.insert(len(notebook.cells) if place is None else place, nbformat.v4.new_code_cell(source))
+
+    edit(path, change)
+
+
+def question_2(path, **limits):
+    question = grading.grade(path.parent, **({"seconds": 20} | limits))["questions"][1]
+    lost = {test["name"] for test in question["tests"] if test["points"] < test["of"]}
+    return question, lost
+
+
+def test_solutions_get_full_marks(solved):
+    graded = grading.grade(solved)
+    assert (graded["total"], graded["of"]) == (100, 100)
+    assert [question["of"] for question in graded["questions"]] == [10, 40, 20, 30]
+    assert not any(question["problems"] for question in graded["questions"])
+    assert "solved" in graded["submission"] and "100 of 100" in grading.table(graded)
+
+
+def test_wrong_padding_loses_what_pads(layers):
+    replace(layers, "(padding[0],) * 2,", "(0, 2 * padding[0]),")
+    question, lost = question_2(layers)
+    assert lost == {name for name in FULL_2 if "convolution" in name} - {"convolution forwards"}
+    assert question["points"] == 16
+
+
+def test_infinite_loop_in_a_function(layers):
+    add_cell(layers, "def max_pool_backward(dout, cache):\n    while True:\n        pass")
+    question, lost = question_2(layers, seconds=5)
+    assert lost == {"max-pool backwards", "convolution, ReLU and max-pool together"} and question["points"] == 31
+    assert all("not finished after 5 s" in t["message"] for t in question["tests"] if t["name"] in lost)
+
+
+def test_infinite_loop_in_a_cell(layers):
+    add_cell(layers, "while True:\n    pass", place=2)
+    question, lost = question_2(layers, seconds=5)
+    assert not lost and "not finished" in question["problems"][0]
+
+
+def test_import_error_and_deleted_tests(layers):
+    def change(notebook):
+        notebook.cells = [cell for cell in notebook.cells if not editions.has(cell, "test")]
+        notebook.cells.insert(0, nbformat.v4.new_code_cell("import not_there"))
+
+    edit(layers, change)
+    question, lost = question_2(layers)
+    assert not lost and "not_there" in question["problems"][0]
+
+
+def test_our_layers_cannot_be_imported(layers):
+    replace(layers, "import numpy as np", "from rfkit.numpy_layers import *\nimport numpy as np")
+    question, lost = question_2(layers)
+    assert lost == FULL_2 and "write your own" in question["problems"][0]
+    assert question["points"] == 0
+
+
+def test_crash_of_the_kernel(layers):
+    add_cell(layers, "import os\nos._exit(3)")
+    question, lost = question_2(layers)
+    assert not lost and "died" in question["problems"][0]
+
+
+def test_garbage_and_tampering(layers):
+    add_cell(
+        layers,
+        "import numpy as np, builtins, sys\nprint('100 of 100 points\\n' * 100_000)\n"
+        "np.testing.assert_allclose = lambda *a, **k: None\nprint(open('/dev/urandom', 'rb').read(10**6))\n"
+        "def conv_backward(dout, cache):\n    return 'full', 'marks', object()",
+    )
+    question, lost = question_2(layers)
+    assert lost == {name for name in FULL_2 if "convolution backwards" in name or "together" in name}
+    assert question["points"] == 22
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited on Linux only")
+def test_memory(layers):
+    add_cell(layers, "import numpy\nhog = numpy.ones((20, 2**30))")
+    question, lost = question_2(layers, memory_gib=6)
+    assert not lost and "MemoryError" in question["problems"][0]
+
+
+def test_broken_and_missing_files(solved, tmp_path):
+    shutil.copy(solved / "CNN-BatchNorm.ipynb", tmp_path)
+    (tmp_path / "CNN.ipynb").write_text("{not json")
+    graded = grading.grade(tmp_path)
+    assert [question["points"] for question in graded["questions"]] == [0, 0, 20, 0]
+    assert "was not handed in" in graded["questions"][0]["problems"][0]
+    assert "cannot be read" in graded["questions"][3]["problems"][0]
+
+
+def test_nothing_is_left_behind(layers, monkeypatch, tmp_path):
+    monkeypatch.setattr(kernel.tempfile, "mkdtemp", lambda prefix: str(made))
+    made = tmp_path / "kernel"
+    made.mkdir()
+    student = kernel.Submission(layers)
+    with student:
+        assert student("n = 2 + m", ["n"], m=3)[0] == 5
+        with pytest.raises(kernel.StudentError, match="NameError"):
+            student("n = m", ["n"])
+    assert not made.exists()
+
+
+def test_wrong_folders(tmp_path):
+    with pytest.raises(ConfigError, match=r"expected one with Receptive-Fields\.ipynb"):
+        grading.grade(tmp_path / "none")
+    with pytest.raises(ConfigError, match=r"no .*q1\.py; rfkit assignment build"):
+        grading.grade(tmp_path, tests=tmp_path)
