@@ -1,10 +1,12 @@
 """Similarity of representations: linear centred kernel alignment between the layers of two networks."""
 
+import functools
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.linalg import blas
 from torch.overrides import TorchFunctionMode
 
 from rfkit.batches import model_inputs
@@ -14,6 +16,8 @@ RELUS = ("relu", "relu_")
 ADDS = ("add", "__add__", "add_", "__iadd__")
 DEAD = 8
 """Features that vary less than this many roundings of their own type do not vary at all."""
+CHUNK = 4096
+"""Features in float64 at a time."""
 
 
 class DeadFeaturesWarning(UserWarning):
@@ -93,19 +97,28 @@ class _Kernel:
     """Gram matrix (n, n) of centred features in float64, taken in a part of the features at a time."""
 
     def __init__(self, count):
-        self.gram, self.size, self.count = torch.zeros(count, count, dtype=torch.float64), 0.0, 0
+        self.total, self.size, self.count = np.zeros((count, count), order="F"), 0.0, 0
         self.eps = 0.0
 
     def add(self, features):
-        if features.is_floating_point():
-            self.eps = max(self.eps, torch.finfo(features.dtype).eps)
-        features = features.detach().to("cpu", torch.float64)
-        self.size = max(self.size, float(features.abs().max()) if features.numel() else 0.0)
-        # a first feature taken off before the mean: an offset far larger than the variation costs no digits
-        centred = features - features[:1]
-        centred -= centred.mean(0)
-        self.gram.addmm_(centred, centred.T)
+        features = features.detach().cpu()
+        if features.dtype not in (torch.float32, torch.float64):
+            self.eps = max(self.eps, torch.finfo(features.dtype).eps if features.is_floating_point() else 0.0)
+            features = features.double()
+        self.eps = max(self.eps, torch.finfo(features.dtype).eps)
+        self.size = max(self.size, *(abs(float(end)) for end in features.aminmax())) if features.numel() else self.size
+        for part in features.split(CHUNK, dim=1):
+            # the first image taken off: an offset far larger than the variation costs no digits
+            shifted = (part - part[:1]).double().numpy()
+            blas.dsyrk(1.0, shifted.T, beta=1.0, c=self.total, trans=1, overwrite_c=1)  # the upper half only
         self.count += features.shape[1]
+        self.__dict__.pop("gram", None)
+
+    @functools.cached_property
+    def gram(self):
+        """The Gram matrix of centred features: centring on both sides is the same as centring the features."""
+        total = torch.from_numpy(np.triu(self.total) + np.triu(self.total, 1).T)
+        return total - total.mean(0) - total.mean(1, keepdim=True) + total.mean()
 
     @property
     def dead(self):
@@ -193,12 +206,19 @@ def _sizes(model, images, layers):
     """{layer name: features of one image}, in the order of execution."""
     sizes = {}
     _run(model, images, 0, 1, lambda name, x: sizes.update({name: x[0].numel()}), _wants_adds(layers))
+    return _chosen(model, sizes, layers)
+
+
+def _chosen(model, found, layers):
+    """Those of the layers found that are asked for."""
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no ReLU; name the layers, or use layers='all'")
     if isinstance(layers, str) or layers is None:
-        return sizes
-    missing = [name for name in layers if name not in sizes]
+        return found
+    missing = [name for name in layers if name not in found]
     if missing:
-        raise ValueError(f"no layer {missing[0]!r}; expected some of {', '.join(sizes)}")
-    return {name: sizes[name] for name in sizes if name in set(layers)}
+        raise ValueError(f"no layer {missing[0]!r}; expected some of {', '.join(found)}")
+    return {name: found[name] for name in found if name in set(layers)}
 
 
 def _wants_adds(layers):
@@ -224,10 +244,14 @@ def _passes(sizes, room):
 
 
 def _kernels(model, images, layers, batch_size, max_gib):
+    count = len(images)
+    if batch_size is None:  # a residual network has up to four maps at a time
+        largest = max(_sizes(model, images, None).values(), default=0)
+        batch_size = count if 16 * count * largest <= max_gib * 2**30 else 250
+    if count <= batch_size:  # every layer is whole in one batch: nothing has to be held
+        return _kernels_of_batch(model, images, layers)
     sizes = _sizes(model, images, layers)
-    if not sizes:
-        raise ValueError(f"{type(model).__name__} has no ReLU; name the layers, or use layers='all'")
-    count, kernels = len(images), {name: _Kernel(len(images)) for name in sizes}
+    kernels = {name: _Kernel(count) for name in sizes}
     room = max(1, int(max_gib * 2**30 / (4 * count)))
     for parts in _passes(sizes, room):
         dtype = next(model.parameters()).dtype
@@ -247,7 +271,19 @@ def _kernels(model, images, layers, batch_size, max_gib):
     return kernels
 
 
-def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, batch_size=250, max_gib=4.0):
+def _kernels_of_batch(model, images, layers):
+    kernels, wanted = {}, None if isinstance(layers, str) or layers is None else set(layers)
+
+    def take(name, x):
+        kernels[name] = kernel = _Kernel(len(images))
+        if wanted is None or name in wanted:
+            kernel.add(x.flatten(1))
+
+    _run(model, images, 0, len(images), take, _wants_adds(layers))
+    return _chosen(model, kernels, layers)
+
+
+def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, batch_size=None, max_gib=4.0):
     """Linear CKA between all layers of two networks on the same images.
 
     Args:
@@ -257,7 +293,7 @@ def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, b
         layers: ``None`` for the output of every ReLU, module or function; ``"all"`` for additions of two maps as well;
             or a list of names. A module that runs twice gives two layers, the second one named ``name#2``.
         unbiased: As in `linear_cka`.
-        batch_size: Images at a time; the result does not depend on it.
+        batch_size: Images at a time; the result does not depend on it. ``None`` for all at once where `max_gib` allows.
         max_gib: Features held at a time; what does not fit is made in another pass over the images.
 
     Returns:

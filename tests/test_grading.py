@@ -70,8 +70,10 @@ def test_solutions_get_full_marks(solved):
 def test_wrong_padding_loses_what_pads(layers):
     replace(layers, "(padding[0],) * 2,", "(0, 2 * padding[0]),")
     question, lost = question_2(layers)
-    assert lost == {name for name in FULL_2 if "convolution" in name} - {"convolution forwards"}
-    assert question["points"] == 16
+    # the gradient of the input is that of the right place, by luck: it is shifted back
+    right = {"convolution forwards", "convolution backwards: input"}
+    assert lost == {name for name in FULL_2 if "convolution" in name} - right
+    assert question["points"] == 23
 
 
 def test_infinite_loop_in_a_function(layers):

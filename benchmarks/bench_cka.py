@@ -1,0 +1,116 @@
+"""Linear CKA between all 49 ReLU layers of two ResNet50 at full width, against two packages.
+
+The packages are not dependencies: `pip install torch_cka pytorch-cka` in an environment of its own. Those that are
+missing are named and left out. Both average over batches, with a debiased estimate; rfkit does that too
+(`minibatch_similarity`) and also what the paper asks for, one matrix over all images (`layer_similarity`); for that a
+package is given all images in one batch, torch_cka, which needs an hour for 49 layers, on nine of them.
+"""
+
+import contextlib
+import io
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import resource
+import time
+import warnings
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from common import report
+from torch.utils.data import DataLoader, TensorDataset
+
+from rfkit import cka, data, models, training
+from rfkit.batches import normalised
+
+IMAGES, BATCH, LEVEL = 1000, 250, 4
+
+
+def networks():
+    torch.set_num_threads(1)
+    digits = data.load("digits")
+    images = normalised(np.resize(digits.train_images, (IMAGES, 32, 32, 3)), digits.mean, digits.std).contiguous()
+    pair = [models.seeded_build("resnet50", LEVEL, seed=seed) for seed in (0, 1)]
+    return [training.calibrated(model, images[:250]) for model in pair], images
+
+
+def layer_similarity(pair, images, _):
+    return cka.layer_similarity(*pair, images)
+
+
+def minibatch_similarity(pair, images, _):
+    return cka.minibatch_similarity(*pair, images, batch_size=BATCH)
+
+
+def torch_cka(pair, images, layers, batch=BATCH):
+    from torch_cka import CKA
+
+    loader = DataLoader(TensorDataset(images), batch)
+    compared = CKA(*pair, "a", "b", layers, layers)
+    with contextlib.redirect_stderr(io.StringIO()):
+        compared.compare(loader)
+    return compared.hsic_matrix
+
+
+def pytorch_cka(pair, images, layers, batch=BATCH):
+    import cka as package  # the name of the package's module
+
+    loader = DataLoader(TensorDataset(images), batch)
+    return package.compute_cka(*pair, loader, layers=layers, device="cpu", progress=False)[0]
+
+
+def pytorch_cka_in_one_batch(pair, images, layers):
+    return pytorch_cka(pair, images, layers, IMAGES)
+
+
+def layer_similarity_of_nine(pair, images, layers):
+    return cka.layer_similarity(*pair, images, layers=layers[::6])
+
+
+def torch_cka_of_nine(pair, images, layers):
+    return torch_cka(pair, images, layers[::6], IMAGES)
+
+
+CONTENDERS = {  # exact, averaged over batches, and exact over nine layers only: each beside ours, the first
+    "exact": (layer_similarity, pytorch_cka_in_one_batch),
+    "batches": (minibatch_similarity, pytorch_cka, torch_cka),
+    "nine layers": (layer_similarity_of_nine, torch_cka_of_nine),
+}
+
+
+def measure(name, queue):
+    """In a process of its own, so that peak memory is its own."""
+    pair, images = networks()
+    layers = cka.layer_similarity(*pair, images[:8]).layers_a  # also warms up
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = globals()[name](pair, images, layers)
+    except Exception as error:  # a peer that is missing or fails is a row of the table too
+        queue.put({"what": name, "failed": f"{type(error).__name__}: {error}"[:120]})
+        return
+    seconds = time.perf_counter() - start
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    matrix = np.asarray(found.matrix if hasattr(found, "matrix") else found)
+    queue.put({
+        "what": name, "layers": len(layers), "s": round(seconds, 2), "peak_mib_above_start": round(peak),
+        "mean_of_diagonal": round(float(np.nanmean(np.diag(matrix))), 4),
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    context, rows = get_context("spawn"), []
+    for group in CONTENDERS.values():
+        for contender in group:
+            queue = context.SimpleQueue()
+            process = context.Process(target=measure, args=(contender.__name__, queue))
+            process.start()
+            process.join()
+            row = queue.get()
+            seconds = row.get("s")
+            ours = seconds if contender is group[0] else ours
+            rows.append(row | ({"times ours": round(seconds / ours, 2)} if seconds else {}))
+    report("cka", rows)
