@@ -1,6 +1,5 @@
 """Similarity of representations: linear centred kernel alignment between the layers of two networks."""
 
-import functools
 import warnings
 from dataclasses import dataclass
 
@@ -87,18 +86,20 @@ def linear_cka(x, y, *, unbiased=False):
     kernels = [_Kernel(len(x)), _Kernel(len(x))]
     for kernel, features in zip(kernels, (x, y), strict=True):
         kernel.add(features)
+    similarity = float(_similarity(kernels[:1], kernels[1:], unbiased)[0, 0])
     for name, kernel in zip("xy", kernels, strict=True):
         if kernel.dead:
             warnings.warn(f"the features of {name} do not vary over the images", DeadFeaturesWarning, stacklevel=2)
-    return float(_similarity(kernels[:1], kernels[1:], unbiased)[0, 0])
+    return similarity
 
 
 class _Kernel:
     """Gram matrix (n, n) of centred features in float64, taken in a part of the features at a time."""
 
     def __init__(self, count):
-        self.total, self.size, self.count = np.zeros((count, count), order="F"), 0.0, 0
-        self.eps = 0.0
+        self.total, self.features = np.zeros((count, count), order="F"), 0
+        self.size = self.eps = 0.0
+        self.dead = None
 
     def add(self, features):
         features = features.detach().cpu()
@@ -106,39 +107,40 @@ class _Kernel:
             self.eps = max(self.eps, torch.finfo(features.dtype).eps if features.is_floating_point() else 0.0)
             features = features.double()
         self.eps = max(self.eps, torch.finfo(features.dtype).eps)
-        self.size = max(self.size, *(abs(float(end)) for end in features.aminmax())) if features.numel() else self.size
         for part in features.split(CHUNK, dim=1):
+            self.size = max(self.size, *(abs(float(end)) for end in part.aminmax()))
             # the first image taken off: an offset far larger than the variation costs no digits
             shifted = (part - part[:1]).double().numpy()
             blas.dsyrk(1.0, shifted.T, beta=1.0, c=self.total, trans=1, overwrite_c=1)  # the upper half only
-        self.count += features.shape[1]
-        self.__dict__.pop("gram", None)
+        self.features += features.shape[1]
 
-    @functools.cached_property
-    def gram(self):
-        """The Gram matrix of centred features: centring on both sides is the same as centring the features."""
-        total = torch.from_numpy(np.triu(self.total) + np.triu(self.total, 1).T)
-        return total - total.mean(0) - total.mean(1, keepdim=True) + total.mean()
-
-    @property
-    def dead(self):
-        return bool(float(self.gram.diagonal().max()) <= self.count * (DEAD * self.eps * self.size) ** 2)
-
-    def flat(self, unbiased):
-        """The matrix as a vector, so that inner products of these vectors are the criterion up to a factor."""
-        gram, n = self.gram, len(self.gram)
+    def vector(self, unbiased):
+        # The matrix as a vector, so that inner products of these vectors are the criterion up to a factor; of a
+        # symmetric matrix half is enough. Uses the matrix up: beside it, all layers would need twice the memory.
+        gram, self.total = torch.from_numpy(self.total), None
+        gram = gram.triu_().add_(gram.triu(1).T)
+        # centring it on both sides is the same as centring the features
+        gram = gram.sub_(gram.mean(0)).sub_(gram.mean(1, keepdim=True))
+        self.dead = bool(float(gram.diagonal().max()) <= self.features * (DEAD * self.eps * self.size) ** 2)
+        n = len(gram)
         if unbiased:
-            gram = gram - torch.diag(gram.diagonal())
+            gram.fill_diagonal_(0)
             sums = gram.sum(1, keepdim=True)
             gram = gram - sums / (n - 2) - sums.T / (n - 2) + gram.sum() / ((n - 1) * (n - 2))
-            gram = gram - torch.diag(gram.diagonal())
-        return gram.reshape(-1)
+            gram.fill_diagonal_(0)
+        once, twice = gram.diagonal(), gram[*torch.triu_indices(n, n, 1)]
+        return torch.cat([once, twice.mul_(2**0.5)])
+
+
+def _vectors(kernels, unbiased):
+    return torch.stack([kernel.vector(unbiased) for kernel in kernels])
 
 
 def _similarity(kernels_a, kernels_b, unbiased):
     """(La, Lb) array of similarities; NaN where a kernel is dead."""
-    a, b = (torch.stack([kernel.flat(unbiased) for kernel in kernels]) for kernels in (kernels_a, kernels_b))
-    matrix = _quotient((a @ b.T).numpy(), *(t.square().sum(1).numpy() for t in (a, b)))
+    a = _vectors(kernels_a, unbiased)
+    b = a if kernels_b is kernels_a else _vectors(kernels_b, unbiased)
+    matrix = _quotient((a @ b.T).numpy(), *(each.square().sum(1).numpy() for each in (a, b)))
     matrix[[kernel.dead for kernel in kernels_a]] = np.nan
     matrix[:, [kernel.dead for kernel in kernels_b]] = np.nan
     return matrix
@@ -310,7 +312,8 @@ def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, b
         raise ValueError(f"{len(images)} images; expected at least {least}")
     a = _kernels(model_a, images, layers, batch_size, max_gib)
     b = a if model_b is model_a else _kernels(model_b, images, layers, batch_size, max_gib)
-    matrix = _similarity(list(a.values()), list(b.values()), unbiased)
+    kernels_a = list(a.values())
+    matrix = _similarity(kernels_a, kernels_a if b is a else list(b.values()), unbiased)
     dead_a, dead_b = (tuple(name for name, kernel in each.items() if kernel.dead) for each in (a, b))
     return SimilarityResult(matrix, tuple(a), tuple(b), dead_a, dead_b, len(images))
 
@@ -346,7 +349,8 @@ def minibatch_similarity(model_a, model_b, images, *, layers=None, batch_size=25
             continue
         a = _kernels(model_a, part, layers, batch_size, max_gib)
         b = a if model_b is model_a else _kernels(model_b, part, layers, batch_size, max_gib)
-        flat_a, flat_b = (torch.stack([k.flat(True) for k in each.values()]) for each in (a, b))
+        flat_a = _vectors(a.values(), True)
+        flat_b = flat_a if b is a else _vectors(b.values(), True)
         weight = 1 / (len(part) * (len(part) - 3))  # as in the estimate itself; batches differ in size at the end only
         cross = cross + weight * (flat_a @ flat_b.T).numpy()
         own_a, own_b = (own + weight * flat.square().sum(1).numpy() for own, flat in ((own_a, flat_a), (own_b, flat_b)))
