@@ -136,6 +136,9 @@ def execute(name, output, parameters):
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # for the kernel: small networks are faster so, on a busy machine by far
     output.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     source = str(Path("notebooks") / f"{name}.ipynb")

@@ -337,6 +337,23 @@ def ledger(sources):
     return pd.DataFrame(rows)
 
 
+def counts(sources):
+    """How often the confirmatory claims came out which way.
+
+    Args:
+        sources: Mapping of a name to the verdicts of `judge`.
+
+    Returns:
+        Data frame, one row a source.
+    """
+    rows = []
+    for name, verdicts in sources.items():
+        confirmatory = [v for v in verdicts if v.claim.startswith("C")]
+        found = {kind: sum(v.verdict == kind for v in confirmatory) for kind in (SUPPORTED, CONTRADICTED, UNDECIDED)}
+        rows.append({"Evidence": name, "Tests": len(confirmatory)} | {k.capitalize(): n for k, n in found.items()})
+    return pd.DataFrame(rows)
+
+
 def _combination(verdict):
     network, dataset = verdict.architecture, verdict.dataset
     return {
