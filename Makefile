@@ -24,6 +24,9 @@ lint: install  ## Style and docstrings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+pdf: book  ## The whole book as _build/book.pdf, printed by Chromium
+	$(BIN)/rfkit pdf
+
 serve:  ## Show the built book on http://localhost:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
@@ -33,4 +36,4 @@ bench: install  ## Compare speed with peers; results in benchmarks/results
 clean:  ## Remove what was built; trained runs stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install book test lint serve bench clean
+.PHONY: help install book pdf test lint serve bench clean

@@ -51,6 +51,12 @@ def _parser():
     _add_preset(command)
     command.add_argument("--device", help="as in study")
 
+    command = _add(commands, _units, "the runs of a preset as JSON, one command each, for an engine that starts jobs")
+    _add_preset(command)
+
+    command = _add(commands, _summary, "accuracy of every finished run of a preset as CSV")
+    _add_preset(command)
+
     command = _add(commands, _record, "copy a preset's finished runs to results/, to be committed")
     _add_preset(command)
     command.add_argument("--weights", default="", metavar="SEEDS", help="with the final weights of these seeds, as 0,1")
@@ -94,6 +100,9 @@ def _parser():
     command.add_argument("-j", "--jobs", type=int)
     command.add_argument("--device", help="as in study")
     command.add_argument("--edition", default="full", help="full, or student: without coding solutions")
+
+    command = _add(commands, _pdf, "print the built book into one PDF (needs Chromium or Chrome)")
+    command.add_argument("-o", "--output", type=Path, default=Path("_build/book.pdf"))
 
     _add_assignment(_add(commands, _assignment, "the homework for a class: hand out, grade, print"))
     return parser
@@ -169,6 +178,23 @@ def _plan(options):
 def _total(rows):
     summed = {key: sum(row[key] for row in rows) for key in ("runs", "flops", "disk_bytes", "hours")}
     return {"dataset": "all", "architecture": "", "level": ""} | summed
+
+
+def _units(options):
+    preset = _preset(options)
+    from rfkit import study
+
+    print(json.dumps(study.jobs_of(preset), indent=1))
+
+
+def _summary(options):
+    preset = _preset(options)
+    from rfkit import outcomes, records
+
+    found, missing = records.find(preset)
+    if missing:
+        raise RuntimeError(f"{len(missing)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing")
+    print(outcomes.accuracies(found).to_csv(index=False), end="")
 
 
 def _record(options):
@@ -282,6 +308,12 @@ def _book(options):
     if not Path("_config.yml").is_file():
         raise ConfigError(f"no _config.yml in {Path.cwd()}; run rfkit book from the top folder of the project")
     book.build(options.preset, jobs=options.jobs, device=options.device, edition=options.edition)
+
+
+def _pdf(options):
+    from rfkit import printing
+
+    print(printing.book(Path("_build/html"), options.output))
 
 
 def _assignment(options):

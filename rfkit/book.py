@@ -283,4 +283,14 @@ def render():
     if done.returncode:
         problems = [line for line in output.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
         raise RuntimeError("building the pages failed (_build/sphinx.log):\n" + "\n".join(problems[-25:]))
+    _polish(Path("_build/html"))
     return Path("_build/html/index.html")
+
+
+def _polish(root):
+    """Mend what the theme leaves on every page."""
+    for path in root.rglob("*.html"):
+        html = path.read_text(encoding="utf-8")
+        html = re.sub(r"\s*<script>const THEBE_JS_URL.*?</script>", "", html)  # twice on every page, and never used
+        html = html.replace('role="doc-biblioentry"', 'role="listitem"')  # what a list may hold
+        path.write_text(html, encoding="utf-8")

@@ -1,15 +1,19 @@
 """Web pages into PDF, by a browser that is there already."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
+import yaml
 
 from rfkit.config import ConfigError
+from rfkit.files import replacing
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 
@@ -88,3 +92,43 @@ def notebooks(paths, output):
         page = Path(folder) / "notebooks.html"
         page.write_text(html.replace("<head>", f"<head>{_HEAD}", 1), encoding="utf-8")
         return to_pdf(page, output)
+
+
+def book(root, output):
+    """Print a built book, page after page in the order of its table of contents, into one PDF.
+
+    Args:
+        root: Folder of the built HTML.
+        output: PDF to write.
+
+    Returns:
+        Path of the PDF.
+
+    Raises:
+        ConfigError: If there is no built book.
+    """
+    from pypdf import PdfWriter
+
+    pages = [Path(root) / f"{name}.html" for name in contents()]
+    missing = [page for page in pages if not page.is_file()]
+    if missing:
+        raise ConfigError(f"no {missing[0]}; build the book first: make book")
+    output = Path(output)
+    with tempfile.TemporaryDirectory(prefix="rfkit-print-") as folder, PdfWriter() as writer:
+        for i, page in enumerate(pages):
+            title = re.search(r"<title>(.*?)(?: &#8212;|</title>)", page.read_text(encoding="utf-8"))[1]
+            writer.append(to_pdf(page, Path(folder) / f"{i}.pdf"), outline_item=unescape(title))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(output) as file:
+            writer.write(file)
+    return output
+
+
+def contents():
+    """Pages of the book in reading order.
+
+    Returns:
+        List of file names without suffix.
+    """
+    toc = yaml.safe_load(Path("_toc.yml").read_text(encoding="utf-8"))
+    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]

@@ -6,6 +6,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
 import torch
 from tqdm import tqdm
@@ -225,6 +226,34 @@ def command(preset):
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             words.append(f"--{field} {text}")
     return " ".join(words)
+
+
+def jobs_of(preset):
+    """The units of a preset, each as a job of its own.
+
+    Args:
+        preset: `Preset`, perhaps changed by `Preset.select`.
+
+    Returns:
+        List of mappings: ``name`` (unique, usable in a file name), ``command`` (arguments of ``rfkit study``),
+        ``minutes`` (generous) and ``memory_mib``.
+    """
+    jobs = []
+    for seed in preset.seeds:
+        for dataset, architecture, level in preset.cells():
+            alone = replace(preset, datasets=(dataset,), architectures=(architecture,), levels=(level,), seeds=(seed,))
+            config = records.unit_of_what_is_here(preset, dataset, architecture, level, seed).config
+            with torch.device("meta"):
+                weights = sum(p.numel() for p in analyses.build(config).parameters())
+            # analyses take up to as long as the training; twice that for a slower node. The largest need of memory is
+            # Lanczos' basis of about 120 vectors, beside what Python and torch take
+            jobs.append({
+                "name": f"{config.folder.replace('/', '-')}",
+                "command": command(alone),
+                "minutes": math.ceil(4 * cost.seconds(config) / 60) + 10,
+                "memory_mib": 3000 + math.ceil(140 * 4 * weights / 2**20),
+            })  # fmt: skip
+    return jobs
 
 
 def plan(preset, device=None):

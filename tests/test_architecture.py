@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rfkit"
 LAYERS = (
-    {"files", "stats", "rf_rules", "numpy_layers", "numpy_training", "field_answers", "checks"},
+    {"files", "stats", "rf_rules", "numpy_layers", "numpy_training", "field_answers", "checks", "styles"},
     {"rf_layout", "rf_gradients", "lanczos", "numpy_nets"},
     {"rf_trace"},
     {"receptive_field"},
@@ -20,8 +20,8 @@ LAYERS = (
     {"projection", "thinning", "cka"},
     {"hessian", "landscape"},
     {"outcomes", "analyses"},
-    {"study", "importance", "recipes", "tables", "widgets"},
-    {"evidence", "pairs", "summaries"},
+    {"study", "importance", "recipes", "tables"},
+    {"evidence", "pairs", "summaries", "widgets"},
     {"claims"},
     {"claims_printed"},
     {"plots", "views"},
@@ -32,6 +32,7 @@ LAYERS = (
 )
 TORCH_FREE = {
     "files",
+    "styles",
     "stats",
     "config",
     "presets",

@@ -1,11 +1,13 @@
 """Builds the smoke book for real and reads the HTML."""
 
 import os
+import posixpath
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -18,6 +20,7 @@ def copy_of_the_sources(target, only=None):
     shutil.copytree(ROOT / "book", target / "book")
     shutil.copytree(ROOT / "notebooks", target / "notebooks", ignore=only and (lambda _, names: set(names) - {only}))
     shutil.copy(ROOT / "_config.yml", target)
+    (target / "results").symlink_to(ROOT / "results")
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     for part in toc["parts"]:
         part["chapters"] = [c for c in part["chapters"] if (target / f"{c['file']}.md").exists() or
@@ -61,6 +64,70 @@ def test_every_page_is_clean(built):
         assert not re.search(r"\{(glue|numref|ref|cite|doc|term)[:}]", body), name
         assert len(re.findall("<h1", body)) == 1, name
         assert all(re.search(r'alt="[^"]{20,}"', tag) for tag in re.findall("<img [^>]*>", body)), name
+
+
+def test_the_papers_items_have_their_fixed_labels(built):
+    every = "".join(map(article, pages(built).values()))
+    for kind, count in (("table", 14), ("figure", 5)):
+        for n in range(1, count + 1):
+            assert every.count(f'id="paper-{kind}-{n}"') == 1, f"Paper {kind} {n}"
+
+
+def test_links_lead_somewhere(built):
+    root = built / "_build/html"
+    found = {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*.html")}
+    anchors = {name: set(re.findall(r'\bid="([^"]+)"', html)) for name, html in found.items()}
+    for name, html in found.items():
+        for target in re.findall(r'(?:href|src)="([^"]+)"', re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)):
+            if re.match(r"(https?|data|mailto|javascript):", target) or target in ("#", "./"):
+                continue
+            place, _, anchor = unquote(target).partition("#")
+            place = (
+                posixpath.normpath(posixpath.join(posixpath.dirname(name), place.partition("?")[0])) if place else name
+            )
+            assert (root / place).exists(), f"{name} links to {target}"
+            assert not anchor or place not in anchors or anchor in anchors[place], f"{name} links to {target}"
+
+
+def test_no_output_is_empty(built):
+    for name, html in pages(built).items():
+        for output in re.findall(r'<div class="cell_output[^>]*>(.*?)</div>\s*</div>', html, re.DOTALL):
+            assert re.search(r"<img|<table|<svg|<section|<pre|<p|<ul", output), f"{name}: {output[:200]}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+def test_every_page_in_the_browser(built, browser, device, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    size = {"width": 390 if device == "phone" else 1280, "height": 844}
+    context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=device == "phone", offline=True)
+    page, problems = context.new_page(), []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
+    page.on(
+        "request", lambda r: problems.append(f"foreign: {r.url}") if not r.url.startswith(("file:", "data:")) else 0
+    )
+    # styles are on the page already; asking for them again is refused from a file
+    options = {"resultTypes": ["violations"], "preload": False}
+    for name in pages(built):
+        page.goto((built / "_build/html" / f"{name}.html").as_uri())
+        page.wait_for_timeout(150)
+        assert problems == [], name
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} is too wide"
+        for found in Axe().run(page, options=options).response["violations"]:
+            assert found["impact"] not in ("serious", "critical"), f"{name}: {found['id']} {found['nodes'][0]['html']}"
+    context.close()
+
+
+def test_first_page_is_there_within_a_second(built, browser):
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto((built / "_build/html/book/index.html").as_uri())
+    seconds = page.evaluate("performance.getEntriesByType('paint').at(-1).startTime") / 1000
+    context.close()
+    assert seconds < 1
 
 
 def test_landing_page(built):
