@@ -27,6 +27,14 @@ lint: install  ## Style and docstrings
 pdf: book  ## The whole book as _build/book.pdf, printed by Chromium
 	$(BIN)/rfkit pdf
 
+cluster: install .venv-cluster/installed  ## The smoke preset on a real Slurm on this computer (root, Debian)
+	tests/cluster/run .venv-cluster/bin/snakemake
+
+.venv-cluster/installed: requirements-cluster.txt
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/pip install --quiet -r requirements-cluster.txt
+	@touch $@
+
 serve:  ## Show the built book on http://localhost:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
@@ -36,4 +44,4 @@ bench: install  ## Compare speed with peers; results in benchmarks/results
 clean:  ## Remove what was built; trained runs stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install book pdf test lint serve bench clean
+.PHONY: help install book pdf cluster test lint serve bench clean
