@@ -148,6 +148,9 @@ class RunConfig:
         _require(_is_int(self.level) and self.level >= 1, "level", self.level, "a whole number of at least 1")
         _require(_is_int(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
         _require(self.width > 0, "width", self.width, "a positive number")
+        for field in ("dataset", "architecture"):  # they become part of a folder's name
+            name = getattr(self, field)
+            _require(not set(name) & set("/\\\0") and ".." not in name, field, name, "a name without '/', '\\' or '..'")
 
     def to_dict(self):
         """Every field as JSON-able values, with the schema and algorithm versions."""

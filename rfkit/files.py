@@ -73,6 +73,9 @@ def replacing(path):
 
     Yields:
         Binary file, open for writing.
+
+    Raises:
+        OSError: If it cannot be written, with the file's name; what was there before is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
@@ -82,6 +85,8 @@ def replacing(path):
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:  # the disk is full, for one: say where
+        raise OSError(error.errno, f"{error.strerror}, writing {path}; what was there before is unchanged") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,0 +1,227 @@
+"""What happens when things break: each fault is made for real, and the page that lists them is checked against it.
+
+`python tests/test_faults.py` writes `book/faults.csv` anew from what it finds.
+"""
+
+import contextlib
+import csv
+import errno
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfkit import book, data, files, presets, records, study
+from rfkit.store import Run, Store
+
+ROOT = Path(__file__).parents[1]
+LISTED = ROOT / "book" / "faults.csv"
+TINY = presets.get("smoke").select(architectures="vgg19", levels=3)
+
+
+def finished(folder):
+    (unit,) = records.units(TINY)
+    return unit, study.complete(unit, Store(folder), data=records.load("digits", TINY.image_limit))
+
+
+def message_of(work, *args, **options):
+    try:
+        work(*args, **options)
+    except (ValueError, RuntimeError, OSError) as error:  # what the command line turns into one line
+        return str(error)
+    return ""
+
+
+@contextlib.contextmanager
+def as_nobody():
+    """Root may write anywhere; so for a while this process is not root."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def disk_full(folder, patch):
+    path = folder / "summary.json"
+    files.write_json(path, {"before": 1})
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    patch.setattr(os, "fsync", full)
+    said = message_of(files.write_json, path, {"after": 2})
+    assert files.read_json(path) == {"before": 1} and [p.name for p in folder.iterdir()] == ["summary.json"]
+    return said, "the old file stays whole, nothing half-written is left"
+
+
+def read_only(folder, patch):
+    _, run = finished(folder / "runs")
+    other = next(iter(records.units(TINY.select(seeds=1))))
+    (folder / "runs").chmod(0o555)
+    folder.chmod(0o755)
+    for parent in (run.path.parent, *run.path.parents[:3]):
+        with contextlib.suppress(OSError):
+            parent.chmod(0o555)
+    with as_nobody():
+        said = message_of(study.complete, other, Store(folder / "runs"), data=records.load("digits", TINY.image_limit))
+    assert Run(run.path).summary["test_accuracy"] >= 0
+    return said, "finished runs are still read"
+
+
+def truncated_weights(folder, patch):
+    _, run = finished(folder)
+    path = run.path / "weights" / "final.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    return message_of(run.weights), "named and refused; deleting the folder and running again makes it anew"
+
+
+def flipped_bit(folder, patch):
+    _, run = finished(folder)
+    before = run.summary
+    path = run.path / "weights" / "final.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    said = message_of(run.weights)
+    shutil.rmtree(run.path)
+    _, again = finished(folder)
+    assert again.summary == before and again.weights()
+    return said, "named and refused; trained again, the numbers are the same"
+
+
+def damaged_record(folder, patch):
+    _, run = finished(folder)
+    (run.path / "summary.json").write_text('{"test_acc')
+    return message_of(lambda: Run(run.path).summary), "named and refused"
+
+
+def newer_schema(folder, patch):
+    _, run = finished(folder)
+    config = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps(config | {"schema": 99}))
+    return message_of(lambda: Run(run.path).config), "refused; the run is left as it is"
+
+
+class Bomb:
+    def __reduce__(self):
+        return Path.touch, (Path("exploded"),)
+
+
+def pickle_bomb(folder, patch):
+    patch.chdir(folder)
+    path = folder / "final.pt"
+    path.write_bytes(pickle.dumps(Bomb(), protocol=2))
+    first = message_of(files.load_tensors, path)
+    torch.save({"weight": Bomb()}, path)
+    assert message_of(files.load_tensors, path) and not (folder / "exploded").exists()
+    return first, "never executed"
+
+
+def two_studies(folder, patch):
+    command = [sys.executable, "-m", "rfkit", "study", "smoke", "--architectures", "vgg19", "--levels", "3", "-j", "1"]
+    environment = os.environ | {"RFKIT_RUNS": str(folder / "runs")}
+    pair = [
+        subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    outputs = ["".join(process.communicate()) for process in pair]
+    runs = Store(folder / "runs").runs()
+    assert len(runs) == 1 and runs[0].weights()
+    assert 0 in [process.returncode for process in pair], outputs
+    refused = [
+        line for output in outputs for line in output.splitlines() if "another process" in line or "busy" in line
+    ]
+    return (refused or [outputs[0].splitlines()[-1]])[
+        0
+    ], "a run is done once; the other study takes the next one or says so"
+
+
+def path_in_a_notebook_name(folder, patch):
+    patch.chdir(ROOT)
+    said = message_of(book.execute, "../../etc/passwd", folder / "out.ipynb", {})
+    assert not (folder / "out.ipynb").exists()
+    return said.partition(" Valid:")[0] + " Valid: …", "refused before anything is read"
+
+
+def path_in_a_run_name(folder, patch):
+    (unit,) = records.units(TINY)
+    said = message_of(replace, unit.config, dataset="../../outside")
+    assert not (folder.parent / "outside").exists()
+    return said, "refused"
+
+
+def path_in_a_zip(folder, patch):
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        archive.writestr("train/../../outside.png", b"x")
+    said = message_of(data.load, f"folder:{folder / 'images.zip'}", root=folder / "data")
+    assert not list(folder.parent.glob("outside*"))
+    return said, "refused; nothing is unpacked"
+
+
+def half_a_zip(folder, patch):
+    (folder / "images.zip").write_bytes(b"PK\x03\x04 and then the line broke")
+    return message_of(data.load, f"folder:{folder / 'images.zip'}", root=folder / "data"), "refused"
+
+
+FAULTS = {
+    "the disk is full while a file is saved": disk_full,
+    "the run folder cannot be written": read_only,
+    "a weights file is cut short": truncated_weights,
+    "a bit of a weights file is flipped": flipped_bit,
+    "a record is damaged": damaged_record,
+    "a run was made by a newer version": newer_schema,
+    "a weights file holds a program": pickle_bomb,
+    "two studies work on one store": two_studies,
+    "a notebook's name is a path": path_in_a_notebook_name,
+    "a run's name is a path": path_in_a_run_name,
+    "a member of a zip leads out of it": path_in_a_zip,
+    "a zip is half there": half_a_zip,
+}
+
+
+def plain(message, folder):
+    """A message without what differs from one computer or run to the next."""
+    message = message.replace(str(folder), "…").replace(str(ROOT), "…").replace("\n", " ")
+    message = re.sub(r"-[0-9a-f]{10}\b", "-<hash>", message)
+    return re.sub(r"\d+(\.\d+)? (min|s)\b", "… \\2", message).strip()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault(fault, tmp_path, monkeypatch):
+    said, outcome = FAULTS[fault](tmp_path, monkeypatch)
+    assert said, f"nothing was said when {fault}"
+    listed = {row["fault"]: row for row in csv.DictReader(LISTED.open(encoding="utf-8"))}
+    assert listed[fault] == {"fault": fault, "message": plain(said, tmp_path), "outcome": outcome}
+
+
+def test_the_page_lists_every_fault():
+    assert [row["fault"] for row in csv.DictReader(LISTED.open(encoding="utf-8"))] == list(FAULTS)
+
+
+if __name__ == "__main__":
+    rows = []
+    for name, make in FAULTS.items():
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            Path(folder).chmod(0o755)
+            said, outcome = make(Path(folder), patch)
+            rows.append({"fault": name, "message": plain(said, folder), "outcome": outcome})
+            print(rows[-1])
+            for path in Path(folder).rglob("*"):
+                path.chmod(0o755)
+    files.write_csv(LISTED, rows)
