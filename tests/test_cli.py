@@ -140,3 +140,35 @@ def test_parameters_of_a_notebook():
 
         os.chdir(ROOT / "rfkit")
         book.notebook_names()
+
+
+def test_units_are_commands_of_their_own(capsys):
+    assert main(["units", "smoke", "--levels", "3"]) == 0
+    units = json.loads(capsys.readouterr().out)
+    assert len({unit["name"] for unit in units}) == 2
+    assert [unit["command"] for unit in units] == [
+        f"smoke --architectures {a} --levels 3" for a in ("vgg19", "resnet50")
+    ]
+    assert all(unit["minutes"] >= 10 and unit["memory_mib"] >= 3000 for unit in units)
+
+
+def test_summary_wants_every_run(capsys):
+    assert main(["summary", *SMOKE]) == 1
+    assert "1 of 1 runs of preset 'smoke' are missing" in capsys.readouterr().err
+    assert main(["study", *SMOKE, "-j", "1"]) == 0
+    capsys.readouterr()
+    assert main(["summary", *SMOKE]) == 0
+    assert capsys.readouterr().out.startswith("data_label,")
+
+
+def test_assignment_from_the_command_line(tmp_path, capsys):
+    assert main(["assignment", "build", str(tmp_path / "hand"), "--tests", str(tmp_path / "tests")]) == 0
+    assert capsys.readouterr().out.count(".ipynb") == 4 and (tmp_path / "tests" / "q4.py").is_file()
+    assert main(["assignment", "build", str(tmp_path / "hand")]) == 2
+    assert "nothing was overwritten" in capsys.readouterr().err
+    assert main(["assignment", "grade", str(tmp_path / "none")]) == 2
+    (tmp_path / "empty").mkdir()
+    report = tmp_path / "points.json"
+    assert main(["assignment", "grade", str(tmp_path / "empty"), "--json", str(report)]) == 0
+    assert "0 of 100 points" in capsys.readouterr().out and json.loads(report.read_text())[0]["total"] == 0
+    assert main(["assignment", "pdf", str(tmp_path / "empty")]) == 2
