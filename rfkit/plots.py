@@ -116,7 +116,8 @@ def plot_growth(curves, *, image_px=(), ax=None):
     for px in image_px:
         ax.axhline(px, color="#333333", linewidth=1)
         ax.annotate(f"image of {px} px", (1, px), xytext=(0, 3), textcoords="offset points", fontsize=10)
-    ax.set(xlabel="layer", ylabel="receptive field (px)", yscale="log")
+    ax.set(xlabel="layer", ylabel="receptive field (px)")
+    ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.legend()
     return ax
