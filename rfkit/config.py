@@ -150,7 +150,7 @@ class RunConfig:
         _require(self.width > 0, "width", self.width, "a positive number")
         for field in ("dataset", "architecture"):  # they become part of a folder's name
             name = getattr(self, field)
-            _require(not set(name) & set("/\\\0") and ".." not in name, field, name, "a name without '/', '\\' or '..'")
+            _require(not set(name) & set("/\\\0") and ".." not in name, field, name, "a name, not a path")
 
     def to_dict(self):
         """Every field as JSON-able values, with the schema and algorithm versions."""

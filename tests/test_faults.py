@@ -199,7 +199,7 @@ def plain(message, folder):
     """A message without what differs from one computer or run to the next."""
     message = message.replace(str(folder), "…").replace(str(ROOT), "…").replace("\n", " ")
     message = re.sub(r"denied: '…/runs/[^']*'", "denied: '…/runs/…'", message)
-    message = re.sub(r"-[0-9a-f]{10}\b", "-<hash>", message)
+    message = re.sub(r"-[0-9a-f]{10}\b", "-…", message)
     return re.sub(r"\d+(\.\d+)? (min|s)\b", "… \\2", message).strip()
 
 
