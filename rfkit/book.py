@@ -15,9 +15,8 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from traitlets.config import Config
 
-from rfkit import editions, outcomes, pairs, plots, presets, study, views
+from rfkit import editions, kernel, outcomes, pairs, plots, presets, study, views
 from rfkit.config import ConfigError, check_keys, one_of
 
 STAGE = Path("_build/stage")
@@ -136,26 +135,18 @@ def execute(name, output, parameters):
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # for the kernel: small networks are faster so, on a busy machine by far
+    # one thread for the kernel: small networks are faster so, on a busy machine by far
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     output.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     source = str(Path("notebooks") / f"{name}.ipynb")
     try:
         with tempfile.TemporaryDirectory(prefix="rfkit-") as folder:
-            options = {"kernel_name": "python3", "progress_bar": False, "config": _kernel(folder)}
+            options = {"kernel_name": "python3", "progress_bar": False, "config": kernel.private_sockets(folder)}
             papermill.execute_notebook(source, str(output), parameters, **options)
     except PapermillExecutionError as error:
         raise NotebookError(f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from None
     return time.perf_counter() - start
-
-
-def _kernel(folder):
-    """Sockets in a folder of its own instead of TCP ports: no other user, and no other notebook, can reach a kernel."""
-    if os.name != "posix":
-        return Config()
-    return Config({"KernelManager": {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}})
 
 
 def _execute_staged(name, parameters):

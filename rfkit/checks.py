@@ -26,12 +26,33 @@ def numerical_gradient(function, array, dout, *, step=1e-6):
     return gradient
 
 
-def _same(name, found, expected, tolerance=1e-6):
-    found, expected = np.asarray(found), np.asarray(expected)
+def close(name, found, expected, tolerance=1e-6):
+    """Assert that a student's array is the expected one.
+
+    Args:
+        name: What it is.
+        found: The student's.
+        expected: As it should be.
+        tolerance: Largest absolute difference.
+
+    Raises:
+        AssertionError: If shape or values differ; says which and by how much.
+    """
+    found, expected = np.asarray(found, float), np.asarray(expected, float)
     assert found.shape == expected.shape, f"{name} has shape {found.shape}; expected {expected.shape}"
     worst = float(np.abs(found - expected).max())
     assert worst <= tolerance, f"{name} is off by up to {worst:.3g}; expected at most {tolerance:g}"
+
+
+def _same(name, found, expected, tolerance=1e-6):
+    close(name, found, expected, tolerance)
     print(f"{name}: right")
+
+
+def _gradients(found, arrays, forward, dout, tolerance=1e-6):
+    """Each gradient of ``forward()`` against central differences in its array."""
+    for (name, array), gradient in zip(arrays.items(), found, strict=True):
+        _same(f"gradient d{name}", gradient, numerical_gradient(forward, array, dout), tolerance)
 
 
 def fields(first_field, second_field, fields_with_strides, field_of_layer, two_ways):
@@ -73,10 +94,8 @@ def convolution(conv_forward, conv_backward):
     out, cache = conv_forward(x, w, b, **options)
     dout = random.normal(size=(2, 2, 3, 3))
     _same("shape of the output", np.zeros(np.shape(out)), np.zeros(dout.shape))
-    for name, array, gradient in zip("xwb", (x, w, b), conv_backward(dout, cache), strict=True):
-        _same(
-            f"gradient d{name}", gradient, numerical_gradient(lambda: conv_forward(x, w, b, **options)[0], array, dout)
-        )
+    arrays = {"x": x, "w": w, "b": b}
+    _gradients(conv_backward(dout, cache), arrays, lambda: conv_forward(x, w, b, **options)[0], dout)
 
 
 def pooling(max_pool_forward, max_pool_backward):
@@ -120,9 +139,8 @@ def batchnorm(spatial_batchnorm_forward, spatial_batchnorm_backward):
         return spatial_batchnorm_forward(x, gamma, beta, {}, train=True)[0]
 
     _, cache = spatial_batchnorm_forward(x, gamma, beta, {}, train=True)
-    gradients = spatial_batchnorm_backward(dout, cache)
-    for name, array, gradient in zip(("x", "gamma", "beta"), (x, gamma, beta), gradients, strict=True):
-        _same(f"gradient d{name}", gradient, numerical_gradient(forward, array, dout), 1e-5)
+    arrays = {"x": x, "gamma": gamma, "beta": beta}
+    _gradients(spatial_batchnorm_backward(dout, cache), arrays, forward, dout, 1e-5)
 
 
 def network(three_layers):

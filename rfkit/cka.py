@@ -205,10 +205,10 @@ def _run(model, images, begin, end, take, adds):
 
 
 def _sizes(model, images, layers):
-    """{layer name: features of one image}, in the order of execution."""
+    """{layer name: features of one image} of every layer, in the order of execution."""
     sizes = {}
     _run(model, images, 0, 1, lambda name, x: sizes.update({name: x[0].numel()}), _wants_adds(layers))
-    return _chosen(model, sizes, layers)
+    return sizes
 
 
 def _chosen(model, found, layers):
@@ -247,12 +247,14 @@ def _passes(sizes, room):
 
 def _kernels(model, images, layers, batch_size, max_gib):
     count = len(images)
-    if batch_size is None:  # a residual network has up to four maps at a time
-        largest = max(_sizes(model, images, None).values(), default=0)
-        batch_size = count if 16 * count * largest <= max_gib * 2**30 else 250
-    if count <= batch_size:  # every layer is whole in one batch: nothing has to be held
+    if batch_size is not None and count <= batch_size:
         return _kernels_of_batch(model, images, layers)
-    sizes = _sizes(model, images, layers)
+    every = _sizes(model, images, layers)
+    sizes = _chosen(model, every, layers)
+    if batch_size is None:  # all at once, if the maps fit: a residual network has up to four of them at a time
+        if 16 * count * max(every.values()) <= max_gib * 2**30:
+            return _kernels_of_batch(model, images, layers)
+        batch_size = 250
     kernels = {name: _Kernel(count) for name in sizes}
     room = max(1, int(max_gib * 2**30 / (4 * count)))
     for parts in _passes(sizes, room):
@@ -274,12 +276,14 @@ def _kernels(model, images, layers, batch_size, max_gib):
 
 
 def _kernels_of_batch(model, images, layers):
+    """Every layer is whole in one batch: nothing has to be held."""
     kernels, wanted = {}, None if isinstance(layers, str) or layers is None else set(layers)
 
     def take(name, x):
-        kernels[name] = kernel = _Kernel(len(images))
+        kernels[name] = None  # a layer that is there and not asked for
         if wanted is None or name in wanted:
-            kernel.add(x.flatten(1))
+            kernels[name] = _Kernel(len(images))
+            kernels[name].add(x.flatten(1))
 
     _run(model, images, 0, len(images), take, _wants_adds(layers))
     return _chosen(model, kernels, layers)

@@ -21,7 +21,8 @@ HANDOUT = {
 EDITIONS = ("full", "student")
 HIDDEN_TESTS = Path(__file__).parent / "hidden_tests"
 YOUR_CODE = 'raise NotImplementedError("your code here")'
-_LEFT_OUT = {"method": "how a layer is computed is the student's choice"}
+_LEFT_OUT = ("method",)
+"""Arguments that a stub does not have: how a layer is computed is the student's choice."""
 _BODY = r"\n(?::\w+:[^\n]*\n)*((?:.|\n)*?)"
 """Options of a directive, and its content as a group."""
 _SOLUTION = re.compile(r"^(`{3,})\{solution\}.*?^\1\s*$\n?", re.MULTILINE | re.DOTALL)
@@ -137,11 +138,12 @@ def build(folder, tests=None, *, solutions=False):
     taken = [name for name in HANDOUT if (folder / f"{name}.ipynb").exists()]
     if taken:
         raise ConfigError(f"{folder} holds {taken[0]}.ipynb already; name another folder, nothing was overwritten")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, chapter in HANDOUT.items():
-        source = Path("notebooks") / f"{chapter}.ipynb"
+    sources = {name: Path("notebooks") / f"{chapter}.ipynb" for name, chapter in HANDOUT.items()}
+    for source in sources.values():
         if not source.is_file():
             raise ConfigError(f"no {source} in {Path.cwd()}; run rfkit assignment from the top folder of the project")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, source in sources.items():
         path = folder / f"{name}.ipynb"
         nbformat.write(_handout(nbformat.read(source, as_version=4), solutions), path)
         written.append(path)

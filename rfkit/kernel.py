@@ -22,6 +22,20 @@ class StudentError(Exception):
     """The student's code failed, hung or was killed; the message says how."""
 
 
+def private_sockets(folder):
+    """Sockets in a folder of its own instead of TCP ports: no other user, and no other notebook, can reach a kernel.
+
+    Args:
+        folder: The folder, there for as long as the kernel.
+
+    Returns:
+        `traitlets.config.Config`; empty where there are no such sockets.
+    """
+    if os.name != "posix":
+        return Config()
+    return Config({"KernelManager": {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}})
+
+
 class Submission:
     """A notebook whose code runs in a fresh kernel; a cell that fails, hangs or kills the kernel is left out.
 
@@ -46,12 +60,7 @@ class Submission:
         self._cells = _code_cells(path, self.problems)
         self._folder = tempfile.mkdtemp(prefix="rfkit-grade-")
 
-    def __enter__(self):
-        """Run the cells."""
-        self._ready()
-        return self
-
-    def __exit__(self, *_):
+    def close(self):
         """Stop the kernel and delete its folder."""
         self._kill()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -113,9 +122,7 @@ class Submission:
                 self.problems.append(f"cell {number}: {error}")
 
     def _start(self):
-        # sockets in a folder of its own: no other process of this computer can reach the kernel by a port
-        options = {"transport": "ipc", "connection_file": f"{self._folder}/kernel.json"} if os.name == "posix" else {}
-        self._manager = KernelManager(kernel_name="python3", config=Config({"KernelManager": options}))
+        self._manager = KernelManager(kernel_name="python3", config=private_sockets(self._folder))
         # one thread: arithmetic libraries reserve memory by the thread
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"}
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])  # it runs in a folder of its own

@@ -220,3 +220,16 @@ def test_uint8_images_of_a_trained_network():
         warnings.simplefilter("error")
         found = cka.layer_similarity(net, net, digits.test_images[:40])
     assert found.matrix.shape == (16, 16)
+
+
+def test_a_network_without_relu_is_compared_at_its_additions():
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv(x)
+
+    found = cka.layer_similarity(Plain(), Plain(), torch.randn(6, 3, 8, 8), layers="all")
+    assert found.layers_a == ("add",) and 0 < found.matrix[0, 0] <= 1

@@ -1,5 +1,6 @@
 """Submissions, good and broken: each loses what it got wrong, and nothing else."""
 
+import contextlib
 import shutil
 import sys
 from pathlib import Path
@@ -145,7 +146,7 @@ def test_nothing_is_left_behind(layers, monkeypatch, tmp_path):
     made = tmp_path / "kernel"
     made.mkdir()
     student = kernel.Submission(layers)
-    with student:
+    with contextlib.closing(student):
         assert student("n = 2 + m", ["n"], m=3)[0] == 5
         with pytest.raises(kernel.StudentError, match="NameError"):
             student("n = m", ["n"])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rfkit import receptive_field
-from rfkit.grading import close
+from rfkit.checks import close
 
 SEED = 1
 random = np.random.default_rng(SEED)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rfkit import numpy_layers as ours
-from rfkit.grading import close
+from rfkit.checks import close
 
 SEED = 3
 random = np.random.default_rng(SEED)

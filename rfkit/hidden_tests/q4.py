@@ -3,8 +3,7 @@
 import numpy as np
 
 from rfkit import data, numpy_training
-from rfkit.checks import numerical_gradient
-from rfkit.grading import close
+from rfkit.checks import close, numerical_gradient
 from rfkit.numpy_nets import ThreeLayerConvNet
 
 SEED = 4
