@@ -136,6 +136,7 @@ def _add_preset(command):
     command.add_argument("--protocol", help="as_stated, as_run, careful or short")
     for name in PRESET_OPTIONS:
         command.add_argument(f"--{name}", help="instead of the preset's; lists as 1,3")
+    command.add_argument("--contrasts", action="store_true", help="the changed networks of the contrasts instead")
 
 
 def _preset(options):
@@ -144,7 +145,12 @@ def _preset(options):
 
     given = {name: getattr(options, name) for name in PRESET_OPTIONS}
     changes = {name: literal(value) for name, value in given.items() if value is not None}
-    return presets.get(options.preset, options.protocol).select(**changes)
+    chosen = presets.get(options.preset, options.protocol).select(**changes)
+    if not options.contrasts:
+        return chosen
+    from rfkit import contrasts
+
+    return contrasts.of_preset(chosen)
 
 
 def _study(options):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from rfkit import outcomes, stats, tables
+from rfkit.outcomes import ALPHA, MARGIN_POINTS
 from rfkit.presets import FINE_TUNED_RATE, PAPER_RATES
 
-ALPHA, MARGIN_POINTS = 0.05, 0.5
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 CLAIMS = {
     "C1": "dense accuracy falls as the field grows",

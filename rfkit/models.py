@@ -152,10 +152,10 @@ def build(architecture, level, *, width=1.0, num_classes=10):
 
     Args:
         architecture: ``"vgg19"``, ``"resnet50"``, or ``"module:callable"``, an importable callable
-            that takes ``(level, num_classes)`` and returns a module.
+            that takes ``(level, num_classes)``, and ``width`` if it likes, and returns a module.
         level: RF level, an integer of at least 1.
         width: Factor on every channel count; the geometry does not change with it.
-            Not passed to a callable of your own.
+            Passed to a callable of your own if it takes an argument of this name.
         num_classes: Outputs of the last linear layer.
 
     Returns:
@@ -169,7 +169,9 @@ def build(architecture, level, *, width=1.0, num_classes=10):
         Paper Sec. 3.1 and 3.2; layer order from the author's public code (the paper says "???").
     """
     if ":" in architecture:
-        network = _import(architecture)(level, num_classes)
+        maker = _import(architecture)
+        takes_width = "width" in inspect.signature(maker).parameters
+        network = maker(level, num_classes, **({"width": width} if takes_width else {}))
         if not isinstance(network, nn.Module):
             raise ValueError(f"{architecture}(level, num_classes) returned {type(network).__name__}, not an nn.Module")
         return network

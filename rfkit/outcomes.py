@@ -13,6 +13,8 @@ from rfkit.stats import mean_std
 
 DROP_POINTS = 5.0
 """The breaking point is where accuracy has fallen this far below dense."""
+ALPHA, MARGIN_POINTS = 0.05, 0.5
+"""Level of significance, and how many points of accuracy count as no difference, both fixed before the study."""
 CELL = ["paper_dataset", "architecture", "rf_level"]
 
 

@@ -1,8 +1,6 @@
 """Figures: records in, Axes out. No function here reads a file or computes a result."""
 
 import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.colors import LogNorm
 
@@ -56,7 +54,7 @@ def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
         mean = part.groupby("rf_level")["accuracy"].mean()
         ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
         ax.plot(part["rf_level"], part["accuracy"], marker, color=color, alpha=0.35, markersize=4)
-    _field_axis(frame, ax)
+    field_axis(frame, ax)
     return ax
 
 
@@ -277,76 +275,13 @@ def _network(frame):
     return f"{ARCHITECTURE_LABELS.get(name, name)}, {frame['data_label'].iloc[0]}"
 
 
-def plot_layer_sparsity(runs, *, title="", ax=None):
-    """Which layers lose what at each pruning rate.
+def field_axis(frame, ax):
+    """Label an axis of levels by their fields, and the other as test accuracy.
 
     Args:
-        runs: List of `rfkit.store.Run` of one network and level; their mean is shown.
-        title: Title of the Axes.
-        ax: Axes to draw in; new ones if ``None``.
-
-    Returns:
-        The Axes: rows are layers in the order of the network, columns rates, colour the share that is pruned.
+        frame: Rows of one network and data set: architecture, data_label, rf_level, field_px.
+        ax: Axes, changed in place.
     """
-    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.4))[1]
-    analyses = [run.newest("pruning") for run in runs]
-    mean = sum(pd.DataFrame(each["layer_sparsity"]).to_numpy() for each in analyses) / len(analyses)
-    image = ax.imshow(mean.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    rates = analyses[0]["rates"]
-    ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=90, fontsize=9)
-    ax.set(title=title, xlabel="pruning rate", ylabel="layer")
-    ax.grid(False)
-    ax.figure.colorbar(image, ax=ax, fraction=0.05, label="share pruned")
-    return ax
-
-
-def plot_taps(share, *, title="", ax=None):
-    """How much of its map each tap of a kernel gets to see.
-
-    Args:
-        share: Array (kernel height, kernel width), as made by `rfkit.pruning.tap_utilisation`.
-        title: Title of the Axes.
-        ax: Axes to draw in; new ones if ``None``.
-
-    Returns:
-        The Axes, with the percentage written in each tap.
-    """
-    ax = ax if ax is not None else plt.subplots(figsize=(1.6, 1.8))[1]
-    ax.imshow(share, cmap="cividis", vmin=0, vmax=1)
-    for (row, column), value in np.ndenumerate(share):
-        color = "white" if value < 0.5 else "black"
-        ax.text(column, row, f"{value:.0%}", ha="center", va="center", color=color, fontsize=9)
-    ax.set(title=title, xticks=[], yticks=[])
-    ax.grid(False)
-    return ax
-
-
-def plot_fine_tuning(tuned, *, ax=None):
-    """Dense, pruned and fine-tuned test accuracy against the receptive field.
-
-    Args:
-        tuned: As made by `rfkit.outcomes.fine_tuned`, of one network and data set.
-        ax: Axes to draw in; new ones if ``None``.
-
-    Returns:
-        The Axes. Points are seeds, lines their mean.
-    """
-    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
-    rate = tuned["pruning_rate"].iloc[0]
-    styles = {
-        "dense": ("#333333", "o", "-", "dense"),
-        "accuracy": ("#0072B2", "^", "-.", "fine-tuned"),
-        "pruned": ("#D55E00", "s", "--", f"pruned, rate {rate:g}"),
-    }
-    for column, (color, marker, line, label) in styles.items():
-        mean = tuned.groupby("rf_level")[column].mean()
-        ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
-        ax.plot(tuned["rf_level"], tuned[column], marker, color=color, alpha=0.35, markersize=4)
-    _field_axis(tuned, ax)
-    return ax
-
-
-def _field_axis(frame, ax):
     ax.set(xlabel="receptive field", ylabel="test accuracy (%)", ylim=(0, 102))
     fields = frame.groupby("rf_level")["field_px"].first()
     ax.set_xticks(list(fields.index), [field_label(level, px) for level, px in fields.items()], fontsize=10)

@@ -12,6 +12,8 @@ NEVER_PRUNED = ("first_conv", "last_linear")
 """What the author's code leaves alone."""
 PAPER_DATASET_BY_SIZE = MappingProxyType({32: "cifar10", 64: "tiny_imagenet"})
 """Which of the paper's data sets images of a size (in pixels) are set beside."""
+CONTRASTS = "rfkit.contrast_nets:"
+"""Networks of this module are trained as the VGG19-like one that they change."""
 
 PROTOCOL_TRAINING = MappingProxyType({
     # the paper's Sec. 3.1; batch size is not stated there, 128 is the author's
@@ -205,7 +207,8 @@ class Preset:
         """
         base = PROTOCOL_TRAINING[self.protocol]
         # a copy of a data set carries its name and more, as in cifar10_jpeg
-        exceptions = [n for (name, net), n in self.epochs_of if dataset.startswith(name) and net == architecture]
+        like = "vgg19" if architecture.startswith(CONTRASTS) else architecture
+        exceptions = [n for (name, net), n in self.epochs_of if dataset.startswith(name) and net == like]
         epochs = [*exceptions, self.epochs or base.epochs][0]
         changes = {"epochs": epochs}
         if dataset == "digits":  # a mirrored digit is another sign, and few images ask for smaller batches

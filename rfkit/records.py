@@ -127,13 +127,13 @@ def source_sha256(architecture):
         architecture: As in `rfkit.models.build`.
 
     Returns:
-        Hexadecimal sha256; empty for the built-in networks.
+        Hexadecimal sha256; empty for networks of this library.
 
     Raises:
         ConfigError: If its module cannot be found.
     """
-    if ":" not in architecture:
-        return ""
+    if ":" not in architecture or architecture.startswith("rfkit."):
+        return ""  # ours change with `rfkit.config.ALGORITHM`
     spec = importlib.util.find_spec(architecture.partition(":")[0])
     if spec is None or spec.origin is None:
         raise ConfigError(f"cannot find the module of architecture {architecture!r}; expected 'module:callable'")

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from rfkit import analyses, cost, files, models, presets, pruning, receptive_field, records, store, training
+from rfkit import analyses, contrasts, cost, files, models, presets, pruning, receptive_field, records, store, training
 
 
 class TooLongError(RuntimeError):
@@ -220,6 +220,8 @@ def command(preset):
         Text such as ``demo --levels 1,3 --epochs 2``.
     """
     base, words = presets.get(preset.name), [preset.name]
+    if preset.architectures == contrasts.of_preset(base).architectures:
+        base, words = contrasts.of_preset(base), [preset.name, "--contrasts"]
     for field in ("protocol", "datasets", "architectures", "levels", "seeds", "rates", "epochs", "width"):
         value = getattr(preset, field)
         if value != getattr(base, field):

@@ -1,0 +1,165 @@
+"""The VGG19-like network changed in other ways than by its level pool; every parameter stays."""
+
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from torch import nn
+
+from rfkit import models, pruning, receptive_field
+
+LAST_CONVS = tuple(f"conv{i}" for i in range(9, 17))
+DILATIONS = {
+    "conv2": 14,
+    **dict.fromkeys(("conv3", "conv4"), 8),
+    **dict.fromkeys(("conv5", "conv6", "conv7", "conv8"), 4),
+}
+"""At level 1 on 32-pixel images about half the side of each map, and together the 178 pixels that level 2 has more."""
+
+
+class CentreTap(nn.Conv2d):
+    """A convolution that holds a whole kernel and uses its centre only: all other weights are dead."""
+
+    def forward(self, x):
+        """Maps (N, C, h, w) to maps (N, K, h, w)."""
+        row, column = (side // 2 for side in self.weight.shape[-2:])
+        return F.conv2d(x, self.weight[:, :, row : row + 1, column : column + 1], self.bias, self.stride)
+
+
+def centre_taps(level, num_classes, *, width=1.0):
+    """The last eight convolutions use the centres of their kernels only: dead weights, at any size of map.
+
+    Args:
+        level: RF level.
+        num_classes: As in `rfkit.models.build`.
+        width: As in `rfkit.models.build`.
+
+    Returns:
+        `rfkit.models.LevelNet`; the same seed gives the same weights as without the change.
+    """
+    model = models.build("vgg19", level, width=width, num_classes=num_classes)
+    for name in LAST_CONVS:
+        whole = model.features.get_submodule(name)
+        centre = CentreTap(whole.in_channels, whole.out_channels, whole.kernel_size, padding=1, device="meta")
+        centre.weight, centre.bias = whole.weight, whole.bias
+        setattr(model.features, name, centre)
+    return model
+
+
+def open_third_pool(level, num_classes, *, width=1.0):
+    """The third 2x2 pool takes 3x3 pixels at stride 1: nearly the same field, larger last maps.
+
+    Args:
+        level: As in `centre_taps`.
+        num_classes: As in `centre_taps`.
+        width: As in `centre_taps`.
+
+    Returns:
+        As in `centre_taps`. At level 3 on 32-pixel images the last maps are 2x2, so that no weight is dead.
+    """
+    model = models.build("vgg19", level, width=width, num_classes=num_classes)
+    model.features.pool3 = nn.MaxPool2d(3, stride=1, padding=1)
+    return model
+
+
+def blurred(level, num_classes, *, width=1.0):
+    """The level pool without its stride: as much blur, a field of a few pixels more, the maps of level 1.
+
+    Args:
+        level: An odd level; at an even one no padding gives the maps of level 1.
+        num_classes: As in `centre_taps`.
+        width: As in `centre_taps`.
+
+    Returns:
+        As in `centre_taps`.
+
+    Raises:
+        ValueError: If the level is even.
+    """
+    _only(level, level % 2 == 1, "an odd level")
+    model = models.build("vgg19", 1, width=width, num_classes=num_classes)
+    model.features.level_pool = nn.MaxPool2d(level + 1, stride=1, padding=(level - 1) // 2)
+    return model
+
+
+def dilated(level, num_classes, *, width=1.0):
+    """Dilated convolutions in the first three stages: the field of level 2 on the maps of level 1.
+
+    Args:
+        level: 1.
+        num_classes: As in `centre_taps`.
+        width: As in `centre_taps`.
+
+    Returns:
+        As in `centre_taps`.
+
+    Raises:
+        ValueError: If the level is not 1.
+    """
+    _only(level, level == 1, "level 1")
+    model = models.build("vgg19", level, width=width, num_classes=num_classes)
+    for name, dilation in DILATIONS.items():
+        conv = model.features.get_submodule(name)
+        conv.dilation = conv.padding = (dilation, dilation)
+        conv._reversed_padding_repeated_twice = [dilation] * 4
+    return model
+
+
+class _Enlarged(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return F.interpolate(x, scale_factor=self.factor, mode="bilinear")
+
+
+def enlarged(level, num_classes, *, width=1.0):
+    """The image enlarged as many times as the level pool shrinks it: the level's field, the maps of about level 1.
+
+    Args:
+        level: As in `centre_taps`.
+        num_classes: As in `centre_taps`.
+        width: As in `centre_taps`.
+
+    Returns:
+        As in `centre_taps`; it takes images of the original size.
+    """
+    model = models.build("vgg19", level, width=width, num_classes=num_classes)
+    model.features = nn.Sequential(OrderedDict(enlarge=_Enlarged(level), **dict(model.features.named_children())))
+    return model
+
+
+def geometry(architecture, level, image_size=32):
+    """What a network does to an image, whatever its weights.
+
+    Args:
+        architecture: ``"vgg19"``, or a network of this module.
+        level: RF level.
+        image_size: Side of the images, in pixels.
+
+    Returns:
+        Mapping: ``field_px`` of the last map, in pixels of the image; ``maps``, the sides of the maps of the four
+        groups of convolutions after the level pool; ``covering``, the first convolution whose field is as large as the
+        image, None if there is none; ``dead``, the share of the prunable weights that cannot change the output;
+        ``met``, the mean share of positions at which a tap of the last convolution that is used meets a real pixel.
+    """
+    model = models.build(architecture, level, width=1 / 8).eval()
+    fields = receptive_field.trace(model, (3, image_size, image_size))
+    convs = {f.name.split(".")[1]: f for f in fields if f.name.startswith("features.conv")}
+    usable = pruning.usable_weights(model, (3, image_size, image_size))
+    covering = next((i for i, f in enumerate(convs.values(), start=1) if min(f.size) >= image_size), None)
+    last = next(name for name in reversed(usable) if "conv" in name)
+    met = pruning.tap_utilisation(model, (3, image_size, image_size))[last]
+    used = usable[last].flatten(0, 1).any(0)
+    return {
+        "field_px": max(convs["conv16"].size),
+        "maps": tuple(convs[name].shape[-1] for name in ("conv2", "conv4", "conv8", "conv16")),
+        "covering": covering,
+        "dead": 1 - sum(int(mask.sum()) for mask in usable.values()) / sum(mask.numel() for mask in usable.values()),
+        "met": float(met[used].mean()),
+    }  # fmt: skip
+
+
+def _only(level, holds, expected):
+    if not holds:
+        raise ValueError(f"RF level is {level!r}; this network is made for {expected}")

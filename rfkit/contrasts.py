@@ -1,0 +1,200 @@
+"""Is it the receptive field? The contrasts fixed before the study, their runs, and what they came to."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from rfkit import stats
+from rfkit.outcomes import ALPHA, MARGIN_POINTS
+
+NETWORK = "vgg19"
+MARGIN_RATE = 0.05
+LABELS = {
+    "vgg19": "level {}",
+    "rfkit.contrast_nets:centre_taps": "level {}, centre taps",
+    "rfkit.contrast_nets:open_third_pool": "level {}, third pool open",
+    "rfkit.contrast_nets:enlarged": "level {}, image enlarged",
+    "rfkit.contrast_nets:blurred": "level {}'s pool at stride 1",
+    "rfkit.contrast_nets:dilated": "level {}, dilated",
+}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One network against another, and what would speak for a cause.
+
+    Attributes:
+        key: D1 to D6, with the level where there are several.
+        cause: What the contrast would speak for.
+        cell: (architecture, level) of the changed network.
+        against: The same of the network it is set against.
+        outcome: Column of `rfkit.outcomes.by_run`.
+        expected: ``"higher"`` or ``"lower"`` than the other, ``"equal"`` within the margin, or ``"nearer"`` to the
+            third network than to the other.
+        margin: For ``"equal"``, in the unit of the outcome.
+        third: (architecture, level) of a third network: for ``"nearer"``, or as the end of a way on which the changed
+            network has gone some share.
+    """
+
+    key: str
+    cause: str
+    cell: tuple[str, int]
+    against: tuple[str, int]
+    outcome: str
+    expected: str
+    margin: float | None = None
+    third: tuple[str, int] | None = None
+
+
+def _net(name, level):
+    return f"rfkit.contrast_nets:{name}", level
+
+
+CONTRASTS = (
+    Contrast("D1", "dead weights", _net("centre_taps", 1), (NETWORK, 1), "breaking_point", "higher",
+             third=(NETWORK, 3)),
+    Contrast("D2", "dead weights", _net("open_third_pool", 3), (NETWORK, 3), "breaking_point", "lower"),
+    Contrast("D3", "the field", _net("open_third_pool", 3), (NETWORK, 2), "breaking_point", "equal", MARGIN_RATE),
+    *(
+        Contrast(f"D4, level {level}", "resolution", _net("enlarged", level), (NETWORK, 1), "dense", "equal",
+                 MARGIN_POINTS)
+        for level in (2, 3, 4)
+    ),
+    Contrast("D5", "blur", _net("blurred", 3), (NETWORK, 1), "dense", "lower"),
+    *(
+        Contrast("D6", "the field", _net("dilated", 1), (NETWORK, 1), outcome, "nearer", third=(NETWORK, 2))
+        for outcome in ("dense", "breaking_point")
+    ),
+)  # fmt: skip
+"""As fixed in *Written before the results*; D7 needs no training and no network of its own."""
+CELLS = tuple(dict.fromkeys(contrast.cell for contrast in CONTRASTS))
+
+
+def label(architecture, level):
+    """A network of a contrast in a few words.
+
+    Args:
+        architecture: Key of `LABELS`.
+        level: RF level.
+
+    Returns:
+        Text such as "level 1, centre taps".
+    """
+    return LABELS[architecture].format(level)
+
+
+def of_preset(preset):
+    """The changed networks of the contrasts, trained as a preset trains the VGG19-like one.
+
+    Args:
+        preset: `rfkit.presets.Preset`; its data sets, seeds, protocol, epochs and width are kept.
+
+    Returns:
+        `Preset`.
+    """
+    architectures = tuple(dict.fromkeys(architecture for architecture, _ in CELLS))
+    levels = tuple(sorted({level for _, level in CELLS}))
+    every = [(dataset, a, level) for dataset in preset.datasets for a in architectures for level in levels]
+    few = preset.spectrum and replace(preset.spectrum, k=min(10, preset.spectrum.k), probes=1)
+    return replace(
+        preset, architectures=architectures, levels=levels, pairs=None, spectrum=few,
+        left_out=tuple(cell for cell in every if cell[1:] not in CELLS),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one contrast came to on one data set.
+
+    Attributes:
+        contrast: `Contrast`.
+        dataset: Data set of the paper beside which the runs stand.
+        values: Mapping of (architecture, level) to the outcome of each seed, for the networks of the contrast.
+        difference: Mean over seeds, changed network minus the other; for ``"nearer"`` how much nearer it is to the
+            third network than to the other.
+        interval: (low, high), 95 %, paired by seed; None for a single seed.
+        verdict: ``"for"`` the cause, ``"against"`` it, or ``"undecided"``.
+    """
+
+    contrast: Contrast
+    dataset: str
+    values: dict
+    difference: float
+    interval: tuple[float, float] | None
+    verdict: str
+
+
+def judge(by_run):
+    """Every contrast for which there are runs.
+
+    Args:
+        by_run: As made by `rfkit.outcomes.by_run`, of the changed networks and of the levels.
+
+    Returns:
+        List of `Finding`; seeds that one of the networks lacks are left out.
+    """
+    found = []
+    for dataset, part in by_run.groupby("paper_dataset", sort=False):
+        for contrast in CONTRASTS:
+            table = part.pivot_table(index="seed", columns=["architecture", "rf_level"], values=contrast.outcome)
+            cells = [cell for cell in (contrast.cell, contrast.against, contrast.third) if cell]
+            if all(cell in table for cell in cells) and len(paired := table[cells].dropna()):
+                found.append(_judge(contrast, dataset, paired))
+    return found
+
+
+def _judge(contrast, dataset, paired):
+    changed, other = paired[contrast.cell], paired[contrast.against]
+    if contrast.expected == "nearer":
+        to_third = (changed - paired[contrast.third]).abs()
+        changed, other = (changed - other).abs(), to_third  # from here on: higher is nearer
+    first, second = list(other), list(changed)
+    difference = float(np.mean(changed - other))
+    interval = stats.paired_interval(first, second) if len(paired) > 1 else None
+    values = {cell: list(paired[cell]) for cell in paired}
+    return Finding(contrast, dataset, values, difference, interval, _verdict(contrast, first, second, interval))
+
+
+def _verdict(contrast, first, second, interval):
+    if interval is None:
+        return "undecided"
+    low, high = interval
+    if contrast.expected == "equal":
+        equal = stats.equivalence(first, second, contrast.margin) < ALPHA
+        apart = low > contrast.margin or high < -contrast.margin
+        return "for" if equal else "against" if apart else "undecided"
+    if contrast.expected == "lower":
+        low, high = -high, -low
+    return "for" if low > 0 else "against" if high < 0 else "undecided"
+
+
+def table(findings):
+    """Findings for readers.
+
+    Args:
+        findings: As made by `judge`.
+
+    Returns:
+        Data frame, one row a contrast.
+    """
+    rows = []
+    for found in findings:
+        contrast, digits = found.contrast, 1 if found.contrast.outcome == "dense" else 3
+        mean = {cell: f"{np.mean(values):.{digits}f}" for cell, values in found.values.items()}
+        third = f", {label(*contrast.third)}: {mean[contrast.third]}" if contrast.third else ""
+        rows.append({
+            "": contrast.key,
+            "Changed": f"{label(*contrast.cell)}: {mean[contrast.cell]}",
+            "Against": f"{label(*contrast.against)}: {mean[contrast.against]}{third}",
+            "Outcome": OUTCOMES[contrast.outcome],
+            "Expected of": f"{contrast.cause}: {contrast.expected}",
+            "Difference": f"{found.difference:+.{digits}f}",
+            "95 %": f"{found.interval[0]:+.{digits}f} … {found.interval[1]:+.{digits}f}" if found.interval else "–",
+            "Seeds": len(found.values[contrast.cell]),
+            "Speaks": f"{found.verdict} {contrast.cause}" if found.verdict != "undecided" else "undecided",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+OUTCOMES = {"dense": "dense accuracy (%)", "breaking_point": "breaking point"}

@@ -1,0 +1,126 @@
+"""Figures of pruning: which layers and taps, after fine-tuning, and the contrasts."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from rfkit import contrasts, plots
+
+
+def plot_layer_sparsity(runs, *, title="", ax=None):
+    """Which layers lose what at each pruning rate.
+
+    Args:
+        runs: List of `rfkit.store.Run` of one network and level; their mean is shown.
+        title: Title of the Axes.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes: rows are layers in the order of the network, columns rates, colour the share that is pruned.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
+    analyses = [run.newest("pruning") for run in runs]
+    mean = sum(pd.DataFrame(each["layer_sparsity"]).to_numpy() for each in analyses) / len(analyses)
+    image = ax.imshow(mean.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    rates = analyses[0]["rates"]
+    ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=90, fontsize=9)
+    ax.set(title=title, xlabel="pruning rate", ylabel="layer")
+    ax.grid(False)
+    ax.figure.colorbar(image, ax=ax, fraction=0.05, label="share pruned")
+    return ax
+
+
+def plot_taps(share, *, title="", ax=None):
+    """How much of its map each tap of a kernel gets to see.
+
+    Args:
+        share: Array (kernel height, kernel width), as made by `rfkit.pruning.tap_utilisation`.
+        title: Title of the Axes.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes, with the percentage written in each tap.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(1.6, 1.8))[1]
+    ax.imshow(share, cmap="cividis", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(share):
+        color = "white" if value < 0.5 else "black"
+        ax.text(column, row, f"{value:.0%}", ha="center", va="center", color=color, fontsize=9)
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.grid(False)
+    return ax
+
+
+def plot_fine_tuning(tuned, *, ax=None):
+    """Dense, pruned and fine-tuned test accuracy against the receptive field.
+
+    Args:
+        tuned: As made by `rfkit.outcomes.fine_tuned`, of one network and data set.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes. Points are seeds, lines their mean.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
+    rate = tuned["pruning_rate"].iloc[0]
+    styles = {
+        "dense": ("#333333", "o", "-", "dense"),
+        "accuracy": ("#0072B2", "^", "-.", "fine-tuned"),
+        "pruned": ("#D55E00", "s", "--", f"pruned, rate {rate:g}"),
+    }
+    for column, (color, marker, line, label) in styles.items():
+        mean = tuned.groupby("rf_level")[column].mean()
+        ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
+        ax.plot(tuned["rf_level"], tuned[column], marker, color=color, alpha=0.35, markersize=4)
+    plots.field_axis(tuned, ax)
+    return ax
+
+
+def plot_contrasts(by_run, *, outcome="dense", ax=None):
+    """The levels and the changed networks, one row each.
+
+    Args:
+        by_run: As made by `rfkit.outcomes.by_run`, of one data set.
+        outcome: Column to draw.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes: the levels above, in their colours, the changed networks below. Faint points are seeds, full ones
+        their mean.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.6))[1]
+    cells = {cell: part[outcome] for cell, part in by_run.groupby(["architecture", "rf_level"], sort=False)}
+    cells = {cell: cells[cell] for cell in sorted(cells, key=lambda c: (c[0] != contrasts.NETWORK, c[1], c[0]))}
+    for place, ((architecture, level), values) in enumerate(cells.items()):
+        style = plots.level_style(level if architecture == contrasts.NETWORK else 0)
+        look = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
+        ax.plot(values, [place] * len(values), alpha=0.35, markersize=5, **look)
+        ax.plot([values.mean()], [place], markersize=8, **look)
+    ax.set_yticks(range(len(cells)), [contrasts.label(*cell) for cell in cells])
+    ax.set(xlabel=contrasts.OUTCOMES[outcome], ylim=(len(cells) - 0.5, -0.5))
+    return ax
+
+
+def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
+    """Accuracy lost by pruning, one line a level or changed network.
+
+    Args:
+        frame: As made by `rfkit.outcomes.accuracies`, of the networks of the contrasts on one data set.
+        x: Column on the horizontal axis.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes. Lines are means over seeds; the levels are drawn in their colours, the changed networks in grey tones.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 4.2))[1]
+    for (architecture, level), part in frame.groupby(["architecture", "rf_level"]):
+        groups = part.assign(lost=part["dense"] - part["accuracy"]).groupby("pruning_rate")
+        style = plots.level_style(level)
+        if architecture != contrasts.NETWORK:
+            i = contrasts.CELLS.index((architecture, level))
+            grey = str(0.2 + 0.5 * i / len(contrasts.CELLS))
+            style = {"color": grey, "linestyle": "-", "marker": "xv^<>Pd"[i], "markersize": 5}
+        ax.plot(groups[x].mean(), groups["lost"].mean(), label=contrasts.label(architecture, level), **style)
+    ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
+    ax.legend(fontsize=8, loc="upper left")
+    return ax

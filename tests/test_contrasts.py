@@ -1,0 +1,129 @@
+"""The changed networks keep weights and turn one thing at a time; verdicts follow from paired seeds."""
+
+import pandas as pd
+import pytest
+import torch
+
+from rfkit import contrast_nets, contrasts, models, presets, pruning, records
+
+NAMES = {cell[0].partition(":")[2]: cell for cell in reversed(contrasts.CELLS)}
+
+
+def built(cell, seed=0):
+    return models.seeded_build(*cell, width=1 / 16, seed=seed).eval()
+
+
+@pytest.mark.parametrize("cell", contrasts.CELLS)
+def test_every_weight_is_that_of_the_plain_network(cell):
+    changed, plain = built(cell), built(("vgg19", cell[1]))
+    assert [(n, p.shape) for n, p in changed.named_parameters()] == [(n, p.shape) for n, p in plain.named_parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(changed.parameters(), plain.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("cell", "field", "maps", "dead"),
+    [
+        (("vgg19", 1), 181, (31, 15, 7, 3), 0.0),
+        (("vgg19", 2), 359, (16, 8, 4, 2), 0.0),
+        (("vgg19", 3), 537, (11, 5, 2, 1), 0.786),
+        (NAMES["centre_taps"], 53, (31, 15, 7, 3), 0.786),
+        (NAMES["open_third_pool"], 357, (11, 5, 2, 2), 0.0),
+        (NAMES["blurred"], 183, (31, 15, 7, 3), 0.0),
+        (NAMES["dilated"], 359, (31, 15, 7, 3), 0.0),
+        (NAMES["enlarged"], 181, (32, 16, 8, 4), 0.0),
+    ],
+)
+def test_geometry_as_written_before_the_results(cell, field, maps, dead):
+    found = contrast_nets.geometry(*cell)
+    assert (found["field_px"], found["maps"]) == (field, maps)
+    assert found["dead"] == pytest.approx(dead, abs=5e-4)
+
+
+def test_centre_taps_are_convolutions_with_the_rest_of_the_kernel_at_zero():
+    net, plain = built(NAMES["centre_taps"]), built(("vgg19", 1))
+    with torch.no_grad():
+        for name in contrast_nets.LAST_CONVS:
+            around = torch.ones(3, 3, dtype=torch.bool)
+            around[1, 1] = False
+            plain.features.get_submodule(name).weight[:, :, around] = 0
+        x = torch.randn(4, 3, 32, 32)
+        torch.testing.assert_close(net(x), plain(x))
+    usable = pruning.usable_weights(net, (3, 32, 32))["features.conv12.weight"]
+    assert usable[:, :, 1, 1].all() and usable.sum() == usable[:, :, 1, 1].numel()
+
+
+def test_levels_a_network_is_not_made_for_are_refused():
+    with pytest.raises(ValueError, match="RF level is 2; this network is made for level 1"):
+        contrast_nets.dilated(2, 10)
+    with pytest.raises(ValueError, match="RF level is 2; this network is made for an odd level"):
+        contrast_nets.blurred(2, 10)
+
+
+def test_they_are_trained_as_the_network_they_change():
+    study = presets.get("study")
+    changed = contrasts.of_preset(study.select(datasets=["cifar10"], seeds=[0, 1]))
+    assert sorted(changed.cells()) == sorted(("cifar10", *cell) for cell in contrasts.CELLS)
+    for _, architecture, level in changed.cells():
+        assert changed.training("cifar10_jpeg", architecture) == study.training("cifar10_jpeg", "vgg19")
+        unit = records.unit_of(changed, "cifar10", architecture, level, 0)
+        assert unit.config.width == study.width and unit.config.architecture_sha256 == ""
+
+
+def runs(cells, outcome="breaking_point"):
+    """One row a run, as `outcomes.by_run`, from the outcome of each seed."""
+    return pd.DataFrame([
+        {"paper_dataset": "cifar10", "architecture": architecture, "rf_level": level, "seed": seed, outcome: value}
+        | ({"dense": 50.0} if outcome != "dense" else {"breaking_point": 0.5})
+        for (architecture, level), values in cells.items()
+        for seed, value in enumerate(values)
+    ])  # fmt: skip
+
+
+def verdicts(cells, outcome="breaking_point"):
+    return {f.contrast.key: f for f in contrasts.judge(runs(cells, outcome)) if f.contrast.outcome == outcome}
+
+
+V = "vgg19"
+
+
+def test_a_difference_beyond_its_interval_speaks():
+    cells = {(V, 1): [0.5, 0.52, 0.51], (V, 3): [0.8, 0.8, 0.8], NAMES["centre_taps"]: [0.7, 0.73, 0.71]}
+    found = verdicts(cells)["D1"]
+    assert found.verdict == "for" and found.difference == pytest.approx(0.61 / 3)
+    cells[NAMES["centre_taps"]] = [0.4, 0.42, 0.42]
+    assert verdicts(cells)["D1"].verdict == "against"
+    cells[NAMES["centre_taps"]] = [0.4, 0.7, 0.5]
+    assert verdicts(cells)["D1"].verdict == "undecided"
+
+
+def test_one_seed_is_undecided():
+    cells = {(V, 1): [0.5], (V, 3): [0.8], NAMES["centre_taps"]: [0.7]}
+    found = verdicts(cells)["D1"]
+    assert (found.verdict, found.interval, found.difference) == ("undecided", None, pytest.approx(0.2))
+
+
+def test_equality_needs_the_margin():
+    cells = {(V, 2): [0.60, 0.61, 0.62], (V, 3): [0.8, 0.8, 0.8], NAMES["open_third_pool"]: [0.605, 0.608, 0.622]}
+    assert verdicts(cells)["D3"].verdict == "for"
+    cells[NAMES["open_third_pool"]] = [0.7, 0.71, 0.73]
+    assert verdicts(cells)["D3"].verdict == "against"
+
+
+def test_nearer_to_which():
+    cells = {(V, 1): [80.0, 81.0, 79.0], (V, 2): [70.0, 71.0, 70.0], NAMES["dilated"]: [72.0, 73.5, 71.0]}
+    assert verdicts(cells, "dense")["D6"].verdict == "for"
+    cells[NAMES["dilated"]] = [79.0, 79.5, 78.0]
+    assert verdicts(cells, "dense")["D6"].verdict == "against"
+
+
+def test_seeds_that_a_network_lacks_are_left_out():
+    cells = {(V, 1): [0.5, 0.5, 0.5], (V, 3): [0.8, 0.8], NAMES["centre_taps"]: [0.7, 0.71]}
+    assert len(verdicts(cells)["D1"].values[V, 1]) == 2
+    assert "D1" not in verdicts({(V, 1): [0.5]})
+
+
+def test_the_table_says_everything():
+    cells = {(V, 1): [0.5, 0.52], (V, 3): [0.8, 0.8], NAMES["centre_taps"]: [0.7, 0.73]}
+    (row,) = contrasts.table(contrasts.judge(runs(cells))).to_dict("records")
+    assert row["Changed"] == "level 1, centre taps: 0.715" and row["Against"] == "level 1: 0.510, level 3: 0.800"
+    assert row["Difference"] == "+0.205" and row["Seeds"] == 2 and row["Expected of"] == "dead weights: higher"
