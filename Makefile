@@ -30,6 +30,9 @@ pdf: book  ## The whole book as _build/book.pdf, printed by Chromium
 cluster: install .venv-cluster/installed  ## The smoke preset on a real Slurm on this computer (root, Debian)
 	tests/cluster/run .venv-cluster/bin/snakemake
 
+soak: install  ## A hundred kills at random moments of a study, 20 minutes (Linux)
+	$(BIN)/python tests/soak.py
+
 .venv-cluster/installed: requirements-cluster.txt
 	$(PYTHON) -m venv .venv-cluster
 	.venv-cluster/bin/pip install --quiet -r requirements-cluster.txt
@@ -44,4 +47,4 @@ bench: install  ## Compare speed with peers; results in benchmarks/results
 clean:  ## Remove what was built; trained runs stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install book pdf cluster test lint serve bench clean
+.PHONY: help install book pdf cluster soak test lint serve bench clean

@@ -82,6 +82,12 @@ def _parser():
     command.add_argument("-j", "--jobs", type=int)
     command.add_argument("--record", action="store_true", help="write to results/, to be committed")
 
+    command = _add(commands, _spectra, "Hessian spectra of untrained networks at full width, and keep the records")
+    command.add_argument("preset", help="whose data set is used, and whose records are kept: study or paper")
+    for name in ("datasets", "architectures", "levels", "width"):
+        command.add_argument(f"--{name}", help="instead of both networks, levels 4 to 1, width 1")
+    command.add_argument("--record", action="store_true", help="write to results/, to be committed")
+
     command = _add(commands, _recipes, "train the networks of the homework's question 4, and keep the records")
     command.add_argument("preset", help="smoke, demo or study")
     command.add_argument("--datasets", help="instead of the preset's; one, such as folder:PATH")
@@ -260,6 +266,19 @@ def _importance(options):
 
     root = records.RESULTS / options.preset if options.record else None
     importance.ensure(importance.settings(options.preset), options.preset, jobs=options.jobs, root=root, progress=True)
+
+
+def _spectra(options):
+    from rfkit import initial_spectra, presets, records
+    from rfkit.book import literal
+
+    # the preset checks the values; its own width is not the one wanted here
+    names = ("datasets", "architectures", "levels", "width")
+    given = {name: literal(value) for name in names if (value := getattr(options, name)) is not None}
+    preset = presets.get(options.preset).select(**given)
+    chosen = {name: getattr(preset, name) for name in given if name != "datasets"}
+    root = records.RESULTS / preset.name if options.record else None
+    initial_spectra.ensure(initial_spectra.settings(**chosen), preset, root=root, progress=True)
 
 
 def _recipes(options):

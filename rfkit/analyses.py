@@ -126,6 +126,23 @@ def _spectrum(run, unit, data, device):
     }  # fmt: skip
 
 
+def _author_ritz(run, unit, data, device):
+    """What the author's code calls the spectrum: Ritz values of one run, of an operator that changes at every step."""
+    # train mode in small batches, drawn and augmented anew for each product; all entries of the start are equal
+    wanted, result = unit.spectrum, {}
+    few = data.first(wanted["images"], 1)
+    batches = TrainingBatches(few, len(few.train_labels), run.config.train.augmentation, run.config.seed, device)
+    for stage in ("init", "final"):
+        model = load_model(run, stage).to(device)
+        remember_statistics(model, data.mean, data.std)
+        density = hessian.spectral_density(
+            model, lambda: next(iter(batches)), None, probes=1, steps=wanted["author_steps"], mode="train",
+            start="constant", batch_size=records.AUTHOR_BATCH,
+        )  # fmt: skip
+        result[stage] = {"nodes": density.nodes[0].tolist(), "weights": density.weights[0].tolist()}
+    return result | {"images": len(few.train_labels), "batch": records.AUTHOR_BATCH}
+
+
 def _largest_otherwise(run, calibrated, data, images, labels, device):
     """The largest eigenvalue before training, under other choices than ours."""
     half = len(images) // 2
@@ -146,5 +163,5 @@ def _largest_otherwise(run, calibrated, data, images, labels, device):
     }
 
 
-BY_NAME = {"pruning": _pruning, "fine_tune": _fine_tune, "spectrum": _spectrum}
+BY_NAME = {"pruning": _pruning, "fine_tune": _fine_tune, "spectrum": _spectrum, "author_ritz": _author_ritz}
 """Each takes a run, its unit, its data set and a device, and returns a JSON-able mapping."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from rfkit import stats
+from rfkit import presets, records, stats
 from rfkit.outcomes import ALPHA, MARGIN_POINTS
 
 NETWORK = "vgg19"
@@ -103,6 +103,22 @@ def of_preset(preset):
     )  # fmt: skip
 
 
+def find(preset):
+    """The runs of the contrasts and of the levels beside them, of a preset if its changed networks are trained.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+
+    Returns:
+        (name, runs): ``"this build"``, or ``"recorded study"`` where the preset has none; list of `rfkit.store.Run`.
+    """
+    name, changed = "this build", records.find(of_preset(preset), complete=False)[0]
+    if not changed:
+        name, preset = "recorded study", presets.get("study")
+        changed = records.find(of_preset(preset), complete=False)[0]
+    return name, changed + records.find(preset.select(architectures=NETWORK), complete=False)[0]
+
+
 @dataclass(frozen=True)
 class Finding:
     """What one contrast came to on one data set.
@@ -167,6 +183,28 @@ def _verdict(contrast, first, second, interval):
     if contrast.expected == "lower":
         low, high = -high, -low
     return "for" if low > 0 else "against" if high < 0 else "undecided"
+
+
+def geometry(found):
+    """What the networks do to an image, for readers.
+
+    Args:
+        found: Mapping of (architecture, level) to what `rfkit.contrast_nets.geometry` says.
+
+    Returns:
+        Data frame, one row a network.
+    """
+    return pd.DataFrame([
+        {
+            "Network": label(*cell),
+            "Field (px)": f"{row['field_px']:g}",
+            "Maps": " – ".join(map(str, row["maps"])),
+            "Field covers the image at": f"convolution {row['covering']}",
+            "Dead weights (%)": f"{100 * row['dead']:.1f}",
+            "Taps of the last convolution meet pixels (%)": f"{100 * row['met']:.0f}",
+        }
+        for cell, row in found.items()
+    ])
 
 
 def table(findings):

@@ -5,6 +5,9 @@ import numpy as np
 
 from rfkit import plots
 
+AUTHOR_VARIANCE = 0.0032
+"""Of the Gaussian that the author's code puts at each Ritz value."""
+
 
 def plot_density(spectra, *, title="", ax=None):
     """Spectral density of the Hessian, one line a receptive field.
@@ -34,6 +37,36 @@ def plot_density(spectra, *, title="", ax=None):
     far = 10.0 ** np.floor(np.log10(reach))
     ax.set_xticks([-far, 0, far], [f"−{far:.0e}", "0", f"{far:.0e}"])
     ax.set_xticks([], minor=True)
+    ax.legend(loc="best", fontsize=9)
+    return ax
+
+
+def plot_as_run(ritz, *, title="", ax=None):
+    """The spectrum as the author's code draws it: a narrow Gaussian at each Ritz value, one line a receptive field.
+
+    Args:
+        ritz: Rows of `rfkit.spectra.as_run_of` of one network, stage and seed.
+        title: Title of the Axes.
+        ax: Axes to draw in; new ones if ``None``.
+
+    Returns:
+        The Axes, with a logarithmic vertical axis that begins at 1e-10, as the author's.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
+    if ritz.empty:
+        return plots.nothing(ax, title)
+    for row in ritz.sort_values("rf_level").itertuples():
+        nodes = row.density.nodes[0]
+        near = np.linspace(-0.6, 0.6, 41)  # ten standard deviations around each
+        grid = np.unique(np.concatenate([np.linspace(nodes.min(), nodes.max(), 2000), (nodes[:, None] + near).ravel()]))
+        style = {key: value for key, value in plots.level_style(row.rf_level).items() if key == "color"}
+        height = row.density.density(grid, AUTHOR_VARIANCE)[0]
+        ax.plot(
+            grid, np.maximum(height, 1e-12), linewidth=1, label=plots.field_label(row.rf_level, row.field_px), **style
+        )
+    ax.set(xlabel="Ritz value λ", ylabel="P(λ)", yscale="log", ylim=(1e-10, 30), title=title)
+    ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+    ax.locator_params(axis="x", nbins=4)
     ax.legend(loc="best", fontsize=9)
     return ax
 

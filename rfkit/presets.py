@@ -59,6 +59,7 @@ class Spectrum:
         seeds: Of these seeds only.
         levels: At these levels only; ``None`` for all.
         datasets: Beside these data sets of the paper only, by image size.
+        author_steps: Lanczos steps of the author's construction.
     """
 
     k: int
@@ -68,6 +69,7 @@ class Spectrum:
     seeds: tuple[int, ...]
     levels: tuple[int, ...] | None = None
     datasets: tuple[str, ...] = ("cifar10",)
+    author_steps: int = 90
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,8 @@ class Preset:
             return None
         if wanted.levels is not None and level not in wanted.levels:
             return None
-        return {"k": wanted.k, "images": wanted.images, "probes": wanted.probes, "steps": wanted.steps}
+        names = ("k", "images", "probes", "steps", "author_steps")
+        return {name: getattr(wanted, name) for name in names}
 
     def fine_tuning(self, dataset, seed):
         """How the pruned networks of a cell are fine-tuned.
@@ -310,7 +313,7 @@ _DEMO = replace(
     purpose="real training on 1,797 embedded digits, in minutes on a laptop",
     seeds=(0, 1, 2),
     fine_tuned_seeds=(0,),
-    spectrum=Spectrum(k=8, images=16, probes=2, steps=16, seeds=(0,), levels=(1, 4)),
+    spectrum=Spectrum(k=8, images=16, probes=2, steps=16, seeds=(0,), levels=(1, 4), author_steps=30),
     pairs=Pairs(images=200, seeds=((0, 1),), levels=(1, 4), points=9, line_images=128),
     epochs=8,
     epochs_of=(),
@@ -325,7 +328,7 @@ _SMOKE = replace(
     width=1 / 16,
     epochs=1,
     fine_tuning_epochs=1,
-    spectrum=Spectrum(k=2, images=8, probes=1, steps=4, seeds=(0,), levels=(3,)),
+    spectrum=Spectrum(k=2, images=8, probes=1, steps=4, seeds=(0,), levels=(3,), author_steps=4),
     pairs=Pairs(images=16, seeds=((0, 1),), points=3, line_images=16),
     rates=(0.5, 0.9),
     image_limit=(256, 128),

@@ -18,8 +18,9 @@ PUBLISHED_SIZES = {"cifar10": (32, 50_000, 10_000, 10), "tiny_imagenet": (64, 10
 RESULTS = Path("results")
 TRAIN_IMAGES, CALIBRATION_IMAGES = 5_000, 512
 SPECTRUM_CALIBRATION_IMAGES = 1_000
-"""Images of the training set: for accuracy beside the test accuracy (never more than test images), and for batch norm,
-of pruned and of untrained networks."""
+AUTHOR_BATCH = 10
+"""Images of the training set: for accuracy beside the test accuracy (never more than test images), for batch norm
+of pruned and of untrained networks, and in a batch of the author's Hessian."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Unit:
         if self.fine_tuning is not None:
             settings["fine_tune"] = pruned | asdict(self.fine_tuning)
         if self.spectrum is not None:
-            settings["spectrum"] = {"calibration_images": SPECTRUM_CALIBRATION_IMAGES, "version": 2} | self.spectrum
+            wanted = dict(self.spectrum)
+            ritz = {"steps": wanted.pop("author_steps"), "images": wanted["images"], "batch": AUTHOR_BATCH}
+            settings["spectrum"] = {"calibration_images": SPECTRUM_CALIBRATION_IMAGES, "version": 2} | wanted
+            settings["author_ritz"] = ritz
         return {name: stable_hash(each) for name, each in settings.items()}
 
     def is_complete(self, run):

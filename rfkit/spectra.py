@@ -94,19 +94,68 @@ def of_runs(runs):
         if spectrum is not None:
             for stage in STAGES:
                 part = spectrum[stage]
-                density = DensityResult(np.array(part["nodes"]), np.array(part["weights"]), part["zeros"])
-                rows.append(records.describe(run) | {
-                    "stage": stage,
-                    "loss": part["loss"],
-                    "top": part["values"][0],
-                    "width": density.width()[0],
-                    "negative_mass": density.mass_below(-ZERO * abs(part["values"][0]))[0],
-                    "values": np.array(part["values"]),
-                    "density": density,
-                    "images": spectrum["images"],
-                })  # fmt: skip
+                about = {"stage": stage, "loss": part["loss"], "images": spectrum["images"]}
+                rows.append(records.describe(run) | about | summary(part["values"], density_of(part)))
     columns = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "stage", "loss", "top")
     return pd.DataFrame(rows, columns=[*columns, "width", "negative_mass", "values", "density", "images"])
+
+
+def density_of(stored):
+    """The density in a stored spectrum.
+
+    Args:
+        stored: Mapping with ``nodes``, ``weights`` and ``zeros``.
+
+    Returns:
+        `DensityResult`.
+    """
+    return DensityResult(np.array(stored["nodes"]), np.array(stored["weights"]), stored["zeros"])
+
+
+def summary(values, density):
+    """What is compared between spectra.
+
+    Args:
+        values: Largest eigenvalues, largest first.
+        density: `DensityResult`.
+
+    Returns:
+        Mapping: top, width, negative_mass (below ``-ZERO * top``), values (array), density.
+    """
+    return {
+        "top": values[0],
+        "width": density.width()[0],
+        "negative_mass": density.mass_below(-ZERO * abs(values[0]))[0],
+        "values": np.array(values),
+        "density": density,
+    }
+
+
+def as_run_of(runs):
+    """Spectra by the author's construction.
+
+    Args:
+        runs: List of `rfkit.store.Run`.
+
+    Returns:
+        Data frame, one row a run and stage: data_label, paper_dataset, architecture, rf_level, field_px, seed, stage,
+        smallest and largest Ritz value, density (`DensityResult`), images. Empty where no run has it.
+    """
+    rows = []
+    for run in runs:
+        ritz = run.newest("author_ritz")
+        if ritz is not None:
+            for stage in STAGES:
+                nodes, weights = (np.array([ritz[stage][name]]) for name in ("nodes", "weights"))
+                rows.append(records.describe(run) | {
+                    "stage": stage,
+                    "smallest": float(nodes.min()),
+                    "largest": float(nodes.max()),
+                    "density": DensityResult(nodes, weights),
+                    "images": ritz["images"],
+                })  # fmt: skip
+    columns = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "stage")
+    return pd.DataFrame(rows, columns=[*columns, "smallest", "largest", "density", "images"])
 
 
 def of_author():

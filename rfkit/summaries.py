@@ -182,6 +182,30 @@ def sharpness(found):
     return pd.DataFrame(rows)
 
 
+def initial_sharpness(found):
+    """Hessian of untrained networks, for readers.
+
+    Args:
+        found: As made by `rfkit.initial_spectra.frame`.
+
+    Returns:
+        Data frame, one row a network and level.
+    """
+    return pd.DataFrame([
+        {
+            "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture),
+            "Level": row.rf_level,
+            "Field (px)": str(row.field_px),
+            "Largest": f"{row.values_[0]:.4g}",
+            "10th": f"{row.values_[9]:.4g}",
+            "90th": f"{row.values_[89]:.4g}",
+            "Width": f"{row.width:.2g}",
+            "Negative (%)": f"{100 * row.negative_mass:.0f}",
+        }
+        for row in found.rename(columns={"values": "values_"}).itertuples()
+    ])
+
+
 def author_ritz():
     """Extreme Ritz values in the author's files, for readers.
 

@@ -21,7 +21,7 @@ LAYERS = (
     {"hessian", "landscape"},
     {"outcomes", "analyses", "contrast_nets"},
     {"contrasts"},
-    {"study", "importance", "recipes", "tables"},
+    {"study", "importance", "initial_spectra", "recipes", "tables"},
     {"evidence", "pairs", "summaries", "widgets"},
     {"claims"},
     {"claims_printed"},

@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 from oracles import dense_hessian
 from torch import nn
 
-from rfkit import hessian, lanczos, landscape, models, pruning, thinning, training
+from rfkit import (
+    hessian,
+    lanczos,
+    landscape,
+    models,
+    presets,
+    pruning,
+    records,
+    spectra,
+    store,
+    study,
+    thinning,
+    training,
+)
 
 
 class Residual(nn.Module):
@@ -324,3 +337,17 @@ def test_surface_has_the_network_in_the_middle():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="points is 4; expected an odd number"):
         landscape.surface(model, images, labels, points=4)
+
+
+def test_the_authors_construction_is_one_run_of_an_operator_that_changes(tmp_path):
+    """Ritz values of both signs after as many steps as asked, weights that sum to 1, one Gaussian each in the frame."""
+    preset = presets.get("smoke").select(architectures="vgg19", levels=[3])
+    (unit,) = records.units(preset)
+    run = study.complete(unit, store.Store(tmp_path), data=records.load("digits", preset.image_limit))
+    frame = spectra.as_run_of([run])
+    assert list(frame["stage"]) == ["init", "final"] and (frame["images"] == 8).all()
+    for row in frame.itertuples():
+        assert row.density.nodes.shape == (1, preset.spectrum.author_steps)
+        assert row.density.weights.sum() == pytest.approx(1)
+        assert (row.smallest, row.largest) == (row.density.nodes.min(), row.density.nodes.max())
+    assert frame["smallest"].min() < 0 < frame["largest"].max()

@@ -1,0 +1,190 @@
+"""Hessian spectra of untrained networks at the paper's full width: what Figures 1 and 2 claim is about these."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from rfkit import hessian, models, records, spectra, store, training
+from rfkit.batches import remember_statistics
+from rfkit.config import ConfigError, stable_hash
+from rfkit.files import read_json, write_json
+from rfkit.presets import PAPER_DATASET_BY_SIZE, field_px
+
+FOLDER = "initial_spectra"
+LEVELS = (4, 3, 2, 1)
+"""The cheap ones first."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One untrained network and what is computed of its Hessian.
+
+    Attributes:
+        architecture: As in `rfkit.models.build`.
+        level: RF level.
+        width: Factor on the channel counts.
+        seed: Of the weights.
+        k: Largest eigenvalues.
+        tol: As in `rfkit.hessian.top_eigenvalues`.
+        images: The first so many of the training set.
+        probes: Starting vectors of the density.
+        steps: Lanczos steps from each.
+        calibration_images: The first so many of the training set, for batch norm.
+    """
+
+    architecture: str
+    level: int
+    width: float = 1.0
+    seed: int = 0
+    k: int = 90
+    tol: float = 1e-2
+    images: int = 32
+    probes: int = 1
+    steps: int = 40
+    calibration_images: int = 1000
+
+
+def settings(architectures=("vgg19", "resnet50"), levels=LEVELS, **options):
+    """Networks and levels, one setting each.
+
+    Args:
+        architectures: Networks.
+        levels: RF levels.
+        **options: Other fields of `Setting`.
+
+    Returns:
+        List of `Setting`, level by level.
+    """
+    return [Setting(name, level, **options) for level in levels for name in architectures]
+
+
+def compute(setting, data, *, checkpoint=None, progress=False):
+    """The spectrum of one untrained network.
+
+    Args:
+        setting: `Setting`.
+        data: `rfkit.data.ImageData`.
+        checkpoint: As in `rfkit.hessian.top_eigenvalues`.
+        progress: Show bars.
+
+    Returns:
+        JSON-able mapping: setting, values, residuals, products, left_out, parameters, nodes, weights, zeros,
+        image_size, provenance.
+    """
+    start = time.perf_counter()
+    model = models.seeded_build(
+        setting.architecture, setting.level, width=setting.width, num_classes=data.num_classes, seed=setting.seed
+    )
+    remember_statistics(model, data.mean, data.std)
+    model = training.calibrated(model.eval(), data.train_images[: setting.calibration_images])
+    images, labels = data.train_images[: setting.images], data.train_labels[: setting.images]
+    top = hessian.top_eigenvalues(
+        model, images, labels, setting.k, tol=setting.tol, checkpoint=checkpoint, progress=progress
+    )
+    density = hessian.spectral_density(
+        model, images, labels, probes=setting.probes, steps=setting.steps, progress=progress
+    )
+    return {
+        "setting": asdict(setting), "values": top.values.tolist(), "residuals": top.residuals.tolist(),
+        "products": top.products, "left_out": top.left_out, "parameters": top.parameters,
+        "nodes": density.nodes.tolist(), "weights": density.weights.tolist(), "zeros": density.zeros,
+        "image_size": data.image_size,
+        "provenance": store.provenance(data.source, torch.device("cpu"), time.perf_counter() - start),
+    }  # fmt: skip
+
+
+def ensure(wanted, preset, *, root=None, results=records.RESULTS, progress=False):
+    """Records of settings: found, or computed one after the other; safe to stop and start again.
+
+    Args:
+        wanted: List of `Setting`.
+        preset: `rfkit.presets.Preset`; its first data set is used.
+        root: Folder to write to; the run store if ``None``.
+        results: Folder of the committed records.
+        progress: Show bars, and a line a setting.
+
+    Returns:
+        List of records, in the order of the settings.
+    """
+    dataset, made = preset.datasets[0], []
+    folder = (Path(root) if root is not None else store.default_root()) / FOLDER
+    for setting in wanted:
+        record = find(setting, preset.name, root, results)
+        if record is None:
+            data = records.load(dataset, preset.image_limit)
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"{data.source.name}-{_stem(setting)}"
+            record = compute(setting, data, checkpoint=folder / f"{name}.checkpoint.pt", progress=progress)
+            write_json(folder / f"{name}.json", record)
+            if progress:
+                print(f"{setting.architecture}, level {setting.level}: {record['values'][0]:.4g}", flush=True)
+        made.append(record)
+    return made
+
+
+def find(setting, preset_name, root=None, results=records.RESULTS):
+    """Look for a record, in the run store and then among the committed ones.
+
+    Args:
+        setting: `Setting`.
+        preset_name: Preset whose committed records are searched.
+        root: As in `ensure`.
+        results: Folder of the committed records.
+
+    Returns:
+        The record as `compute` makes it, or None.
+
+    Raises:
+        ConfigError: If a file has the name of this setting and the content of another.
+    """
+    own = Path(root) if root is not None else store.default_root()
+    for folder in (own / FOLDER, Path(results) / preset_name / FOLDER):
+        for path in sorted(folder.glob(f"*-{_stem(setting)}.json")):
+            record = read_json(path)
+            if record["setting"] != json.loads(json.dumps(asdict(setting))):
+                raise ConfigError(f"{path} is of another setting; delete it")
+            return record
+    return None
+
+
+def recorded(preset_name):
+    """The records that are there, of the settings of `settings`.
+
+    Args:
+        preset_name: Preset whose records are searched.
+
+    Returns:
+        List of records.
+    """
+    found = [find(setting, preset_name) for setting in settings()]
+    return [record for record in found if record is not None]
+
+
+def _stem(setting):
+    return f"{setting.architecture.replace(':', '.')}-level{setting.level}-{stable_hash(asdict(setting))}"
+
+
+def frame(made):
+    """Records as rows of `rfkit.spectra.of_runs`, stage ``init``.
+
+    Args:
+        made: Records as made by `compute`.
+
+    Returns:
+        Data frame.
+    """
+    rows = []
+    for record in made:
+        setting, density = record["setting"], spectra.density_of(record)
+        rows.append({
+            "data_label": record["provenance"]["data"]["label"],
+            "paper_dataset": PAPER_DATASET_BY_SIZE.get(record["image_size"]),
+            "architecture": setting["architecture"], "rf_level": setting["level"],
+            "field_px": field_px(setting["architecture"], setting["level"]), "seed": setting["seed"], "stage": "init",
+            **spectra.summary(record["values"], density), "images": setting["images"],
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=list(spectra.of_runs([]).columns)).sort_values(["architecture", "rf_level"])

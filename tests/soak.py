@@ -1,0 +1,107 @@
+"""Kill a study with two workers at random moments, over and over: nothing finished is lost, the numbers stay the same.
+
+Not part of `make test`: `make soak` takes about 20 minutes. Usage: python tests/soak.py [kills] [minutes]
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rfkit.files import file_sha256, read_json
+
+STUDY = ["smoke", "--seeds", "0,1,2", "--epochs", "2"]
+KINDS = ("everything", "main process", "a worker")
+LONGEST = 14.0
+"""Seconds after which a study is killed at the latest; half of that is spent on imports."""
+
+
+def start(runs):
+    command = [sys.executable, "-m", "rfkit", "study", *STUDY, "-j", "2"]
+    return subprocess.Popen(
+        command, env=os.environ | {"RFKIT_RUNS": str(runs)}, start_new_session=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def numbers(runs):
+    """What the study came to, as text."""
+    command = [sys.executable, "-m", "rfkit", "summary", *STUDY]
+    environment = os.environ | {"RFKIT_RUNS": str(runs)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def kill(process, kind):
+    """Returns whether there was something to kill."""
+    if process.poll() is not None:
+        return False
+    if kind == "everything":
+        os.killpg(process.pid, signal.SIGKILL)
+    elif kind == "main process":
+        process.kill()
+    else:
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        if not workers:
+            return False
+        os.kill(int(random.choice(workers)), signal.SIGKILL)
+    return True
+
+
+def finished(runs):
+    """{folder: checksums} of everything that says it is finished, each checked against its files."""
+    found = {}
+    for mark in sorted(runs.rglob("DONE")):
+        sums = read_json(mark)["sha256"]
+        wrong = [name for name, sha256 in sums.items() if file_sha256(mark.parent / name) != sha256]
+        if wrong:
+            sys.exit(f"corrupt: {mark.parent} says it is finished, and {', '.join(wrong)} is not what it was")
+        found[mark.parent.relative_to(runs)] = sums
+    return found
+
+
+def soak(kills, minutes):
+    folder = Path(tempfile.mkdtemp(prefix="rfkit-soak-"))
+    seed = int(time.time())
+    random.seed(seed)
+    print(f"seed {seed}, {folder}", flush=True)
+    if start(folder / "whole").wait() != 0:
+        sys.exit("the undisturbed study failed")
+    expected = numbers(folder / "whole")
+    deadline, counts, rounds, lost_time = time.monotonic() + 60 * minutes, dict.fromkeys(KINDS, 0), 0, 0
+    while sum(counts.values()) < kills and time.monotonic() < deadline:
+        runs, known, rounds = folder / f"round{rounds}", {}, rounds + 1
+        while True:
+            process, kind = start(runs), random.choice(KINDS)
+            try:
+                process.wait(random.uniform(2, LONGEST))
+            except subprocess.TimeoutExpired:
+                counts[kind] += kill(process, kind)
+            if process.wait() == 0:
+                break
+            now = finished(runs)
+            gone = [str(name) for name, sums in known.items() if now.get(name) != sums]
+            if gone:
+                sys.exit(f"lost: {', '.join(gone)} was finished before {kind} was killed")
+            lost_time += now == known
+            known = now
+        if numbers(runs) != expected:
+            sys.exit(f"other numbers: compare {runs} with {folder / 'whole'}")
+        leftovers = [str(path) for path in runs.rglob("*") if ".tmp" in path.name or path.name == "checkpoint.pt"]
+        if leftovers:
+            sys.exit(f"left behind: {', '.join(leftovers)}")
+        print(f"round {rounds}: {sum(counts.values())} kills so far, same numbers", flush=True)
+    done = ", ".join(f"{count} of {kind}" for kind, count in counts.items())
+    print(f"{sum(counts.values())} kills ({done}) over {rounds} studies; after {lost_time} of them nothing new was")
+    print("finished. No finished run or analysis was lost, none was corrupt, every study ended with the same numbers.")
+    shutil.rmtree(folder)
+    if sum(counts.values()) < kills:
+        sys.exit(f"out of time: {sum(counts.values())} of {kills} kills")
+
+
+if __name__ == "__main__":
+    soak(*(int(word) for word in (sys.argv[1:] + ["100", "30"][len(sys.argv) - 1 :])))
