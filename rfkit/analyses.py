@@ -1,5 +1,7 @@
 """What is measured on a trained network: pruning curve, fine-tuning, Hessian spectrum."""
 
+import copy
+
 import torch
 
 from rfkit import hessian, landscape, models, pruning, records, training
@@ -89,6 +91,26 @@ def _pruning(run, unit, data, device):
     }
 
 
+def _usable_pruning(run, unit, data, device):
+    """The network without its dead weights, pruned at rates of the usable ones; nothing more where none is dead."""
+    model = at_stage(run, "final", data).to(device, memory_format=torch.channels_last)
+    usable = pruning.usable_weights(model, (3, data.image_size, data.image_size))
+    total, kept = sum(mask.numel() for mask in usable.values()), sum(int(mask.sum()) for mask in usable.values())
+    result = {"usable": kept, "dead": total - kept}
+    if kept == total:
+        return result
+    images = data.test_images[: records.CALIBRATION_IMAGES]
+    before = torch.cat(list(training.outputs(model, images)))
+    pruning.apply_masks(model, usable)
+    change = float((torch.cat(list(training.outputs(model, images))) - before).abs().max())
+    dense, accuracies = copy.deepcopy(model.state_dict()), []
+    for rate in unit.rates:
+        model.load_state_dict(dense)
+        pruning.prune(model, (total - kept + round(rate * kept)) / total)  # the dead ones go first: they are zero
+        accuracies.append(training.evaluate(model, data.test_images, data.test_labels))
+    return result | {"rates": list(unit.rates), "test_accuracy": accuracies, "largest_change": change}
+
+
 def _fine_tune(run, unit, data, device):
     """Test accuracy after pruning, and after training on under the mask."""
     settings = unit.fine_tuning
@@ -163,5 +185,11 @@ def _largest_otherwise(run, calibrated, data, images, labels, device):
     }
 
 
-BY_NAME = {"pruning": _pruning, "fine_tune": _fine_tune, "spectrum": _spectrum, "author_ritz": _author_ritz}
+BY_NAME = {
+    "pruning": _pruning,
+    "usable_pruning": _usable_pruning,
+    "fine_tune": _fine_tune,
+    "spectrum": _spectrum,
+    "author_ritz": _author_ritz,
+}
 """Each takes a run, its unit, its data set and a device, and returns a JSON-able mapping."""

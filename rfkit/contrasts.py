@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rfkit import presets, records, stats
-from rfkit.outcomes import ALPHA, MARGIN_POINTS
+from rfkit.outcomes import ALPHA, MARGIN_POINTS, breaking_point
 
 NETWORK = "vgg19"
 MARGIN_RATE = 0.05
@@ -233,6 +233,36 @@ def table(findings):
             "Speaks": f"{found.verdict} {contrast.cause}" if found.verdict != "undecided" else "undecided",
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def dead_weights(by_run, repruned):
+    """D7: where accuracy has fallen 5 points below dense, with dead weights among those that are pruned and without.
+
+    Args:
+        by_run: As made by `rfkit.outcomes.by_run`.
+        repruned: As made by `rfkit.outcomes.repruned`.
+
+    Returns:
+        Data frame, one row a level: means over the seeds that have both.
+    """
+    points = []
+    levels = repruned[repruned["architecture"] == NETWORK]
+    for (level, seed), part in levels.sort_values("usable_sparsity").groupby(["rf_level", "seed"]):
+        rates, accuracy = part["usable_sparsity"].tolist(), part["accuracy"].tolist()
+        point = breaking_point(rates, accuracy)
+        points.append({"rf_level": level, "seed": seed, "usable": point, "left": (1 - point) * part["kept"].max()})
+    both = pd.DataFrame(points, columns=["rf_level", "seed", "usable", "left"])
+    both = both.merge(by_run[by_run["architecture"] == NETWORK], on=["rf_level", "seed"])
+    return pd.DataFrame([
+        {
+            "Level": level,
+            "Breaking point": f"{cell['breaking_point'].mean():.3f}",
+            "At equal rate of the usable weights": f"{cell['usable'].mean():.3f}",
+            "Usable weights left there": f"{cell['left'].mean():,.0f}",
+            "Seeds": len(cell),
+        }
+        for level, cell in both.groupby("rf_level")
+    ])
 
 
 OUTCOMES = {"dense": "dense accuracy (%)", "breaking_point": "breaking point"}

@@ -90,6 +90,33 @@ def fine_tuned(runs):
     return pd.DataFrame(rows, columns=[*columns, "dense", "pruned", "accuracy"])
 
 
+def repruned(runs):
+    """Accuracy of each run pruned at rates of its usable weights, the dead ones set to zero before.
+
+    Args:
+        runs: List of `rfkit.store.Run`.
+
+    Returns:
+        Data frame, one row a run and rate (0 is dense): as the columns of `accuracies` paper_dataset, architecture,
+        rf_level, field_px, data_label, seed, dense, accuracy; usable_sparsity; kept (usable weights left). Runs that
+        were not analysed so are left out; where no weight is dead, these are the rows of `accuracies`.
+    """
+    rows = []
+    for run in runs:
+        again, curve = run.newest("usable_pruning"), run.newest("pruning")
+        if again is not None:
+            source = again if again["dead"] else curve
+            points = dict(zip(source["rates"], source["test_accuracy"], strict=True))
+            points[0.0] = dense = run.summary["test_accuracy"]
+            about = records.describe(run) | {"dense": dense}
+            rows += [
+                about | {"usable_sparsity": rate, "accuracy": points[rate], "kept": round((1 - rate) * again["usable"])}
+                for rate in sorted(points)
+            ]
+    columns = [*CELL, "data_label", "field_px", "seed", "dense", "usable_sparsity", "accuracy", "kept"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def breaking_point(rates, accuracies, drop=DROP_POINTS):
     """The pruning rate at which accuracy has fallen some points below dense.
 

@@ -105,8 +105,8 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     """Accuracy lost by pruning, one line a level or changed network.
 
     Args:
-        frame: As made by `rfkit.outcomes.accuracies`, of the networks of the contrasts on one data set.
-        x: Column on the horizontal axis.
+        frame: As made by `rfkit.outcomes.accuracies` or `repruned`, of the networks of the contrasts on one data set.
+        x: Column on the horizontal axis, ``pruning_rate`` or ``usable_sparsity``.
         ax: Axes to draw in; new ones if ``None``.
 
     Returns:
@@ -114,13 +114,13 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     """
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 4.2))[1]
     for (architecture, level), part in frame.groupby(["architecture", "rf_level"]):
-        groups = part.assign(lost=part["dense"] - part["accuracy"]).groupby("pruning_rate")
+        lost = part.assign(lost=part["dense"] - part["accuracy"]).groupby(x)["lost"].mean()
         style = plots.level_style(level)
         if architecture != contrasts.NETWORK:
             i = contrasts.CELLS.index((architecture, level))
             grey = str(0.2 + 0.5 * i / len(contrasts.CELLS))
             style = {"color": grey, "linestyle": "-", "marker": "xv^<>Pd"[i], "markersize": 5}
-        ax.plot(groups[x].mean(), groups["lost"].mean(), label=contrasts.label(architecture, level), **style)
+        ax.plot(lost.index, lost, label=contrasts.label(architecture, level), **style)
     ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
     ax.legend(fontsize=8, loc="upper left")
     return ax

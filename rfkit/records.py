@@ -41,7 +41,8 @@ class Unit:
         """
         pruned = {"method": "global_magnitude", "exclude": list(NEVER_PRUNED)}
         images = {"train_images": TRAIN_IMAGES, "calibration_images": CALIBRATION_IMAGES}
-        settings = {"pruning": pruned | images | {"rates": list(self.rates)}}
+        rates = {"rates": list(self.rates)}
+        settings = {"pruning": pruned | images | rates, "usable_pruning": pruned | rates}
         if self.fine_tuning is not None:
             settings["fine_tune"] = pruned | asdict(self.fine_tuning)
         if self.spectrum is not None:

@@ -245,14 +245,23 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
         raise ValueError(f"{len(images)} images and {len(labels)} labels; expected the same positive number of both")
     labels = torch.as_tensor(labels).to(next(model.parameters()).device)
     total_loss, correct = 0.0, 0
-    for logits, part in zip(_logits(model, images, batch_size), labels.split(batch_size), strict=True):
+    for logits, part in zip(outputs(model, images, batch_size), labels.split(batch_size), strict=True):
         total_loss += F.cross_entropy(logits, part, reduction="sum")
         correct += (logits.argmax(1) == part).sum()
     return float(total_loss) / len(labels), 100 * int(correct) / len(labels)
 
 
-def _logits(model, images, batch_size):
-    """Outputs batch by batch, in evaluation mode and float32."""
+def outputs(model, images, batch_size=500):
+    """Logits batch by batch, in evaluation mode and float32.
+
+    Args:
+        model: As in `loss_and_accuracy`.
+        images: As in `loss_and_accuracy`.
+        batch_size: As in `loss_and_accuracy`.
+
+    Yields:
+        Tensors (B, classes) on the model's device.
+    """
     device = next(model.parameters()).device
     with evaluation_mode(model), torch.inference_mode():
         for start in range(0, len(images), batch_size):
@@ -270,7 +279,7 @@ def predictions(model, images, batch_size=500):
     Returns:
         Class indices, int64 array (N,).
     """
-    return torch.cat([logits.argmax(1) for logits in _logits(model, images, batch_size)]).cpu().numpy()
+    return torch.cat([logits.argmax(1) for logits in outputs(model, images, batch_size)]).cpu().numpy()
 
 
 def evaluate(model, images, labels, batch_size=500):

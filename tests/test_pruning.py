@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 from torch.utils.flop_counter import FlopCounterMode
 
-from rfkit import models, presets, pruning, training
+from rfkit import analyses, models, outcomes, presets, pruning, records, store, study, training
 from rfkit.config import TrainConfig
 
 
@@ -265,3 +265,31 @@ def test_multiplications():
     with FlopCounterMode(display=False) as counter:
         model.eval()(torch.zeros(1, 3, 32, 32))
     assert 2 * counted == counter.get_total_flops()
+
+
+def test_pruning_again_without_dead_weights(tmp_path):
+    """The same usable weights go as at the nominal rate that prunes as many of them; outputs do not change before."""
+    preset = presets.get("smoke").select(architectures="vgg19", levels=[1, 3], rates=[0.5, 0.9])
+    data = records.load("digits", preset.image_limit)
+    plain, dead = (study.complete(unit, store.Store(tmp_path), data=data) for unit in records.units(preset))
+    assert plain.newest("usable_pruning") == {"usable": plain.summary["prunable_weights"], "dead": 0}
+    again = dead.newest("usable_pruning")
+    assert again["dead"] > again["usable"] and again["largest_change"] <= 1e-4
+    model = analyses.at_stage(dead, "final", data)
+    usable = pruning.usable_weights(model, (3, 32, 32))
+    total = sum(mask.numel() for mask in usable.values())
+    for rate in range(1, 200):  # some nominal rate leaves about as many usable weights as the rate 0.5 of those
+        twin = copy.deepcopy(model)
+        masks = pruning.prune(twin, rate / 200)
+        kept = sum(int((mask & usable[name]).sum()) for name, mask in masks.items())
+        if kept <= again["usable"] / 2:
+            break
+    pruning.apply_masks(model, usable)
+    assert sum(int(mask.sum()) for mask in pruning.prune(model, (total - kept) / total).values()) == kept
+    pruning.apply_masks(twin, usable)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    frame = outcomes.repruned([plain, dead])
+    part = frame[frame["rf_level"] == 3].set_index("usable_sparsity")
+    assert list(part.index) == [0, 0.5, 0.9] and part.loc[0.5, "kept"] == round(again["usable"] / 2)
+    curve = outcomes.accuracies([plain]).set_index("pruning_rate")["accuracy"]
+    assert frame[frame["rf_level"] == 1]["accuracy"].tolist() == curve.tolist()
