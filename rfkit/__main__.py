@@ -47,9 +47,10 @@ def _parser():
     command.add_argument("-j", "--jobs", type=int, help="processes (default: one a core)")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: CUDA if present)")
 
-    command = _add(commands, _plan, "runs, FLOPs, disk and hours of a preset on this machine, before it starts")
+    command = _add(commands, _plan, "runs, FLOPs, disk and hours of a preset, here or on another device")
     _add_preset(command)
     command.add_argument("--device", help="as in study")
+    command.add_argument("--tflops", type=float, help="hours on a device that sustains so many 10^12 FLOP a second")
 
     command = _add(commands, _units, "the runs of a preset as JSON, one command each, for an engine that starts jobs")
     _add_preset(command)
@@ -142,6 +143,8 @@ def _add_preset(command):
     command.add_argument("--protocol", help="as_stated, as_run, careful or short")
     for name in PRESET_OPTIONS:
         command.add_argument(f"--{name}", help="instead of the preset's; lists as 1,3")
+    command.add_argument("--precision", help="bfloat16 instead of float32: autocast, for devices that are fast at it")
+    command.add_argument("--compiled", action="store_true", help="training steps by torch.compile")
     command.add_argument("--contrasts", action="store_true", help="the changed networks of the contrasts instead")
 
 
@@ -151,7 +154,9 @@ def _preset(options):
 
     given = {name: getattr(options, name) for name in PRESET_OPTIONS}
     changes = {name: literal(value) for name, value in given.items() if value is not None}
-    chosen = presets.get(options.preset, options.protocol).select(**changes)
+    if options.compiled:
+        changes["compiled"] = True
+    chosen = presets.get(options.preset, options.protocol).select(precision=options.precision, **changes)
     if not options.contrasts:
         return chosen
     from rfkit import contrasts
@@ -176,7 +181,7 @@ def _plan(options):
     preset = _preset(options)
     from rfkit import study
 
-    rows = study.plan(preset, options.device)
+    rows = study.plan(preset, options.device, tflops=options.tflops)
     print(f"{preset.name} ({preset.protocol}): {preset.purpose}")
     print(f"{'data set':<28}{'network':<20}{'level':>5}{'runs':>6}{'PFLOP':>10}{'disk MB':>9}{'hours':>9}")
     for row in (*rows, _total(rows)):
@@ -184,7 +189,12 @@ def _plan(options):
             f"{row['dataset'][-26:]:<28}{row['architecture'][-18:]:<20}{row['level']:>5}{row['runs']:>6}"
             f"{row['flops'] / 1e15:>10.4g}{row['disk_bytes'] / 1e6:>9.0f}{row['hours']:>9.3g}"
         )
-    print("hours of one core (or of the GPU), from a short measurement here; -j N divides them by at most N")
+    if options.tflops is None:
+        print("hours of one core (or of the GPU), from a short measurement here; -j N divides them by at most N")
+    else:
+        print(
+            f"hours of one device at {options.tflops:g} TFLOP/s sustained, trainings only; small networks sustain less"
+        )
 
 
 def _total(rows):

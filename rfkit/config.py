@@ -78,6 +78,7 @@ class TrainConfig:
         train_share: Share of the training images used, a random subset fixed by the seed.
         selection: ``last`` epoch, or ``best_test`` accuracy (only the author's protocol may).
         precision: ``float32`` or ``bfloat16`` (autocast).
+        compiled: Let `torch.compile` make the training step; other rounding, so another run.
     """
 
     epochs: int
@@ -92,6 +93,7 @@ class TrainConfig:
     train_share: float = 1.0
     selection: str = "last"
     precision: str = "float32"
+    compiled: bool = False
 
     def __post_init__(self):
         """Check every field, as `ConfigError`."""
@@ -106,6 +108,13 @@ class TrainConfig:
         one_of("selection", self.selection, SELECTIONS)
         one_of("precision", self.precision, ("float32", "bfloat16"))
         one_of("augmentation", self.augmentation, ("none", "crop", "crop_flip", "resized_crop_flip"))
+
+    def to_dict(self):
+        """Every field as JSON-able values; one that is younger than the first records is left out at its default."""
+        content = asdict(self)
+        if not self.compiled:
+            del content["compiled"]
+        return content
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ class RunConfig:
 
     def to_dict(self):
         """Every field as JSON-able values, with the schema and algorithm versions."""
-        return {"schema": SCHEMA, "algorithm": ALGORITHM, **asdict(self)}
+        return {"schema": SCHEMA, "algorithm": ALGORITHM, **asdict(self), "train": self.train.to_dict()}
 
     @property
     def hash10(self):

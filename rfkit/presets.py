@@ -112,6 +112,8 @@ class Preset:
         pairs: Pairs of seeds that are compared; ``None`` for none.
         left_out: Cells (dataset, architecture, level) that are not run.
         image_limit: Largest number of (training, test) images used; ``None`` for all.
+        precision: As in `rfkit.config.TrainConfig`.
+        compiled: As in `rfkit.config.TrainConfig`.
         purpose: One sentence for people.
     """
 
@@ -132,6 +134,8 @@ class Preset:
     pairs: Pairs | None = None
     left_out: tuple[tuple[str, str, int], ...] = ()
     image_limit: tuple[int, int] | None = None
+    precision: str = "float32"
+    compiled: bool = False
 
     def __post_init__(self):
         """Check every list of values, as `ConfigError`."""
@@ -159,7 +163,8 @@ class Preset:
 
         Args:
             **changes: `datasets`, `architectures`, `levels`, `seeds`, `rates` (lists or a single value;
-                an integer for `seeds` given as ``3`` is one seed, number 3), `epochs`, `width`, `protocol`.
+                an integer for `seeds` given as ``3`` is one seed, number 3), `epochs`, `width`, `protocol`,
+                `precision`, `compiled`.
 
         Returns:
             `Preset`.
@@ -168,7 +173,7 @@ class Preset:
             ConfigError: If a field or a value is not valid; the message lists the valid ones.
         """
         lists = ("datasets", "architectures", "levels", "seeds", "rates")
-        check_keys("parameter", changes, (*lists, "epochs", "width", "protocol"))
+        check_keys("parameter", changes, (*lists, "epochs", "width", "protocol", "precision", "compiled"))
         given = {key: value for key, value in changes.items() if value is not None}
         for key in lists:
             if key in given:
@@ -212,7 +217,7 @@ class Preset:
         like = "vgg19" if architecture.startswith(CONTRASTS) else architecture
         exceptions = [n for (name, net), n in self.epochs_of if dataset.startswith(name) and net == like]
         epochs = [*exceptions, self.epochs or base.epochs][0]
-        changes = {"epochs": epochs}
+        changes = {"epochs": epochs, "precision": self.precision, "compiled": self.compiled}
         if dataset == "digits":  # a mirrored digit is another sign, and few images ask for smaller batches
             changes |= {"augmentation": "crop", "batch_size": 64, "lr": min(base.lr, 0.05)}
         elif dataset.startswith("tiny_imagenet") and self.protocol != "short":
@@ -254,7 +259,8 @@ class Preset:
         if self.fine_tuned_seeds is not None and seed not in self.fine_tuned_seeds:
             return None
         base = PROTOCOL_FINE_TUNING[self.protocol]
-        changes = {"epochs": self.fine_tuning_epochs or base.epochs}
+        changes = {"epochs": self.fine_tuning_epochs or base.epochs, "precision": self.precision}
+        changes["compiled"] = self.compiled
         if dataset == "digits":  # 23 steps an epoch, where CIFAR-10 has 391
             changes |= {"augmentation": "crop", "batch_size": 64, "lr": base.lr * 10}
         elif dataset.startswith("tiny_imagenet") and self.protocol != "short":

@@ -44,7 +44,7 @@ class Unit:
         rates = {"rates": list(self.rates)}
         settings = {"pruning": pruned | images | rates, "usable_pruning": pruned | rates}
         if self.fine_tuning is not None:
-            settings["fine_tune"] = pruned | asdict(self.fine_tuning)
+            settings["fine_tune"] = pruned | asdict(self.fine_tuning) | {"train": self.fine_tuning.train.to_dict()}
         if self.spectrum is not None:
             wanted = dict(self.spectrum)
             ritz = {"steps": wanted.pop("author_steps"), "images": wanted["images"], "batch": AUTHOR_BATCH}

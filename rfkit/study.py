@@ -222,9 +222,12 @@ def command(preset):
     base, words = presets.get(preset.name), [preset.name]
     if preset.architectures == contrasts.of_preset(base).architectures:
         base, words = contrasts.of_preset(base), [preset.name, "--contrasts"]
-    for field in ("protocol", "datasets", "architectures", "levels", "seeds", "rates", "epochs", "width"):
+    fields = ("protocol", "datasets", "architectures", "levels", "seeds", "rates", "epochs", "width", "precision")
+    for field in (*fields, "compiled"):
         value = getattr(preset, field)
-        if value != getattr(base, field):
+        if value is True:
+            words.append(f"--{field}")
+        elif value != getattr(base, field):
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             words.append(f"--{field} {text}")
     return " ".join(words)
@@ -258,31 +261,40 @@ def jobs_of(preset):
     return jobs
 
 
-def plan(preset, device=None):
-    """What a preset costs here, before anything is started.
+def plan(preset, device=None, *, tflops=None):
+    """What the trainings of a preset cost, before anything is started.
 
     Args:
         preset: `rfkit.presets.Preset`.
-        device: As in `rfkit.training.pick_device`.
+        device: As in `rfkit.training.pick_device`; its throughput is measured for each kind of network.
+        tflops: Throughput in 10^12 floating-point operations a second, of a device that is not here, which trains all
+            of them at that rate.
 
     Returns:
         List of mappings, one a cell: ``dataset``, ``architecture``, ``level``, ``runs``, ``flops`` (of all its
         runs), ``disk_bytes`` and ``hours`` (of one core or the GPU).
+
+    Raises:
+        ValueError: If the throughput is not positive.
     """
+    if tflops is not None and not tflops > 0:
+        raise ValueError(f"tflops is {tflops!r}; expected a positive throughput, such as 10 for 10 TFLOP/s")
     rows = []
     for dataset, architecture, level in preset.cells():
         config = records.unit_of_what_is_here(preset, dataset, architecture, level, 0).config
         with torch.device("meta"):
             model = models.build(architecture, level, width=config.width, num_classes=config.num_classes)
         runs = len(preset.seeds)
+        flops = cost.images(config) * cost.flops_per_image(config)
+        seconds = cost.seconds(config, device) if tflops is None else flops / (tflops * 1e12)
         rows.append({
             "dataset": dataset,
             "architecture": architecture,
             "level": level,
             "runs": runs,
-            "flops": runs * cost.images(config) * cost.flops_per_image(config),
+            "flops": runs * flops,
             # init, last and final weights; metrics and records are small beside them
             "disk_bytes": runs * 3 * sum(t.nbytes for t in model.state_dict().values()),
-            "hours": runs * cost.seconds(config, device) / 3600,
+            "hours": runs * seconds / 3600,
         })
     return rows

@@ -108,6 +108,7 @@ def fit(
         optimizer.load_state_dict(resume["optimizer"])
         schedule.load_state_dict(resume["schedule"])
         batches.generator.set_state(resume["generator"])
+    stepped = torch.compile(model) if config.compiled else model
     bar = tqdm(total=config.epochs, initial=state["epoch"], desc=label, unit="epoch", disable=not _bar(progress))
     while state["epoch"] < config.epochs:
         start = time.perf_counter()
@@ -116,7 +117,7 @@ def fit(
         for norm in norms:
             norm.eval()
         step_schedule = schedule if every_step else None
-        loss, accuracy, shrink = _epoch(model, batches, optimizer, step_schedule, config, after_step)
+        loss, accuracy, shrink = _epoch(stepped, batches, optimizer, step_schedule, config, after_step)
         if not every_step:
             schedule.step()
         epoch = state["epoch"] + 1

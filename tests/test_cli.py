@@ -105,6 +105,28 @@ def test_plan_counts_the_whole_paper(monkeypatch, capsys):
     assert len(lines) == 2 + 15 + 1 + 1 and lines[-2].split()[:2] == ["all", "75"]
 
 
+def test_plan_for_a_device_that_is_not_here(capsys):
+    hours = {}
+    for tflops in ("10", "20"):
+        assert main(["plan", "paper", "--tflops", tflops]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        hours[tflops] = [float(line.split()[-1]) for line in lines[2:-1]]
+        assert f"{tflops} TFLOP/s" in lines[-1]
+        petaflop, total = float(lines[-2].split()[-3]), hours[tflops][-1]
+        assert total == pytest.approx(petaflop * 1000 / float(tflops) / 3600, rel=1e-2)
+    assert hours["10"] == pytest.approx([2 * h for h in hours["20"]], rel=1e-2)
+    assert main(["plan", "paper", "--tflops", "0"]) == 2
+    assert "expected a positive throughput" in capsys.readouterr().err
+
+
+def test_options_of_the_training_are_part_of_the_run(capsys):
+    assert main(["units", "smoke", "--precision", "bfloat16", "--compiled"]) == 0
+    commands = [job["command"] for job in json.loads(capsys.readouterr().out)]
+    assert all("--precision bfloat16 --compiled" in command for command in commands)
+    assert main(["units", "smoke", "--precision", "float8"]) == 2
+    assert "unknown precision 'float8'" in capsys.readouterr().err
+
+
 def test_measured_cost_is_positive_and_flops_scale_with_resolution():
     from rfkit import cost, records
 

@@ -1,8 +1,10 @@
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from rfkit import models, presets, training
 from rfkit.config import TrainConfig
@@ -157,3 +159,21 @@ def test_unknown_device():
 def test_training_on_cuda(digits):
     model, result = fitted(digits, device="cuda")
     assert next(model.parameters()).is_cuda and math.isfinite(result.history[-1]["test_loss"])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_step_is_the_same_step(digits):
+    """The weights after one step; more steps grow apart by rounding, which is why the option is part of the hash."""
+    config = TrainConfig(epochs=1, lr=0.05, batch_size=64, augmentation="crop")
+    few, nets = digits.first(64, 32), []
+    for compiled in (False, True):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = nn.Sequential(
+                nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+            )  # fmt: skip
+        training.fit(model, few, replace(config, compiled=compiled))
+        nets.append(model)
+    plain, compiled = (torch.cat([p.flatten() for p in model.parameters()]) for model in nets)
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-6)
+    assert [*nets[0].state_dict()] == [*nets[1].state_dict()]
