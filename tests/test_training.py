@@ -169,9 +169,8 @@ def test_a_compiled_step_is_the_same_step(digits):
     for compiled in (False, True):
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = nn.Sequential(
-                nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
-            )  # fmt: skip
+            body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+            model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
         training.fit(model, few, replace(config, compiled=compiled))
         nets.append(model)
     plain, compiled = (torch.cat([p.flatten() for p in model.parameters()]) for model in nets)
