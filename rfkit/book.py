@@ -233,6 +233,8 @@ def stage(preset, runs):
         config["html"] |= dict.fromkeys(("use_repository_button", "use_issues_button", "use_edit_page_button"), False)
     else:
         config["repository"] = {"url": url, "branch": "main", "path_to_book": ""}
+        owner, name = url.split("/")[-2:]
+        config["sphinx"]["config"]["ogp_site_url"] = f"https://{owner}.github.io/{name}/"  # cards need absolute links
     (STAGE / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
@@ -283,5 +285,6 @@ def _polish(root):
     for path in root.rglob("*.html"):
         html = path.read_text(encoding="utf-8")
         html = re.sub(r"\s*<script>const THEBE_JS_URL.*?</script>", "", html)  # twice on every page, and never used
+        html = re.sub(r"<script [^>]*fontawesome\.js[^>]*></script>", "", html)  # 1.5 MB; the icons come as a font too
         html = html.replace('role="doc-biblioentry"', 'role="listitem"')  # what a list may hold
         path.write_text(html, encoding="utf-8")

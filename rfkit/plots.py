@@ -270,9 +270,20 @@ def field_label(level, px):
     return f"level {level}" if px is None or px != px else f"{px:.0f} px"
 
 
+def network_label(name):
+    """Name of a network in titles.
+
+    Args:
+        name: As in `rfkit.models.build`.
+
+    Returns:
+        Text.
+    """
+    return ARCHITECTURE_LABELS.get(name, name)
+
+
 def _network(frame):
-    name = frame["architecture"].iloc[0]
-    return f"{ARCHITECTURE_LABELS.get(name, name)}, {frame['data_label'].iloc[0]}"
+    return f"{network_label(frame['architecture'].iloc[0])}, {frame['data_label'].iloc[0]}"
 
 
 def field_axis(frame, ax):

@@ -154,6 +154,56 @@ def plot_similarity(matrix, *, title="", ax=None):
         The Axes, the first layer at the lower left, the middle layers marked.
     """
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
+    image = _draw(matrix, ax)
+    ax.set(title=title, xlabel="layer, second network", ylabel="layer, first network")
+    ax.grid(False)
+    ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
+    return ax
+
+
+KINDS = {
+    ("final", "matrix"): "two seeds,\ntrained",
+    ("final", "own"): "a seed and\nitself, trained",
+    ("init", "matrix"): "two seeds,\nuntrained",
+    ("init", "own"): "a seed and\nitself, untrained",
+}
+"""What is compared: stage and column of `rfkit.outcomes.similarities`."""
+
+
+def plot_similarities(pairs, kinds=(("final", "matrix"),)):
+    """Similarity of all layers, one column a receptive field, one row a network and kind of comparison.
+
+    Args:
+        pairs: As made by `rfkit.outcomes.similarities`; of each network and level the first pair is drawn.
+        kinds: Keys of `KINDS`.
+
+    Returns:
+        Array of Axes. The first layer is at the lower left, the middle layer is dashed, dead layers are hatched.
+    """
+    first = pairs.drop_duplicates(["architecture", "rf_level", "stage"])
+    names, levels = list(dict.fromkeys(first["architecture"])), sorted(set(first["rf_level"]))
+    rows = [(name, kind) for name in names for kind in kinds]
+    if not rows:
+        return np.array([plots.nothing(plt.subplots(figsize=(plots.WIDTH_IN / 2, 2))[1])])
+    size = (plots.WIDTH_IN, (plots.WIDTH_IN - 1.2) / max(3, len(levels)) * len(rows) + 0.5)
+    figure, axes = plt.subplots(len(rows), len(levels), figsize=size, squeeze=False)
+    image = None
+    for (name, (stage, column)), line in zip(rows, axes, strict=True):
+        found = first[(first["architecture"] == name) & (first["stage"] == stage)].set_index("rf_level")
+        for level, ax in zip(levels, line, strict=True):
+            ax.set(xticks=[], yticks=[])
+            ax.grid(False)
+            if level in found.index:
+                image = _draw(found.loc[level, column], ax)
+                if column == "matrix" and stage == kinds[0][0]:
+                    ax.set_title(plots.field_label(level, found.loc[level, "field_px"]), fontsize=11)
+        words = KINDS[stage, column] if len(kinds) > 1 else f"{plots.network_label(name)}"
+        line[0].set_ylabel(words, fontsize=10)
+    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, label="linear CKA")
+    return axes
+
+
+def _draw(matrix, ax):
     ax.set_facecolor("#bbbbbb")
     rows, columns = matrix.shape
     if np.isnan(matrix).any():
@@ -163,11 +213,8 @@ def plot_similarity(matrix, *, title="", ax=None):
     image = ax.imshow(np.ma.masked_invalid(matrix), cmap="cividis", vmin=0, vmax=1, origin="lower", zorder=1)
     for mark, draw in ((rows // 2, ax.axhline), (columns // 2, ax.axvline)):
         draw(mark, color="white", linewidth=0.8, linestyle="--", zorder=2)
-    ax.set(title=title, xlabel="layer, second seed", ylabel="layer, first seed", xlim=(-0.5, columns - 0.5))
-    ax.set_ylim(-0.5, rows - 0.5)
-    ax.grid(False)
-    ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
-    return ax
+    ax.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
+    return image
 
 
 def plot_diagonals(pairs, *, title="", ax=None):

@@ -1,5 +1,6 @@
 """Builds the smoke book for real and reads the HTML."""
 
+import gzip
 import os
 import posixpath
 import re
@@ -134,6 +135,26 @@ def test_first_page_is_there_within_a_second(built, browser):
     seconds = page.evaluate("performance.getEntriesByType('paint').at(-1).startTime") / 1000
     context.close()
     assert seconds < 1
+
+
+def test_no_page_is_heavy(built, browser):
+    """At most 1 MB, text compressed as web servers send it; patterns of pixels do not compress."""
+    context = browser.new_context(offline=True)
+    page, asked = context.new_page(), set()
+    page.on("request", lambda request: asked.add(request.url) if request.url.startswith("file:") else None)
+    for name in pages(built):
+        asked.clear()
+        page.goto((built / "_build/html" / f"{name}.html").as_uri(), wait_until="load")
+        page.wait_for_timeout(100)
+        sizes = {}
+        for url in asked:
+            path = Path(unquote(url.removeprefix("file://").partition("?")[0].partition("#")[0]))
+            text = path.suffix in (".html", ".css", ".js", ".svg", ".json")
+            sizes[path.name] = len(gzip.compress(path.read_bytes())) if text else path.stat().st_size
+        heaviest = sorted(sizes.items(), key=lambda item: -item[1])[:4]
+        limit = 1.3e6 if name == "notebooks/s34_pixel_importance" else 1e6
+        assert sum(sizes.values()) <= limit, f"{name}: {sum(sizes.values()) / 1e6:.2f} MB, {heaviest}"
+    context.close()
 
 
 def test_landing_page(built):

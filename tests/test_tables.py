@@ -1,8 +1,14 @@
+import json
+import statistics
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from rfkit import outcomes, plots, stats, summaries, tables, views
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_reference_holds_every_printed_number():
@@ -165,3 +171,33 @@ def test_one_row_a_run():
     frame = outcomes.by_run(outcomes.accuracies(RUNS))
     assert frame["breaking_point"].tolist() == pytest.approx([0.1, 0.125, 0.8444444, 0.8666667], abs=1e-3)
     assert frame["gap_0.9"].tolist() == [80, 78, 10, 6] and "gap_0.5" not in frame
+
+
+@pytest.mark.parametrize("n", tables.ACCURACY_TABLES)
+def test_the_studys_tables_follow_from_its_records(n):
+    """Mean and standard deviation of every cell, anew from the files of each seed."""
+    printed = tables.reference().query("table == @n")
+    size = {"cifar10": 32, "tiny_imagenet": 64}[printed["dataset"].iloc[0]]
+    rate, tuned = float(printed["pruning_rate"].iloc[0]), bool(printed["fine_tuned"].iloc[0])
+    seeds = {}
+    for path in (ROOT / "results" / "study").glob("*/seed*/config.json"):
+        config = json.loads(path.read_text())
+        if config["image_size"] != size or ":" in config["architecture"]:
+            continue
+        dense = json.loads((path.parent / "summary.json").read_text())["test_accuracy"]
+        for result in path.parent.glob(
+            "analysis/fine_tune-*/result.json" if tuned else "analysis/pruning-*/result.json"
+        ):
+            found = json.loads(result.read_text())
+            pruned = found["test_accuracy"] if tuned else found["test_accuracy"][found["rates"].index(rate)]
+            seeds.setdefault((config["architecture"], config["level"]), []).append((dense, pruned))
+    table = tables.paper_table(n, "study").set_index(["architecture", "rf_level"])
+    assert {key for key, row in table.iterrows() if row["ours_seeds"] is not None} == set(seeds)
+    for key, values in seeds.items():
+        row = table.loc[key]
+        assert row["ours_seeds"] == len(values)
+        columns = {"dense": [d for d, _ in values], "pruned": [p for _, p in values]}
+        for name, numbers in (columns | {"difference": [d - p for d, p in values]}).items():
+            assert row[f"ours_{name}_mean"] == pytest.approx(statistics.fmean(numbers))
+            std = statistics.stdev(numbers) if len(numbers) > 1 else None
+            assert row[f"ours_{name}_std"] == (std if std is None else pytest.approx(std))

@@ -1,0 +1,107 @@
+"""Two processes of one thread against one process of two threads, on trainings of the demo preset.
+
+Also what evaluation gains from folding batch norm and from leaving out dead taps, with how far outputs move. Folding is
+not used: it gains nothing at high levels, less than 2 % of a run elsewhere, and moves outputs by rounding, so that a
+recorded accuracy could change by an image. Leaving out dead taps is exact; the Hessian uses it, where it pays most.
+"""
+
+import copy
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+
+import torch
+from common import alternate, report
+from torch.fx.experimental.optimization import fuse
+
+from rfkit import hessian, models, presets, records, study, thinning, training
+from rfkit.batches import remember_statistics
+
+PRESET = presets.get("demo").select(levels=[1, 4], seeds=[0], epochs=4)
+ONE = """
+import sys, torch
+from bench_study import PRESET, bare
+from rfkit import records, store, study
+torch.set_num_threads(2)
+for unit in bare(PRESET):
+    study.complete(unit, store.Store(sys.argv[1]), data=records.load(unit.dataset))
+"""
+
+
+def bare(preset):
+    """Units without the dearer analyses."""
+    return [replace(unit, fine_tuning=None, spectrum=None) for unit in records.units(preset)]
+
+
+def two_processes(folder):
+    assert study.run_all(bare(PRESET), jobs=2, root=folder, progress=False) == []
+
+
+def one_process(folder):
+    command = [sys.executable, "-c", ONE, folder]
+    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "2"}, stderr=subprocess.DEVNULL)
+
+
+def seconds(work):
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        work(folder)
+        return time.perf_counter() - start
+
+
+def evaluation(width):
+    """Rows: seconds of an evaluation as it is, with batch norm folded, and without dead taps."""
+    rows, images = [], torch.randint(0, 256, (500, 32, 32, 3), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (500,))
+    for name in ("vgg19", "resnet50"):
+        for level in (1, 4):
+            plain = models.seeded_build(name, level, width=width).eval()
+            remember_statistics(plain, (0.5,) * 3, (0.25,) * 3)
+            folded = copy.deepcopy(plain)
+            folded.features = fuse(folded.features)
+            nets = {
+                "plain": plain,
+                "folded": folded,
+                "without_dead_taps": thinning.without_dead_taps(plain, (3, 32, 32)),
+            }
+            for net in nets.values():
+                net.to(memory_format=torch.channels_last)
+            best = alternate({
+                key: lambda net=net: training.loss_and_accuracy(net, images, labels) for key, net in nets.items()
+            })
+            outputs = {key: torch.cat(list(training.outputs(net, images))) for key, net in nets.items()}
+            scale = outputs["plain"].abs().max()
+            row = {"what": f"evaluation, {name}, level {level}, width {width:g}", "s": round(best["plain"], 3)}
+            for key in ("folded", "without_dead_taps"):
+                row[f"{key}_ratio"] = round(best["plain"] / best[key], 2)
+                row[f"{key}_change"] = f"{float((outputs[key] - outputs['plain']).abs().max() / scale):.1e}"
+            rows.append(row)
+    return rows
+
+
+def products():
+    """A Hessian-vector product with and without dead taps, VGG19-like, level 4, full width, 16 images."""
+    model = models.seeded_build("vgg19", 4).eval()
+    images, labels = torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))
+    with_taps = thinning.without_dead_taps
+    operators = {"thin": hessian.HessianOperator(model, images, labels)}
+    hessian.without_dead_taps = lambda net, shape: copy.deepcopy(net)
+    operators["whole"] = hessian.HessianOperator(model, images, labels)
+    hessian.without_dead_taps = with_taps
+    vectors = {key: torch.randn(operator.size) for key, operator in operators.items()}
+    best = alternate({key: lambda key=key: operators[key](vectors[key]) for key in operators})
+    sizes = {key: operator.size for key, operator in operators.items()}
+    ratio = round(best["whole"] / best["thin"], 2)
+    return {"what": "Hessian product", "s": round(best["thin"], 2), "ratio_without_thinning": ratio, "sizes": sizes}
+
+
+if __name__ == "__main__":
+    rounds = [{work.__name__: seconds(work) for work in (one_process, two_processes)} for _ in range(2)]
+    best = {name: min(each[name] for each in rounds) for name in rounds[0]}
+    rows = [{"what": name, "s": round(best[name], 1)} for name in best]
+    rows[1]["ratio"] = round(best["one_process"] / best["two_processes"], 2)
+    torch.set_num_threads(1)
+    report("study", [*rows, *evaluation(1 / 8), *evaluation(1.0), products()])
