@@ -51,7 +51,7 @@ def at_stage(run, stage, data):
     model = load_model(run, stage)
     remember_statistics(model, data.mean, data.std)
     if stage == "init":
-        model = training.calibrated(model, data.train_images[: records.SPECTRUM_CALIBRATION_IMAGES])
+        model = training.calibrated(model, data.sample(records.SPECTRUM_CALIBRATION_IMAGES).train_images)
     return model
 
 
@@ -64,14 +64,14 @@ def _pruning(run, unit, data, device):
     remember_statistics(model, data.mean, data.std)
     shape = (3, data.image_size, data.image_size)
     usable, times = pruning.usable_weights(model, shape), pruning.multiplications(model, shape)
-    few = min(len(data.test_images), records.TRAIN_IMAGES)
-    train_images, train_labels = data.train_images[:few], data.train_labels[:few]
+    few = data.sample(min(len(data.test_images), records.TRAIN_IMAGES))
+    calibration = data.sample(records.CALIBRATION_IMAGES).train_images
     for rate in (0.0, *(rate for rate in unit.rates if rate)):
         model.load_state_dict(dense)
         masks = pruning.prune(model, rate)
         test_loss, test_accuracy = training.loss_and_accuracy(model, data.test_images, data.test_labels)
-        train_loss, train_accuracy = training.loss_and_accuracy(model, train_images, train_labels)
-        again = training.calibrated(model, data.train_images[: records.CALIBRATION_IMAGES])
+        train_loss, train_accuracy = training.loss_and_accuracy(model, few.train_images, few.train_labels)
+        again = training.calibrated(model, calibration)
         weights = {name: p for name, p in model.named_parameters() if name in times}
         rows.append({
             "rates": rate, "test_accuracy": test_accuracy, "test_loss": test_loss,
@@ -86,8 +86,8 @@ def _pruning(run, unit, data, device):
         "layers": list(usable),
         "usable": [int(mask.sum()) for mask in usable.values()],
         "prunable": [mask.numel() for mask in usable.values()],
-        "train_images": len(train_images),
-        "calibration_images": min(records.CALIBRATION_IMAGES, len(data.train_images)),
+        "train_images": len(few.train_images),
+        "calibration_images": len(calibration),
     }
 
 
@@ -99,7 +99,7 @@ def _usable_pruning(run, unit, data, device):
     result = {"usable": kept, "dead": total - kept}
     if kept == total:
         return result
-    images = data.test_images[: records.CALIBRATION_IMAGES]
+    images = data.sample(1, records.CALIBRATION_IMAGES).test_images
     before = torch.cat(list(training.outputs(model, images)))
     pruning.apply_masks(model, usable)
     change = float((torch.cat(list(training.outputs(model, images))) - before).abs().max())
@@ -130,7 +130,8 @@ def _fine_tune(run, unit, data, device):
 def _spectrum(run, unit, data, device):
     """Hessian spectra before training, batch norm calibrated, and after it, on training images without augmentation."""
     wanted, result = unit.spectrum, {}
-    images, labels = data.train_images[: wanted["images"]], data.train_labels[: wanted["images"]]
+    few = data.sample(wanted["images"])
+    images, labels = few.train_images, few.train_labels
     models = {stage: at_stage(run, stage, data).to(device) for stage in ("init", "final")}
     for stage, model in models.items():
         top = hessian.top_eigenvalues(model, images, labels, wanted["k"])
@@ -152,7 +153,7 @@ def _author_ritz(run, unit, data, device):
     """What the author's code calls the spectrum: Ritz values of one run, of an operator that changes at every step."""
     # train mode in small batches, drawn and augmented anew for each product; all entries of the start are equal
     wanted, result = unit.spectrum, {}
-    few = data.first(wanted["images"], 1)
+    few = data.sample(wanted["images"])
     batches = TrainingBatches(few, len(few.train_labels), run.config.train.augmentation, run.config.seed, device)
     for stage in ("init", "final"):
         model = load_model(run, stage).to(device)

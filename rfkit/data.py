@@ -42,8 +42,11 @@ class ImageData:
         """Height and width of every image, in pixels."""
         return self.train_images.shape[1]
 
-    def first(self, train, test):
-        """The same data set cut to its first `train` training and `test` test images.
+    def sample(self, train, test=1):
+        """The same data set cut to some of its images.
+
+        The first ones, as the paper takes them; but folders of images lie class by class, and the first ones would be
+        of one class: there they are drawn at random, always the same, a smaller sample being part of a larger one.
 
         Args:
             train: Training images to keep.
@@ -52,13 +55,20 @@ class ImageData:
         Returns:
             A new `ImageData`; mean and std stay those of the whole training set.
         """
+        train, test = _some(self.train_labels, train), _some(self.test_labels, test)
         return replace(
             self,
-            train_images=self.train_images[:train],
-            train_labels=self.train_labels[:train],
-            test_images=self.test_images[:test],
-            test_labels=self.test_labels[:test],
+            train_images=self.train_images[train],
+            train_labels=self.train_labels[train],
+            test_images=self.test_images[test],
+            test_labels=self.test_labels[test],
         )
+
+
+def _some(labels, count):
+    if (np.diff(labels) < 0).any():
+        return slice(count)
+    return np.random.default_rng(0).permutation(len(labels))[:count]
 
 
 def default_root():

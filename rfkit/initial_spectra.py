@@ -30,10 +30,10 @@ class Setting:
         seed: Of the weights.
         k: Largest eigenvalues.
         tol: As in `rfkit.hessian.top_eigenvalues`.
-        images: The first so many of the training set.
+        images: Of the training set, so many.
         probes: Starting vectors of the density.
         steps: Lanczos steps from each.
-        calibration_images: The first so many of the training set, for batch norm.
+        calibration_images: Of the training set, so many, for batch norm.
     """
 
     architecture: str
@@ -80,8 +80,9 @@ def compute(setting, data, *, checkpoint=None, progress=False):
         setting.architecture, setting.level, width=setting.width, num_classes=data.num_classes, seed=setting.seed
     )
     remember_statistics(model, data.mean, data.std)
-    model = training.calibrated(model.eval(), data.train_images[: setting.calibration_images])
-    images, labels = data.train_images[: setting.images], data.train_labels[: setting.images]
+    model = training.calibrated(model.eval(), data.sample(setting.calibration_images).train_images)
+    few = data.sample(setting.images)
+    images, labels = few.train_images, few.train_labels
     top = hessian.top_eigenvalues(
         model, images, labels, setting.k, tol=setting.tol, checkpoint=checkpoint, progress=progress
     )

@@ -70,7 +70,9 @@ def key(preset, other_seed):
         Ten characters.
     """
     settings = asdict(preset.pairs)
-    return stable_hash({k: settings[k] for k in ("images", "points", "line_images")} | {"other_seed": other_seed})
+    return stable_hash(
+        {k: settings[k] for k in ("images", "points", "line_images")} | {"other_seed": other_seed, "version": 2}
+    )
 
 
 def _compare(first, second, preset, dataset):
@@ -93,7 +95,8 @@ def compare(first, second, settings, data):
         JSON-able mapping: ``layers``; for the stages ``init`` and ``final`` the matrix between the two networks, that
         of the first with itself, and dead layers; ``line``, the loss between the two trained networks.
     """
-    images, result = data.test_images[: settings.images], {}
+    few, result = data.sample(settings.line_images, settings.images), {}
+    images = few.test_images
     for stage in ("init", "final"):
         a, b = (analyses.at_stage(run, stage, data) for run in (first, second))
         found, own = cka.layer_similarity(a, b, images), cka.layer_similarity(a, a, images)
@@ -101,13 +104,13 @@ def compare(first, second, settings, data):
             "matrix": _rounded(found.matrix), "self": _rounded(own.matrix), "dead_a": found.dead_a,
             "dead_b": found.dead_b,
         }  # fmt: skip
-    count = settings.line_images
     places, losses, accuracies = landscape.line(
-        a, b, data.train_images[:count], data.train_labels[:count], points=settings.points,
-        calibration=data.train_images[: records.CALIBRATION_IMAGES],
+        a, b, few.train_images, few.train_labels, points=settings.points,
+        calibration=data.sample(records.CALIBRATION_IMAGES).train_images,
     )  # fmt: skip
-    line = {"places": places.tolist(), "losses": losses.tolist(), "accuracies": accuracies.tolist(), "images": count}
-    ends = [training.evaluate(model, images, data.test_labels[: settings.images]) for model in (a, b)]
+    line = {"places": places.tolist(), "losses": losses.tolist(), "accuracies": accuracies.tolist()}
+    line["images"] = len(few.train_images)
+    ends = [training.evaluate(model, images, few.test_labels) for model in (a, b)]
     return result | {
         "other_seed": first.config.seed, "layers": found.layers_a, "images": len(images), "line": line,
         "test_accuracy": ends,

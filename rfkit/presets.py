@@ -53,7 +53,7 @@ class Spectrum:
 
     Attributes:
         k: Largest eigenvalues.
-        images: The first so many of the training set.
+        images: Of the training set, so many.
         probes: Starting vectors of the density.
         steps: Lanczos steps from each.
         seeds: Of these seeds only.
@@ -77,11 +77,11 @@ class Pairs:
     """Which pairs of seeds are compared, before and after training.
 
     Attributes:
-        images: The first so many of the test set.
+        images: Of the test set, so many.
         seeds: The pairs; no seed is in two of them, so that they are independent.
         levels: At these levels only; ``None`` for all.
         points: Points on the straight line between the two trained networks.
-        line_images: The first so many of the training set, for the loss on that line.
+        line_images: Of the training set, so many, for the loss on that line.
     """
 
     images: int

@@ -42,13 +42,13 @@ class Unit:
         pruned = {"method": "global_magnitude", "exclude": list(NEVER_PRUNED)}
         images = {"train_images": TRAIN_IMAGES, "calibration_images": CALIBRATION_IMAGES}
         rates = {"rates": list(self.rates)}
-        settings = {"pruning": pruned | images | rates, "usable_pruning": pruned | rates}
+        settings = {"pruning": pruned | images | rates | {"version": 2}, "usable_pruning": pruned | rates}
         if self.fine_tuning is not None:
             settings["fine_tune"] = pruned | asdict(self.fine_tuning) | {"train": self.fine_tuning.train.to_dict()}
         if self.spectrum is not None:
             wanted = dict(self.spectrum)
             ritz = {"steps": wanted.pop("author_steps"), "images": wanted["images"], "batch": AUTHOR_BATCH}
-            settings["spectrum"] = {"calibration_images": SPECTRUM_CALIBRATION_IMAGES, "version": 2} | wanted
+            settings["spectrum"] = {"calibration_images": SPECTRUM_CALIBRATION_IMAGES, "version": 3} | wanted
             settings["author_ritz"] = ritz
         return {name: stable_hash(each) for name, each in settings.items()}
 
@@ -76,7 +76,7 @@ def load(dataset, image_limit=None):
         `rfkit.data.ImageData`.
     """
     loaded = datasets.load(dataset)
-    return loaded if image_limit is None else loaded.first(*image_limit)
+    return loaded if image_limit is None else loaded.sample(*image_limit)
 
 
 def units(preset):

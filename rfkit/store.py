@@ -265,6 +265,10 @@ def record(run, root, *, weights=False):
     target = Path(root) / run.path.parent.name / run.path.name
     # over what is there, file by file: weights recorded earlier stay, and an interruption loses nothing
     shutil.copytree(run.path, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
+    ours = [path.name for path in run.path.glob("analysis/*")]
+    for path in target.glob("analysis/*"):  # but an analysis that was made again takes the place of the older one
+        if path.name not in ours and any(name.split("-")[0] == path.name.split("-")[0] for name in ours):
+            shutil.rmtree(path)
     return Run(target)
 
 

@@ -104,4 +104,4 @@ def browser():
 def digits():
     from rfkit import data
 
-    return data.load("digits").first(128, 64)
+    return data.load("digits").sample(128, 64)

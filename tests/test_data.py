@@ -40,6 +40,24 @@ def test_folder_and_zip_agree(tmp_path, held_out):
     assert list(from_folder.train_labels) == [0] * 4 + [1] * 4
 
 
+def test_samples_of_a_folder_are_of_all_classes(tmp_path):
+    write_zip(tmp_path / "sorted.zip", class_files(classes=("a", "b", "c"), count=20, size=8))
+    loaded = data.load(f"folder:{tmp_path / 'sorted.zip'}", root=tmp_path)
+    assert (np.diff(loaded.train_labels) >= 0).all()  # a folder lies class by class
+    few, more = loaded.sample(9, 6), loaded.sample(18, 8)
+    assert set(few.train_labels) == {0, 1, 2} and len(few.train_labels) == 9 and len(few.test_labels) == 6
+    assert (few.train_images == more.train_images[:9]).all() and (few.test_labels == more.test_labels[:6]).all()
+    found = [(image == loaded.train_images).all((1, 2, 3)).nonzero()[0] for image in few.train_images]
+    assert all(label in loaded.train_labels[i] for i, label in zip(found, few.train_labels, strict=True))
+    assert len(loaded.sample(10**6, 10**6).train_labels) == len(loaded.train_labels)
+
+
+def test_samples_of_mixed_images_are_the_first():
+    digits = data.load("digits")
+    assert (digits.sample(50).train_images == digits.train_images[:50]).all()
+    assert digits.sample(50, 20).test_labels.tolist() == digits.test_labels[:20].tolist()
+
+
 def test_nested_zip_and_one_folder_a_class(tmp_path):
     files = {f"pets/{name}": content for name, content in class_files(splits=("train",), count=10).items()}
     flat = {name.replace("train/", ""): content for name, content in files.items()}

@@ -102,7 +102,7 @@ def test_masks_must_fit_the_model():
 def digits():
     from rfkit import data
 
-    return data.load("digits").first(192, 96)
+    return data.load("digits").sample(192, 96)
 
 
 SHORT = TrainConfig(epochs=2, lr=0.02, batch_size=64, augmentation="crop", schedule="constant")

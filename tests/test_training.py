@@ -165,7 +165,7 @@ def test_training_on_cuda(digits):
 def test_a_compiled_step_is_the_same_step(digits):
     """The weights after one step; more steps grow apart by rounding, which is why the option is part of the hash."""
     config = TrainConfig(epochs=1, lr=0.05, batch_size=64, augmentation="crop")
-    few, nets = digits.first(64, 32), []
+    few, nets = digits.sample(64, 32), []
     for compiled in (False, True):
         with torch.random.fork_rng():
             torch.manual_seed(0)
