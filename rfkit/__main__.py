@@ -145,6 +145,9 @@ def _add_preset(command):
         command.add_argument(f"--{name}", help="instead of the preset's; lists as 1,3")
     command.add_argument("--precision", help="bfloat16 instead of float32: autocast, for devices that are fast at it")
     command.add_argument("--compiled", action="store_true", help="training steps by torch.compile")
+    command.add_argument(
+        "--stacked", type=int, help="seeds trained as one program, for a GPU that one would leave idle"
+    )
     command.add_argument("--contrasts", action="store_true", help="the changed networks of the contrasts instead")
 
 
@@ -156,7 +159,9 @@ def _preset(options):
     changes = {name: literal(value) for name, value in given.items() if value is not None}
     if options.compiled:
         changes["compiled"] = True
-    chosen = presets.get(options.preset, options.protocol).select(precision=options.precision, **changes)
+    chosen = presets.get(options.preset, options.protocol).select(
+        precision=options.precision, stacked=options.stacked, **changes
+    )
     if not options.contrasts:
         return chosen
     from rfkit import contrasts

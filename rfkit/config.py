@@ -79,6 +79,7 @@ class TrainConfig:
         selection: ``last`` epoch, or ``best_test`` accuracy (only the author's protocol may).
         precision: ``float32`` or ``bfloat16`` (autocast).
         compiled: Let `torch.compile` make the training step; other rounding, so another run.
+        stacked: Seeds that are trained as one program; other rounding, so another run.
     """
 
     epochs: int
@@ -94,6 +95,7 @@ class TrainConfig:
     selection: str = "last"
     precision: str = "float32"
     compiled: bool = False
+    stacked: int = 1
 
     def __post_init__(self):
         """Check every field, as `ConfigError`."""
@@ -104,16 +106,18 @@ class TrainConfig:
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of at least 0")
         _require(self.clip_value is None or self.clip_value > 0, "clip_value", self.clip_value, "None or positive")
         _require(0 < self.train_share <= 1, "train_share", self.train_share, "a share in (0, 1]")
+        _require(_is_int(self.stacked) and self.stacked >= 1, "stacked", self.stacked, "a whole number of at least 1")
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("selection", self.selection, SELECTIONS)
         one_of("precision", self.precision, ("float32", "bfloat16"))
         one_of("augmentation", self.augmentation, ("none", "crop", "crop_flip", "resized_crop_flip"))
 
     def to_dict(self):
-        """Every field as JSON-able values; one that is younger than the first records is left out at its default."""
+        """Every field as JSON-able values; those younger than the first records are left out at their default."""
         content = asdict(self)
-        if not self.compiled:
-            del content["compiled"]
+        for field, default in (("compiled", False), ("stacked", 1)):
+            if content[field] == default:
+                del content[field]
         return content
 
 

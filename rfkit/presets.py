@@ -114,6 +114,7 @@ class Preset:
         image_limit: Largest number of (training, test) images used; ``None`` for all.
         precision: As in `rfkit.config.TrainConfig`.
         compiled: As in `rfkit.config.TrainConfig`.
+        stacked: As in `rfkit.config.TrainConfig`.
         purpose: One sentence for people.
     """
 
@@ -136,6 +137,7 @@ class Preset:
     image_limit: tuple[int, int] | None = None
     precision: str = "float32"
     compiled: bool = False
+    stacked: int = 1
 
     def __post_init__(self):
         """Check every list of values, as `ConfigError`."""
@@ -164,7 +166,7 @@ class Preset:
         Args:
             **changes: `datasets`, `architectures`, `levels`, `seeds`, `rates` (lists or a single value;
                 an integer for `seeds` given as ``3`` is one seed, number 3), `epochs`, `width`, `protocol`,
-                `precision`, `compiled`.
+                `precision`, `compiled`, `stacked`.
 
         Returns:
             `Preset`.
@@ -173,7 +175,7 @@ class Preset:
             ConfigError: If a field or a value is not valid; the message lists the valid ones.
         """
         lists = ("datasets", "architectures", "levels", "seeds", "rates")
-        check_keys("parameter", changes, (*lists, "epochs", "width", "protocol", "precision", "compiled"))
+        check_keys("parameter", changes, (*lists, "epochs", "width", "protocol", "precision", "compiled", "stacked"))
         given = {key: value for key, value in changes.items() if value is not None}
         for key in lists:
             if key in given:
@@ -217,7 +219,7 @@ class Preset:
         like = "vgg19" if architecture.startswith(CONTRASTS) else architecture
         exceptions = [n for (name, net), n in self.epochs_of if dataset.startswith(name) and net == like]
         epochs = [*exceptions, self.epochs or base.epochs][0]
-        changes = {"epochs": epochs, "precision": self.precision, "compiled": self.compiled}
+        changes = {"epochs": epochs, "precision": self.precision, "compiled": self.compiled, "stacked": self.stacked}
         if dataset == "digits":  # a mirrored digit is another sign, and few images ask for smaller batches
             changes |= {"augmentation": "crop", "batch_size": 64, "lr": min(base.lr, 0.05)}
         elif dataset.startswith("tiny_imagenet") and self.protocol != "short":

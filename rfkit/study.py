@@ -6,12 +6,26 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
 from tqdm import tqdm
 
-from rfkit import analyses, contrasts, cost, files, models, presets, pruning, receptive_field, records, store, training
+from rfkit import (
+    analyses,
+    contrasts,
+    cost,
+    files,
+    models,
+    presets,
+    pruning,
+    receptive_field,
+    records,
+    stacked,
+    store,
+    training,
+)
 
 
 class TooLongError(RuntimeError):
@@ -31,32 +45,60 @@ def complete(unit, runs, *, data=None, device=None, progress=False):
     Returns:
         `rfkit.store.Run`, finished.
     """
-    data = data if data is not None else records.load(unit.dataset)
-    with runs.claim(unit.config) as run:
-        if not run.done:
-            _train(unit.config, run, data, device, progress)
-        (run.path / "checkpoint.pt").unlink(missing_ok=True)  # after DONE: at every instant one of the two is there
-        for name, key in unit.analyses().items():
-            if not run.analysis_done(name, key):
-                store.save_analysis(
-                    run, name, key, analyses.BY_NAME[name](run, unit, data, training.pick_device(device))
-                )
-    return store.Run(run.path)
+    return complete_together([unit], runs, data=data, device=device, progress=progress)[0]
 
 
-def _train(config, run, data, device, progress):
-    device = training.pick_device(device)
-    checkpoint, weights = run.path / "checkpoint.pt", run.path / "weights"
-    model = analyses.build(config)
+def complete_together(units, runs, *, data=None, device=None, progress=False):
+    """Train seeds of one network, as one program if they are several, and analyse each.
+
+    Args:
+        units: `Unit` list, which differ in their seed only.
+        runs: As in `complete`.
+        data: As in `complete`.
+        device: As in `complete`.
+        progress: As in `complete`; not for several.
+
+    Returns:
+        List of `rfkit.store.Run`, finished.
+    """
+    data, device = data if data is not None else records.load(units[0].dataset), training.pick_device(device)
+    with ExitStack() as claims:
+        claimed = [claims.enter_context(runs.claim(unit.config)) for unit in units]
+        if not all(run.done for run in claimed):
+            _train([unit.config for unit in units], claimed, data, device, progress)
+        # after DONE: at every instant one of the two is there
+        (claimed[0].path / "checkpoint.pt").unlink(missing_ok=True)
+        for unit, run in zip(units, claimed, strict=True):
+            for name, key in unit.analyses().items():
+                if not run.analysis_done(name, key):
+                    store.save_analysis(run, name, key, analyses.BY_NAME[name](run, unit, data, device))
+    return [store.Run(run.path) for run in claimed]
+
+
+def _train(configs, runs, data, device, progress):
+    checkpoint, train, label = runs[0].path / "checkpoint.pt", configs[0].train, configs[0].folder
+    nets = [analyses.build(config) for config in configs]
     # asked before the training, so that a network they do not fit fails before its hours of work
-    field_px, prunable = _field_px(model, data.image_size), sum(w.numel() for w in pruning.prunable(model).values())
-    if not (weights / "init.pt").is_file():
-        files.save_tensors(weights / "init.pt", model.state_dict())
-    result = training.fit(
-        model, data, config.train, seed=config.seed, device=device, progress=progress, label=config.folder,
-        resume=files.load_tensors(checkpoint) if checkpoint.is_file() else None,
-        on_epoch=lambda state: files.save_tensors(checkpoint, state),
-    )  # fmt: skip
+    field_px = _field_px(nets[0], data.image_size)
+    prunable = sum(w.numel() for w in pruning.prunable(nets[0]).values())
+    for net, run in zip(nets, runs, strict=True):
+        if not (run.path / "weights" / "init.pt").is_file():
+            files.save_tensors(run.path / "weights" / "init.pt", net.state_dict())
+    options = {
+        "device": device, "label": label, "on_epoch": lambda state: files.save_tensors(checkpoint, state),
+        "resume": files.load_tensors(checkpoint) if checkpoint.is_file() else None,
+    }  # fmt: skip
+    if len(nets) == 1:
+        results = [training.fit(nets[0], data, train, seed=configs[0].seed, progress=progress, **options)]
+    else:
+        results = stacked.fit(nets, data, train, seeds=[config.seed for config in configs], **options)
+    for net, run, result in zip(nets, runs, results, strict=True):
+        if not run.done:
+            _save(net, run, result, data, device, field_px, prunable)
+
+
+def _save(model, run, result, data, device, field_px, prunable):
+    weights = run.path / "weights"
     files.save_tensors(weights / "final.pt", model.state_dict())
     files.save_tensors(weights / "last.pt", result.last_state)
     selected = result.history[result.selected_epoch - 1]
@@ -116,27 +158,30 @@ def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, prog
     todo.sort(key=lambda unit: (unit.config.seed, -cost.images(unit.config) * cost.flops_per_image(unit.config)))
     if not todo:
         return []
-    jobs = _processes(jobs, device, len(todo))
+    groups = _groups(todo)
+    jobs = _processes(jobs, device, len(groups))
     failures, started = [], time.perf_counter()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they import torch
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
     bar = tqdm(total=len(todo), unit="run", disable=None if progress else True)
-    futures = {pool.submit(_work, unit, str(runs.root), device, image_limit): unit for unit in todo}
+    futures = {pool.submit(_work, group, str(runs.root), device, image_limit): group for group in groups}
+    done = 0
     try:
-        for done, future in enumerate(as_completed(futures), start=1):
-            unit = futures[future]
-            name = unit.config.folder
+        for future in as_completed(futures):
+            group = futures[future]
             try:
-                line = f"{name}: test {future.result():.2f} %"
+                said = [f"test {accuracy:.2f} %" for accuracy in future.result()]
             except Exception as error:  # one bad run must not stop the others
                 if isinstance(error, BrokenProcessPool):
                     error = "a worker was killed; run the same command again"
-                failures.append((unit, str(error)))
-                line = f"{name}: FAILED, {error}"
-            bar.update()
-            if progress:
-                minutes = (time.perf_counter() - started) / 60
-                tqdm.write(f"[{done}/{len(todo)}, {minutes:.1f} min] {line}")
+                failures += [(unit, str(error)) for unit in group]
+                said = [f"FAILED, {error}"] * len(group)
+            for unit, line in zip(group, said, strict=True):
+                done += 1
+                bar.update()
+                if progress:
+                    minutes = (time.perf_counter() - started) / 60
+                    tqdm.write(f"[{done}/{len(todo)}, {minutes:.1f} min] {unit.config.folder}: {line}")
     except KeyboardInterrupt:
         for process in list(pool._processes.values()):  # finished epochs are on disk; nothing is lost
             process.terminate()
@@ -145,6 +190,19 @@ def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, prog
         pool.shutdown(cancel_futures=True)
         bar.close()
     return failures
+
+
+def _groups(units):
+    """Units that are trained as one program: seeds of one configuration, as many as it says."""
+    by_cell = {}
+    for unit in units:
+        by_cell.setdefault(replace(unit.config, seed=0), []).append(unit)
+    groups = [
+        cell[i : i + config.train.stacked]
+        for config, cell in by_cell.items()
+        for i in range(0, len(cell), config.train.stacked)
+    ]
+    return sorted(groups, key=lambda group: units.index(group[0]))
 
 
 def _processes(jobs, device, work):
@@ -157,10 +215,10 @@ def _start_worker():
     torch.set_num_threads(1)
 
 
-def _work(unit, root, device, image_limit):
-    runs = store.Store(root)
-    run = complete(unit, runs, data=records.load(unit.dataset, image_limit), device=device)
-    return run.summary["test_accuracy"]
+def _work(group, root, device, image_limit):
+    data = records.load(group[0].dataset, image_limit)
+    made = complete_together(group, store.Store(root), data=data, device=device)
+    return [run.summary["test_accuracy"] for run in made]
 
 
 def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESULTS, device=None):
@@ -223,7 +281,7 @@ def command(preset):
     if preset.architectures == contrasts.of_preset(base).architectures:
         base, words = contrasts.of_preset(base), [preset.name, "--contrasts"]
     fields = ("protocol", "datasets", "architectures", "levels", "seeds", "rates", "epochs", "width", "precision")
-    for field in (*fields, "compiled"):
+    for field in (*fields, "stacked", "compiled"):
         value = getattr(preset, field)
         if value is True:
             words.append(f"--{field}")

@@ -96,30 +96,26 @@ def fit(
     test_images, test_labels = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels).to(device)
     norms = list(batch_norms(model)) if frozen_batchnorm else []
     fixed = {id(parameter) for norm in norms for parameter in norm.parameters()}
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if id(p) not in fixed], config.lr, config.momentum,
-        weight_decay=config.weight_decay, nesterov=config.nesterov, fused=device.type in ("cpu", "cuda"),
-    )  # fmt: skip
-    schedule, every_step = _schedule(optimizer, config, len(batches))
+    sgd = optimizer([p for p in model.parameters() if id(p) not in fixed], config, device)
+    plan, every_step = schedule(sgd, config, len(batches))
     state = {"epoch": 0, "history": [], "shrink": 1.0, "best": None}
     if resume is not None:
         state = {key: resume[key] for key in state}
         model.load_state_dict(resume["model"])
-        optimizer.load_state_dict(resume["optimizer"])
-        schedule.load_state_dict(resume["schedule"])
+        sgd.load_state_dict(resume["optimizer"])
+        plan.load_state_dict(resume["schedule"])
         batches.generator.set_state(resume["generator"])
     stepped = torch.compile(model) if config.compiled else model
     bar = tqdm(total=config.epochs, initial=state["epoch"], desc=label, unit="epoch", disable=not _bar(progress))
     while state["epoch"] < config.epochs:
         start = time.perf_counter()
-        rate = optimizer.param_groups[0]["lr"]
+        rate = sgd.param_groups[0]["lr"]
         model.train()
         for norm in norms:
             norm.eval()
-        step_schedule = schedule if every_step else None
-        loss, accuracy, shrink = _epoch(stepped, batches, optimizer, step_schedule, config, after_step)
+        loss, accuracy, shrink = _epoch(stepped, batches, sgd, plan if every_step else None, config, after_step)
         if not every_step:
-            schedule.step()
+            plan.step()
         epoch = state["epoch"] + 1
         if not math.isfinite(loss):
             bar.close()
@@ -135,7 +131,7 @@ def fit(
             state["best"] = {"epoch": epoch, "accuracy": test_accuracy, "model": copy.deepcopy(model.state_dict())}
         if on_epoch is not None:
             on_epoch(state | {
-                "model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
+                "model": model.state_dict(), "optimizer": sgd.state_dict(), "schedule": plan.state_dict(),
                 "generator": batches.generator.get_state(),
             })  # fmt: skip
         bar.set_postfix(loss=f"{loss:.3f}", test=f"{test_accuracy:.1f} %", refresh=False)
@@ -155,8 +151,34 @@ def _bar(progress):
     return progress and sys.stderr.isatty()
 
 
-def _schedule(optimizer, config, steps):
-    """The learning-rate schedule, and whether it moves on every step (else every epoch)."""
+def optimizer(parameters, config, device):
+    """Stochastic gradient descent as configured.
+
+    Args:
+        parameters: What is trained.
+        config: `rfkit.config.TrainConfig`.
+        device: Their `torch.device`.
+
+    Returns:
+        `torch.optim.SGD`.
+    """
+    return torch.optim.SGD(
+        parameters, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov,
+        fused=device.type in ("cpu", "cuda"),
+    )  # fmt: skip
+
+
+def schedule(optimizer, config, steps):
+    """The learning-rate schedule as configured.
+
+    Args:
+        optimizer: As made by `optimizer`.
+        config: `rfkit.config.TrainConfig`.
+        steps: Steps an epoch.
+
+    Returns:
+        (schedule, whether it moves on every step, else every epoch).
+    """
     if config.schedule == "one_cycle":
         total = config.epochs * steps
         return torch.optim.lr_scheduler.OneCycleLR(
@@ -191,20 +213,36 @@ def _epoch(model, batches, optimizer, schedule, config, after_step):
             loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if config.clip_value is not None:
-            torch.nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
-        rate = optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        if after_step is not None:
-            after_step()
-        shrink *= 1 - rate * config.weight_decay / (1 - config.momentum)
-        if schedule is not None:
-            schedule.step()
+        shrink *= step(model, optimizer, schedule, config, after_step)
         # sums stay on the device: reading them here would make a GPU wait at every step
         total_loss += loss.detach() * len(labels)
         correct += (logits.detach().argmax(1) == labels).sum()
         count += len(labels)
     return float(total_loss) / count, 100 * int(correct) / count, shrink
+
+
+def step(model, optimizer, schedule, config, after=None):
+    """One step along the gradients that are there.
+
+    Args:
+        model: Network.
+        optimizer: As made by `optimizer`.
+        schedule: A schedule that moves on every step, or None.
+        config: `rfkit.config.TrainConfig`.
+        after: Called without arguments after the step of the optimiser.
+
+    Returns:
+        What plain decay leaves of a weight without gradient.
+    """
+    if config.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
+    rate = optimizer.param_groups[0]["lr"]
+    optimizer.step()
+    if after is not None:
+        after()
+    if schedule is not None:
+        schedule.step()
+    return 1 - rate * config.weight_decay / (1 - config.momentum)
 
 
 @contextmanager

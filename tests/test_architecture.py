@@ -16,7 +16,7 @@ LAYERS = (
     {"config", "presets", "image_files", "store"},
     {"data", "models", "batches"},
     {"records", "training"},
-    {"pruning", "cost", "spectra"},
+    {"pruning", "stacked", "cost", "spectra"},
     {"projection", "thinning", "cka"},
     {"hessian", "landscape"},
     {"outcomes", "analyses", "contrast_nets"},

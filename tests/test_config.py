@@ -29,7 +29,7 @@ def test_every_field_but_the_seed_is_in_the_hash():
     changed = {
         "epochs": 9, "lr": 0.2, "batch_size": 64, "momentum": 0.5, "nesterov": True, "weight_decay": 0.0,
         "schedule": "constant", "clip_value": 1.0, "augmentation": "none", "train_share": 0.5,
-        "selection": "best_test", "precision": "bfloat16", "compiled": True,
+        "selection": "best_test", "precision": "bfloat16", "compiled": True, "stacked": 2,
     }  # fmt: skip
     assert set(changed) == set(TrainConfig.__dataclass_fields__)
     hashes = {replace(RUN, train=replace(RUN.train, **{key: value})).hash10 for key, value in changed.items()}
