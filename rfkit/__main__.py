@@ -159,14 +159,14 @@ def _preset(options):
     changes = {name: literal(value) for name, value in given.items() if value is not None}
     if options.compiled:
         changes["compiled"] = True
-    chosen = presets.get(options.preset, options.protocol).select(
-        precision=options.precision, stacked=options.stacked, **changes
-    )
+    changes |= {"precision": options.precision, "stacked": options.stacked}
+    chosen = presets.get(options.preset, options.protocol)
     if not options.contrasts:
-        return chosen
+        return chosen.select(**changes)
     from rfkit import contrasts
 
-    return contrasts.of_preset(chosen)
+    cells = {name: changes.pop(name, None) for name in ("architectures", "levels")}  # of the contrasts' own
+    return contrasts.of_preset(chosen.select(**changes)).select(**cells)
 
 
 def _study(options):
@@ -195,7 +195,7 @@ def _plan(options):
             f"{row['flops'] / 1e15:>10.4g}{row['disk_bytes'] / 1e6:>9.0f}{row['hours']:>9.3g}"
         )
     if options.tflops is None:
-        print("hours of one core (or of the GPU), from a short measurement here; -j N divides them by at most N")
+        print("hours of one core (or of the GPU), by plain float32 steps measured here; -j N divides them by at most N")
     else:
         print(
             f"hours of one device at {options.tflops:g} TFLOP/s sustained, trainings only; small networks sustain less"

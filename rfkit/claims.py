@@ -9,7 +9,7 @@ import pandas as pd
 
 from rfkit import outcomes, stats, tables
 from rfkit.outcomes import ALPHA, MARGIN_POINTS
-from rfkit.presets import FINE_TUNED_RATE, PAPER_RATES
+from rfkit.presets import DATASET_LABELS, FINE_TUNED_RATE, PAPER_RATES
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 CLAIMS = {
@@ -358,7 +358,7 @@ def _combination(verdict):
     network, dataset = verdict.architecture, verdict.dataset
     return {
         "Network": tables.ARCHITECTURE_LABELS.get(network, network or "all"),
-        "Data": tables.DATASET_LABELS.get(dataset, dataset or "all"),
+        "Data": DATASET_LABELS.get(dataset, dataset or "all"),
     }
 
 

@@ -7,16 +7,17 @@ import pandas as pd
 
 from rfkit import presets, records, stats
 from rfkit.outcomes import ALPHA, MARGIN_POINTS, breaking_point
+from rfkit.presets import DATASET_LABELS
 
 NETWORK = "vgg19"
 MARGIN_RATE = 0.05
 LABELS = {
     "vgg19": "level {}",
-    "rfkit.contrast_nets:centre_taps": "level {}, centre taps",
-    "rfkit.contrast_nets:open_third_pool": "level {}, third pool open",
-    "rfkit.contrast_nets:enlarged": "level {}, image enlarged",
-    "rfkit.contrast_nets:blurred": "level {}'s pool at stride 1",
-    "rfkit.contrast_nets:dilated": "level {}, dilated",
+    presets.CONTRASTS + "centre_taps": "level {}, centre taps",
+    presets.CONTRASTS + "open_third_pool": "level {}, third pool open",
+    presets.CONTRASTS + "enlarged": "level {}, image enlarged",
+    presets.CONTRASTS + "blurred": "level {}'s pool at stride 1",
+    presets.CONTRASTS + "dilated": "level {}, dilated",
 }
 
 
@@ -48,7 +49,7 @@ class Contrast:
 
 
 def _net(name, level):
-    return f"rfkit.contrast_nets:{name}", level
+    return presets.CONTRASTS + name, level
 
 
 CONTRASTS = (
@@ -88,17 +89,19 @@ def of_preset(preset):
     """The changed networks of the contrasts, trained as a preset trains the VGG19-like one.
 
     Args:
-        preset: `rfkit.presets.Preset`; its data sets, seeds, protocol, epochs and width are kept.
+        preset: `rfkit.presets.Preset`; its seeds, protocol, epochs, width and data sets are kept, but Tiny ImageNet is
+            left out beside another one: the contrasts were fixed for images of 32 pixels.
 
     Returns:
         `Preset`.
     """
+    datasets = tuple(name for name in preset.datasets if name != "tiny_imagenet") or preset.datasets
     architectures = tuple(dict.fromkeys(architecture for architecture, _ in CELLS))
     levels = tuple(sorted({level for _, level in CELLS}))
-    every = [(dataset, a, level) for dataset in preset.datasets for a in architectures for level in levels]
+    every = [(dataset, a, level) for dataset in datasets for a in architectures for level in levels]
     few = preset.spectrum and replace(preset.spectrum, k=min(10, preset.spectrum.k), probes=1)
     return replace(
-        preset, architectures=architectures, levels=levels, pairs=None, spectrum=few,
+        preset, datasets=datasets, architectures=architectures, levels=levels, pairs=None, spectrum=few,
         left_out=tuple(cell for cell in every if cell[1:] not in CELLS),
     )  # fmt: skip
 
@@ -112,11 +115,14 @@ def find(preset):
     Returns:
         (name, runs): ``"this build"``, or ``"recorded study"`` where the preset has none; list of `rfkit.store.Run`.
     """
-    name, changed = "this build", records.find(of_preset(preset), complete=False)[0]
+    name, wanted = "this build", of_preset(preset)
+    changed = records.find(wanted, complete=False)[0]
     if not changed:
         name, preset = "recorded study", presets.get("study")
-        changed = records.find(of_preset(preset), complete=False)[0]
-    return name, changed + records.find(preset.select(architectures=NETWORK), complete=False)[0]
+        wanted = of_preset(preset)
+        changed = records.find(wanted, complete=False)[0]
+    levels = replace(preset, datasets=wanted.datasets, architectures=(NETWORK,))
+    return name, changed + records.find(levels, complete=False)[0]
 
 
 @dataclass(frozen=True)
@@ -148,15 +154,21 @@ def judge(by_run):
         by_run: As made by `rfkit.outcomes.by_run`, of the changed networks and of the levels.
 
     Returns:
-        List of `Finding`; seeds that one of the networks lacks are left out.
+        List of `Finding`; seeds that one of the networks lacks are left out. A contrast with two outcomes speaks for
+        its cause only if both do.
     """
     found = []
     for dataset, part in by_run.groupby("paper_dataset", sort=False):
+        here = []
         for contrast in CONTRASTS:
             table = part.pivot_table(index="seed", columns=["architecture", "rf_level"], values=contrast.outcome)
             cells = [cell for cell in (contrast.cell, contrast.against, contrast.third) if cell]
             if all(cell in table for cell in cells) and len(paired := table[cells].dropna()):
-                found.append(_judge(contrast, dataset, paired))
+                here.append(_judge(contrast, dataset, paired))
+        for finding in here:
+            verdicts = {other.verdict for other in here if other.contrast.key == finding.contrast.key}
+            joint = "for" if verdicts == {"for"} else "against" if "against" in verdicts else "undecided"
+            found.append(replace(finding, verdict=joint))
     return found
 
 
@@ -227,12 +239,21 @@ def table(findings):
             "Against": f"{label(*contrast.against)}: {mean[contrast.against]}{third}",
             "Outcome": OUTCOMES[contrast.outcome],
             "Expected of": f"{contrast.cause}: {contrast.expected}",
-            "Difference": f"{found.difference:+.{digits}f}",
+            "Difference": f"{found.difference:+.{digits}f}{_share(found)}",
             "95 %": f"{found.interval[0]:+.{digits}f} … {found.interval[1]:+.{digits}f}" if found.interval else "–",
             "Seeds": len(found.values[contrast.cell]),
             "Speaks": f"{found.verdict} {contrast.cause}" if found.verdict != "undecided" else "undecided",
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _share(found):
+    """How far the changed network has gone from the one towards the third."""
+    contrast = found.contrast
+    if contrast.third is None or contrast.expected == "nearer":
+        return ""
+    changed, other, third = (np.mean(found.values[c]) for c in (contrast.cell, contrast.against, contrast.third))
+    return f" ({(changed - other) / (third - other):.0%} of the way)" if third != other else ""
 
 
 def dead_weights(by_run, repruned):
@@ -243,26 +264,31 @@ def dead_weights(by_run, repruned):
         repruned: As made by `rfkit.outcomes.repruned`.
 
     Returns:
-        Data frame, one row a level: means over the seeds that have both.
+        Data frame, one row a level: means over the seeds that have both; the last row orders the levels by them.
     """
-    points = []
+    points, keys = [], ["paper_dataset", "rf_level", "seed"]
     levels = repruned[repruned["architecture"] == NETWORK]
-    for (level, seed), part in levels.sort_values("usable_sparsity").groupby(["rf_level", "seed"]):
+    for key, part in levels.sort_values("usable_sparsity").groupby(keys):
         rates, accuracy = part["usable_sparsity"].tolist(), part["accuracy"].tolist()
         point = breaking_point(rates, accuracy)
-        points.append({"rf_level": level, "seed": seed, "usable": point, "left": (1 - point) * part["kept"].max()})
-    both = pd.DataFrame(points, columns=["rf_level", "seed", "usable", "left"])
-    both = both.merge(by_run[by_run["architecture"] == NETWORK], on=["rf_level", "seed"])
-    return pd.DataFrame([
-        {
-            "Level": level,
-            "Breaking point": f"{cell['breaking_point'].mean():.3f}",
-            "At equal rate of the usable weights": f"{cell['usable'].mean():.3f}",
-            "Usable weights left there": f"{cell['left'].mean():,.0f}",
-            "Seeds": len(cell),
-        }
-        for level, cell in both.groupby("rf_level")
-    ])
+        points.append([*key, point, (1 - point) * part["kept"].max()])
+    both = pd.DataFrame(points, columns=[*keys, "usable", "left"])
+    both = both.merge(by_run[by_run["architecture"] == NETWORK], on=keys)
+    titles = {
+        "breaking_point": ("Breaking point", "{:.3f}"),
+        "usable": ("At equal rate of the usable weights", "{:.3f}"),
+        "left": ("Usable weights left there", "{:,.0f}"),
+    }
+    rows = []
+    for dataset, part in both.groupby("paper_dataset", sort=False):
+        means = part.groupby("rf_level")[list(titles)].mean()
+        for level, cell in means.iterrows():
+            row = {title: form.format(cell[name]) for name, (title, form) in titles.items()}
+            rows.append({"Images like": DATASET_LABELS.get(dataset, dataset), "Level": str(level), **row})
+            rows[-1]["Seeds"] = str(len(part[part["rf_level"] == level]))
+        order = {title: " < ".join(map(str, means[name].sort_values().index)) for name, (title, _) in titles.items()}
+        rows.append({"Images like": DATASET_LABELS.get(dataset, dataset), "Level": "order", **order, "Seeds": ""})
+    return pd.DataFrame(rows)
 
 
 OUTCOMES = {"dense": "dense accuracy (%)", "breaking_point": "breaking point"}

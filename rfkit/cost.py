@@ -73,6 +73,18 @@ def seconds(config, device=None):
     return _seconds_per_image(kind, training.pick_device(device)) * images(config)
 
 
+def flops(config):
+    """Floating-point operations of a training.
+
+    Args:
+        config: `RunConfig`.
+
+    Returns:
+        Count, as in `flops_per_image`.
+    """
+    return images(config) * flops_per_image(config)
+
+
 def images(config):
     """Images trained on over a whole run; an evaluation pass counts a third of a training step.
 

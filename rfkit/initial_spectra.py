@@ -113,10 +113,10 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, progress=False
     """
     dataset, made = preset.datasets[0], []
     folder = (Path(root) if root is not None else store.default_root()) / FOLDER
+    data = records.load(dataset, preset.image_limit)
     for setting in wanted:
-        record = find(setting, preset.name, root, results)
+        record = find(setting, preset.name, data.source, root=root, results=results)
         if record is None:
-            data = records.load(dataset, preset.image_limit)
             folder.mkdir(parents=True, exist_ok=True)
             name = f"{data.source.name}-{_stem(setting)}"
             record = compute(setting, data, checkpoint=folder / f"{name}.checkpoint.pt", progress=progress)
@@ -127,12 +127,13 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, progress=False
     return made
 
 
-def find(setting, preset_name, root=None, results=records.RESULTS):
-    """Look for a record, in the run store and then among the committed ones.
+def find(setting, preset_name, source=None, *, root=None, results=records.RESULTS):
+    """Look for a record, among the committed ones and, of a data set at hand, in the run store.
 
     Args:
         setting: `Setting`.
         preset_name: Preset whose committed records are searched.
+        source: `rfkit.image_files.Source` of the data set; ``None`` for whichever was recorded.
         root: As in `ensure`.
         results: Folder of the committed records.
 
@@ -142,10 +143,12 @@ def find(setting, preset_name, root=None, results=records.RESULTS):
     Raises:
         ConfigError: If a file has the name of this setting and the content of another.
     """
-    own = Path(root) if root is not None else store.default_root()
-    for folder in (own / FOLDER, Path(results) / preset_name / FOLDER):
-        for path in sorted(folder.glob(f"*-{_stem(setting)}.json")):
+    own = [Path(root) if root is not None else store.default_root()] if source is not None else []
+    for folder in (*own, Path(results) / preset_name):
+        for path in sorted((folder / FOLDER).glob(f"*-{_stem(setting)}.json")):
             record = read_json(path)
+            if source is not None and record["provenance"]["data"]["sha256"] != source.sha256:
+                continue
             if record["setting"] != json.loads(json.dumps(asdict(setting))):
                 raise ConfigError(f"{path} is of another setting; delete it")
             return record

@@ -12,6 +12,7 @@ NEVER_PRUNED = ("first_conv", "last_linear")
 """What the author's code leaves alone."""
 PAPER_DATASET_BY_SIZE = MappingProxyType({32: "cifar10", 64: "tiny_imagenet"})
 """Which of the paper's data sets images of a size (in pixels) are set beside."""
+DATASET_LABELS = MappingProxyType({"cifar10": "CIFAR-10", "tiny_imagenet": "Tiny ImageNet"})
 CONTRASTS = "rfkit.contrast_nets:"
 """Networks of this module are trained as the VGG19-like one that they change."""
 

@@ -142,7 +142,7 @@ def source_sha256(architecture):
     spec = importlib.util.find_spec(architecture.partition(":")[0])
     if spec is None or spec.origin is None:
         raise ConfigError(f"cannot find the module of architecture {architecture!r}; expected 'module:callable'")
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    return hashlib.sha256(b"is given its width\n" + Path(spec.origin).read_bytes()).hexdigest()
 
 
 def find(preset, root=None, results=RESULTS, *, complete=True):

@@ -124,7 +124,8 @@ def fit(models, data, config, *, seeds, device=None, resume=None, on_epoch=None,
                 }
         if on_epoch is not None:
             on_epoch(state | {
-                "stack": stack.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
+                "seeds": list(seeds), "stack": stack.state_dict(),
+                "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
                 "generators": [loader.generator.get_state() for loader in loaders],
             })  # fmt: skip
     results = []

@@ -251,7 +251,7 @@ def save_analysis(run, name, key, result):
 
 
 def record(run, root, *, weights=False):
-    """Copy everything of a finished run but its weights, as a record to commit.
+    """Copy everything of a finished run but its weights, as a record to commit; of each analysis the newest.
 
     Args:
         run: `Run`.
@@ -261,14 +261,17 @@ def record(run, root, *, weights=False):
     Returns:
         `Run` at its new place.
     """
-    left_out = [".lock", "*.tmp*", "checkpoint.pt", *(["init.pt", "last.pt"] if weights else ["weights"])]
+    left_out = ["analysis", ".lock", "*.tmp*", "checkpoint.pt", *(["init.pt", "last.pt"] if weights else ["weights"])]
     target = Path(root) / run.path.parent.name / run.path.name
     # over what is there, file by file: weights recorded earlier stay, and an interruption loses nothing
     shutil.copytree(run.path, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
-    ours = [path.name for path in run.path.glob("analysis/*")]
-    for path in target.glob("analysis/*"):  # but an analysis that was made again takes the place of the older one
-        if path.name not in ours and any(name.split("-")[0] == path.name.split("-")[0] for name in ours):
-            shutil.rmtree(path)
+    marks = sorted(run.path.glob(f"analysis/*/{DONE}"), key=lambda mark: mark.stat().st_mtime_ns)
+    newest = {mark.parent.name.rpartition("-")[0]: mark.parent for mark in marks}
+    for name, folder in newest.items():
+        shutil.copytree(folder, target / "analysis" / folder.name, dirs_exist_ok=True)
+        for older in target.glob(f"analysis/{name}-*"):  # two of a name could not be told apart after a checkout
+            if older.name != folder.name:
+                shutil.rmtree(older)
     return Run(target)
 
 

@@ -66,8 +66,8 @@ def complete_together(units, runs, *, data=None, device=None, progress=False):
         claimed = [claims.enter_context(runs.claim(unit.config)) for unit in units]
         if not all(run.done for run in claimed):
             _train([unit.config for unit in units], claimed, data, device, progress)
-        # after DONE: at every instant one of the two is there
-        (claimed[0].path / "checkpoint.pt").unlink(missing_ok=True)
+        for run in claimed:  # after DONE: at every instant one of the two is there
+            (run.path / "checkpoint.pt").unlink(missing_ok=True)
         for unit, run in zip(units, claimed, strict=True):
             for name, key in unit.analyses().items():
                 if not run.analysis_done(name, key):
@@ -76,7 +76,16 @@ def complete_together(units, runs, *, data=None, device=None, progress=False):
 
 
 def _train(configs, runs, data, device, progress):
-    checkpoint, train, label = runs[0].path / "checkpoint.pt", configs[0].train, configs[0].folder
+    checkpoint, state = runs[0].path / "checkpoint.pt", None
+    if checkpoint.is_file():
+        state = files.load_tensors(checkpoint)
+        if state.get("seeds", [configs[0].seed]) != [config.seed for config in configs]:
+            state = None  # of these and other seeds
+    if state is None:
+        left = [(config, run) for config, run in zip(configs, runs, strict=True) if not run.done]
+        configs, runs = zip(*left, strict=True)
+        checkpoint = runs[0].path / "checkpoint.pt"
+    train, label = configs[0].train, configs[0].folder
     nets = [analyses.build(config) for config in configs]
     # asked before the training, so that a network they do not fit fails before its hours of work
     field_px = _field_px(nets[0], data.image_size)
@@ -86,9 +95,9 @@ def _train(configs, runs, data, device, progress):
             files.save_tensors(run.path / "weights" / "init.pt", net.state_dict())
     options = {
         "device": device, "label": label, "on_epoch": lambda state: files.save_tensors(checkpoint, state),
-        "resume": files.load_tensors(checkpoint) if checkpoint.is_file() else None,
+        "resume": state,
     }  # fmt: skip
-    if len(nets) == 1:
+    if train.stacked == 1:
         results = [training.fit(nets[0], data, train, seed=configs[0].seed, progress=progress, **options)]
     else:
         results = stacked.fit(nets, data, train, seeds=[config.seed for config in configs], **options)
@@ -153,12 +162,12 @@ def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, prog
         KeyboardInterrupt: If the user stops it; workers are stopped, finished epochs are on disk.
     """
     runs = store.Store(root)
-    todo = [unit for unit in wanted if not unit.is_complete(runs.run(unit.config))]
+    groups = [group for group in _groups(wanted) if not all(unit.is_complete(runs.run(unit.config)) for unit in group)]
     # one seed after the other, in each the longest first: no core waits long for the last run
-    todo.sort(key=lambda unit: (unit.config.seed, -cost.images(unit.config) * cost.flops_per_image(unit.config)))
+    groups.sort(key=lambda group: (group[0].config.seed, -cost.flops(group[0].config)))
+    todo = [unit for group in groups for unit in group]
     if not todo:
         return []
-    groups = _groups(todo)
     jobs = _processes(jobs, device, len(groups))
     failures, started = [], time.perf_counter()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they import torch
@@ -197,12 +206,11 @@ def _groups(units):
     by_cell = {}
     for unit in units:
         by_cell.setdefault(replace(unit.config, seed=0), []).append(unit)
-    groups = [
+    return [
         cell[i : i + config.train.stacked]
         for config, cell in by_cell.items()
         for i in range(0, len(cell), config.train.stacked)
     ]
-    return sorted(groups, key=lambda group: units.index(group[0]))
 
 
 def _processes(jobs, device, work):
@@ -278,7 +286,7 @@ def command(preset):
         Text such as ``demo --levels 1,3 --epochs 2``.
     """
     base, words = presets.get(preset.name), [preset.name]
-    if preset.architectures == contrasts.of_preset(base).architectures:
+    if all(name.startswith(presets.CONTRASTS) for name in preset.architectures):
         base, words = contrasts.of_preset(base), [preset.name, "--contrasts"]
     fields = ("protocol", "datasets", "architectures", "levels", "seeds", "rates", "epochs", "width", "precision")
     for field in (*fields, "stacked", "compiled"):
@@ -292,7 +300,7 @@ def command(preset):
 
 
 def jobs_of(preset):
-    """The units of a preset, each as a job of its own.
+    """The units of a preset, each as a job of its own, or as many seeds as are stacked.
 
     Args:
         preset: `Preset`, perhaps changed by `Preset.select`.
@@ -302,10 +310,11 @@ def jobs_of(preset):
         ``minutes`` (generous) and ``memory_mib``.
     """
     jobs = []
-    for seed in preset.seeds:
+    for i in range(0, len(preset.seeds), preset.stacked):
+        seeds = preset.seeds[i : i + preset.stacked]
         for dataset, architecture, level in preset.cells():
-            alone = replace(preset, datasets=(dataset,), architectures=(architecture,), levels=(level,), seeds=(seed,))
-            config = records.unit_of_what_is_here(preset, dataset, architecture, level, seed).config
+            alone = replace(preset, datasets=(dataset,), architectures=(architecture,), levels=(level,), seeds=seeds)
+            config = records.unit_of_what_is_here(preset, dataset, architecture, level, seeds[0]).config
             with torch.device("meta"):
                 weights = sum(p.numel() for p in analyses.build(config).parameters())
             # analyses take up to as long as the training; twice that for a slower node. The largest need of memory is
@@ -313,7 +322,7 @@ def jobs_of(preset):
             jobs.append({
                 "name": f"{config.folder.replace('/', '-')}",
                 "command": command(alone),
-                "minutes": math.ceil(4 * cost.seconds(config) / 60) + 10,
+                "minutes": math.ceil(4 * len(seeds) * cost.seconds(config) / 60) + 10,
                 "memory_mib": 3000 + math.ceil(140 * 4 * weights / 2**20),
             })  # fmt: skip
     return jobs
@@ -343,7 +352,7 @@ def plan(preset, device=None, *, tflops=None):
         with torch.device("meta"):
             model = models.build(architecture, level, width=config.width, num_classes=config.num_classes)
         runs = len(preset.seeds)
-        flops = cost.images(config) * cost.flops_per_image(config)
+        flops = cost.flops(config)
         seconds = cost.seconds(config, device) if tflops is None else flops / (tflops * 1e12)
         rows.append({
             "dataset": dataset,

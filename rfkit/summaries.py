@@ -3,8 +3,9 @@
 import pandas as pd
 
 from rfkit import outcomes, spectra
+from rfkit.presets import DATASET_LABELS
 from rfkit.stats import mean_std
-from rfkit.tables import ARCHITECTURE_LABELS, DATASET_LABELS, MISSING
+from rfkit.tables import ARCHITECTURE_LABELS, MISSING
 
 
 def trends(frame):

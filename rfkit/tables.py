@@ -17,7 +17,6 @@ COLUMNS = (
     "ours_dense_mean", "ours_dense_std", "ours_pruned_mean", "ours_pruned_std",
     "ours_difference_mean", "ours_difference_std", "ours_seeds", "ours_dataset",
 )  # fmt: skip
-DATASET_LABELS = {"cifar10": "CIFAR-10", "tiny_imagenet": "Tiny ImageNet"}
 ARCHITECTURE_LABELS = {"vgg19": "VGG19-like", "resnet50": "ResNet50"}
 MISSING = "–"
 

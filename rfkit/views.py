@@ -8,9 +8,9 @@ import pandas as pd
 
 import rfkit
 from rfkit import presets, records
+from rfkit.presets import DATASET_LABELS
 from rfkit.tables import (
     ARCHITECTURE_LABELS,
-    DATASET_LABELS,
     IMPORTANCE_TABLES,
     MISSING,
     importance_table,

@@ -3,6 +3,7 @@
 Not part of `make test`: `make soak` takes about 20 minutes. Usage: python tests/soak.py [kills] [minutes]
 """
 
+import contextlib
 import os
 import random
 import shutil
@@ -38,18 +39,32 @@ def numbers(runs):
 
 def kill(process, kind):
     """Returns whether there was something to kill."""
-    if process.poll() is not None:
+    try:
+        if kind == "everything":
+            os.killpg(process.pid, signal.SIGKILL)
+        elif kind == "main process":
+            process.kill()
+        else:
+            os.kill(random.choice(workers(process)), signal.SIGKILL)
+    except (ProcessLookupError, IndexError):  # it ended by itself, or has no worker yet
         return False
-    if kind == "everything":
-        os.killpg(process.pid, signal.SIGKILL)
-    elif kind == "main process":
-        process.kill()
-    else:
-        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        if not workers:
-            return False
-        os.kill(int(random.choice(workers)), signal.SIGKILL)
     return True
+
+
+def workers(process):
+    """The processes of a study's pool."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def bury(orphans, all_of_them=False):
+    """End what is left of studies whose main process was killed some time ago."""
+    for orphan in list(orphans):
+        pid, until = orphan
+        if all_of_them or time.monotonic() > until:
+            orphans.remove(orphan)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
 
 def finished(runs):
@@ -72,6 +87,7 @@ def soak(kills, minutes):
     if start(folder / "whole").wait() != 0:
         sys.exit("the undisturbed study failed")
     expected = numbers(folder / "whole")
+    orphans = []
     deadline, counts, rounds, lost_time = time.monotonic() + 60 * minutes, dict.fromkeys(KINDS, 0), 0, 0
     while sum(counts.values()) < kills and time.monotonic() < deadline:
         runs, known, rounds = folder / f"round{rounds}", {}, rounds + 1
@@ -83,6 +99,9 @@ def soak(kills, minutes):
                 counts[kind] += kill(process, kind)
             if process.wait() == 0:
                 break
+            if kind == "main process":  # its workers end what they are at, beside the next study for a while
+                orphans.append((process.pid, time.monotonic() + LONGEST))
+            bury(orphans)
             now = finished(runs)
             gone = [str(name) for name, sums in known.items() if now.get(name) != sums]
             if gone:
@@ -95,6 +114,7 @@ def soak(kills, minutes):
         if leftovers:
             sys.exit(f"left behind: {', '.join(leftovers)}")
         print(f"round {rounds}: {sum(counts.values())} kills so far, same numbers", flush=True)
+    bury(orphans, all_of_them=True)
     done = ", ".join(f"{count} of {kind}" for kind, count in counts.items())
     print(f"{sum(counts.values())} kills ({done}) over {rounds} studies; after {lost_time} of them nothing new was")
     print("finished. No finished run or analysis was lost, none was corrupt, every study ended with the same numbers.")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rfkit import contrast_nets, contrasts, models, presets, pruning, records
+from rfkit.study import command
 
 NAMES = {cell[0].partition(":")[2]: cell for cell in reversed(contrasts.CELLS)}
 
@@ -63,6 +64,10 @@ def test_they_are_trained_as_the_network_they_change():
     study = presets.get("study")
     changed = contrasts.of_preset(study.select(datasets=["cifar10"], seeds=[0, 1]))
     assert sorted(changed.cells()) == sorted(("cifar10", *cell) for cell in contrasts.CELLS)
+    assert contrasts.of_preset(study).datasets == ("cifar10",)
+    alone = changed.select(architectures=NAMES["dilated"][0], levels=[1], seeds=[1])
+    words = f"study --contrasts --architectures {NAMES['dilated'][0]} --levels 1 --seeds 1"
+    assert command(alone) == words and command(contrasts.of_preset(study)) == "study --contrasts"
     for _, architecture, level in changed.cells():
         assert changed.training("cifar10_jpeg", architecture) == study.training("cifar10_jpeg", "vgg19")
         unit = records.unit_of(changed, "cifar10", architecture, level, 0)
@@ -111,9 +116,49 @@ def test_equality_needs_the_margin():
 
 def test_nearer_to_which():
     cells = {(V, 1): [80.0, 81.0, 79.0], (V, 2): [70.0, 71.0, 70.0], NAMES["dilated"]: [72.0, 73.5, 71.0]}
-    assert verdicts(cells, "dense")["D6"].verdict == "for"
+    alike = runs(cells, "dense").assign(breaking_point=lambda table: table["dense"] / 100)  # both outcomes say the same
+    assert {f.verdict for f in contrasts.judge(alike) if f.contrast.key == "D6"} == {"for"}
+    assert verdicts(cells, "dense")["D6"].verdict == "undecided"  # the breaking points are all equal
     cells[NAMES["dilated"]] = [79.0, 79.5, 78.0]
     assert verdicts(cells, "dense")["D6"].verdict == "against"
+
+
+def test_lower_speaks_for_blur():
+    cells = {(V, 1): [80.0, 81.0, 79.0], NAMES["blurred"]: [75.0, 76.5, 74.0]}
+    assert verdicts(cells, "dense")["D5"].verdict == "for"
+    cells[NAMES["blurred"]] = [85.0, 86.5, 84.0]
+    assert verdicts(cells, "dense")["D5"].verdict == "against"
+
+
+def test_two_outcomes_must_agree():
+    """Nearer to level 2 in dense accuracy, nearer to level 1 in the breaking point: not for the field."""
+    dense = runs(
+        {(V, 1): [80.0, 81.0, 79.0], (V, 2): [70.0, 71.0, 70.0], NAMES["dilated"]: [72.0, 73.5, 71.0]}, "dense"
+    )
+    points = {1: [0.6, 0.61, 0.62], 2: [0.7, 0.71, 0.72]}
+    for i, row in dense.iterrows():
+        level = row["rf_level"] if row["architecture"] == V else 1
+        dense.loc[i, "breaking_point"] = points[level][row["seed"]]
+    found = [f for f in contrasts.judge(dense) if f.contrast.key == "D6"]
+    assert [f.verdict for f in found] == ["against", "against"] and found[0].difference > 0 > found[1].difference
+
+
+def test_dead_weights_change_the_order():
+    rates = [0.0, 0.5, 0.6, 0.7, 0.8, 0.9]
+    rows = [
+        {"paper_dataset": dataset, "architecture": V, "rf_level": level, "seed": seed, "dense": 80.0,
+         "usable_sparsity": rate, "accuracy": 80.0 if rate < breaks else 60.0, "kept": round((1 - rate) * 1000)}
+        for dataset, level, breaks in (("cifar10", 1, 0.8), ("cifar10", 4, 0.6), ("tiny_imagenet", 1, 0.9))
+        for seed in (0, 1) for rate in rates
+    ]  # fmt: skip
+    by_run = runs({(V, 1): [0.7, 0.7], (V, 4): [0.9, 0.9]})
+    other = by_run.query("rf_level == 1").assign(paper_dataset="tiny_imagenet")
+    table = contrasts.dead_weights(pd.concat([by_run, other]), pd.DataFrame(rows))
+    mine = table[table["Images like"] == "CIFAR-10"].set_index("Level")
+    assert mine.loc["1", "At equal rate of the usable weights"] == "0.725" and mine.loc["1", "Seeds"] == "2"
+    assert mine.loc["order", "Breaking point"] == "1 < 4"
+    assert mine.loc["order", "At equal rate of the usable weights"] == "4 < 1"
+    assert mine.loc["1", "Usable weights left there"] == "275"
 
 
 def test_seeds_that_a_network_lacks_are_left_out():
@@ -126,4 +171,8 @@ def test_the_table_says_everything():
     cells = {(V, 1): [0.5, 0.52], (V, 3): [0.8, 0.8], NAMES["centre_taps"]: [0.7, 0.73]}
     (row,) = contrasts.table(contrasts.judge(runs(cells))).to_dict("records")
     assert row["Changed"] == "level 1, centre taps: 0.715" and row["Against"] == "level 1: 0.510, level 3: 0.800"
-    assert row["Difference"] == "+0.205" and row["Seeds"] == 2 and row["Expected of"] == "dead weights: higher"
+    assert (
+        row["Difference"] == "+0.205 (71% of the way)"
+        and row["Seeds"] == 2
+        and row["Expected of"] == "dead weights: higher"
+    )

@@ -2,6 +2,7 @@ import hashlib
 import io
 import pickle
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def test_samples_of_a_folder_are_of_all_classes(tmp_path):
     found = [(image == loaded.train_images).all((1, 2, 3)).nonzero()[0] for image in few.train_images]
     assert all(label in loaded.train_labels[i] for i, label in zip(found, few.train_labels, strict=True))
     assert len(loaded.sample(10**6, 10**6).train_labels) == len(loaded.train_labels)
+
+
+def test_samples_of_classes_in_any_order_are_of_all_classes():
+    """As in Tiny ImageNet, whose labels follow one list and whose files another."""
+    digits = data.load("digits")
+    order = np.argsort(np.array([7, 2, 9, 0, 5, 1, 8, 3, 6, 4])[digits.train_labels], kind="stable")
+    blocks = replace(digits, train_images=digits.train_images[order], train_labels=digits.train_labels[order])
+    assert len(set(blocks.train_labels[:50])) == 1 and len(set(blocks.sample(50).train_labels)) == 10
 
 
 def test_samples_of_mixed_images_are_the_first():

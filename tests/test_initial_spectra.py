@@ -1,5 +1,7 @@
 """Spectra of untrained networks: found again, resumed, and the same as by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,15 @@ def test_another_setting_under_its_name_is_refused(made, tmp_path):
     name = f"digits-{initial_spectra._stem(SMALL)}.json"
     write_json(tmp_path / "initial_spectra" / name, record | {"setting": record["setting"] | {"seed": 7}})
     with pytest.raises(ConfigError, match="another setting"):
-        initial_spectra.find(SMALL, "demo", root=tmp_path)
+        initial_spectra.find(SMALL, "demo", data.load("digits").source, root=tmp_path)
+
+
+def test_a_record_of_another_data_set_is_not_taken(made):
+    root, record = made
+    source = data.load("digits").source
+    assert initial_spectra.find(SMALL, "demo", source, root=root) == record
+    assert initial_spectra.find(SMALL, "demo", replace(source, sha256="0"), root=root) is None
+    assert initial_spectra.find(SMALL, "demo", root=root) is None  # a reader sees what is committed only
 
 
 def test_a_stopped_search_goes_on(tmp_path, monkeypatch):

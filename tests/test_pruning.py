@@ -267,11 +267,16 @@ def test_multiplications():
     assert 2 * counted == counter.get_total_flops()
 
 
-def test_pruning_again_without_dead_weights(tmp_path):
+def kept_of(masks):
+    return sum(int(mask.sum()) for mask in masks.values())
+
+
+def test_pruning_again_without_dead_weights(tmp_path, monkeypatch):
     """The same usable weights go as at the nominal rate that prunes as many of them; outputs do not change before."""
     preset = presets.get("smoke").select(architectures="vgg19", levels=[1, 3], rates=[0.5, 0.9])
     data = records.load("digits", preset.image_limit)
-    plain, dead = (study.complete(unit, store.Store(tmp_path), data=data) for unit in records.units(preset))
+    first, unit = records.units(preset)
+    plain, dead = (study.complete(each, store.Store(tmp_path), data=data) for each in (first, unit))
     assert plain.newest("usable_pruning") == {"usable": plain.summary["prunable_weights"], "dead": 0}
     again = dead.newest("usable_pruning")
     assert again["dead"] > again["usable"] and again["largest_change"] <= 1e-4
@@ -285,9 +290,13 @@ def test_pruning_again_without_dead_weights(tmp_path):
         if kept <= again["usable"] / 2:
             break
     pruning.apply_masks(model, usable)
-    assert sum(int(mask.sum()) for mask in pruning.prune(model, (total - kept) / total).values()) == kept
+    assert kept_of(pruning.prune(model, (total - kept) / total)) == kept
     pruning.apply_masks(twin, usable)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    counts, prune = [], pruning.prune
+    monkeypatch.setattr(pruning, "prune", lambda *a: counts.append(kept_of(prune(*a))))
+    again = analyses.BY_NAME["usable_pruning"](dead, unit, data, torch.device("cpu"))
+    assert counts == [again["usable"] - round(rate * again["usable"]) for rate in (0.5, 0.9)]
     frame = outcomes.repruned([plain, dead])
     part = frame[frame["rf_level"] == 3].set_index("usable_sparsity")
     assert list(part.index) == [0, 0.5, 0.9] and part.loc[0.5, "kept"] == round(again["usable"] / 2)

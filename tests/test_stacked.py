@@ -81,6 +81,15 @@ def test_a_diverging_stack_names_its_seeds(digits):
         stacked.fit(nets(), digits, replace(CONFIG, lr=1e30, epochs=2), seeds=SEEDS)
 
 
+def test_seeds_are_stacked_as_many_as_asked():
+    preset = presets.get("smoke").select(architectures="vgg19", levels=[1, 3], seeds=[0, 1, 2], stacked=2)
+    groups = [[(u.config.level, u.config.seed) for u in group] for group in study._groups(records.units(preset))]
+    assert sorted(groups) == [[(1, 0), (1, 1)], [(1, 2)], [(3, 0), (3, 1)], [(3, 2)]]
+    commands = [job["command"] for job in study.jobs_of(preset)]
+    assert len(commands) == 4 and sum("--seeds 0,1 " in command for command in commands) == 2
+    assert all("--stacked 2" in command for command in commands)
+
+
 def test_a_study_of_stacks(tmp_path):
     """Two seeds in one program, a third alone: every run is there, with its own numbers, and is not made again."""
     preset = presets.get("smoke").select(architectures="vgg19", levels=[3], seeds=[0, 1, 2], stacked=2)
@@ -93,6 +102,26 @@ def test_a_study_of_stacks(tmp_path):
     assert not list(tmp_path.rglob("checkpoint.pt"))
     plain = records.unit_of(presets.get("smoke"), "digits", "vgg19", 3, 0, records.load("digits"))
     assert plain.config.hash10 != units[0].config.hash10
+
+
+def test_a_checkpoint_of_other_seeds_is_not_taken(tmp_path, monkeypatch):
+    preset = presets.get("smoke").select(architectures="vgg19", levels=[3], seeds=[0, 1, 2], stacked=2, epochs=2)
+    units = [replace(unit, fine_tuning=None, spectrum=None) for unit in records.units(preset)]
+    data, runs = records.load("digits", preset.image_limit), store.Store(tmp_path)
+    finish = store.finish
+    monkeypatch.setattr(store, "finish", interrupt)
+    with pytest.raises(KeyboardInterrupt):  # trained, and killed before the first of them was finished
+        study.complete_together(units[:2], runs, data=data)
+    monkeypatch.setattr(store, "finish", finish)
+    assert (runs.run(units[0].config).path / "checkpoint.pt").is_file()
+    study.complete_together([units[0], units[2]], runs, data=data)
+    study.complete_together(units[1:2], runs, data=data)
+    made = [runs.run(unit.config) for unit in units]
+    assert len({run.metrics[-1]["train_loss"] for run in made}) == 3 and not list(tmp_path.rglob("checkpoint.pt"))
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def test_a_stack_that_was_killed_goes_on(tmp_path, monkeypatch):

@@ -213,6 +213,22 @@ TRAINER = textwrap.dedent("""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_record_holds_the_newest_of_each_analysis(tmp_path):
+    with Store(tmp_path / "runs").claim(RUN) as run:
+        files.write_json(run.path / "summary.json", {})
+        store.finish(run.path)
+        store.save_analysis(run, "pruning", "a" * 10, {"rates": [0.5]})
+        store.save_analysis(run, "fine_tune", "b" * 10, {})
+        kept = store.record(run, tmp_path / "results")
+        os.utime(run.analysis_path("pruning", "a" * 10) / "DONE", (1, 1))
+        store.save_analysis(run, "pruning", "c" * 10, {"rates": [0.5, 0.9]})
+        (run.path / "analysis" / ("fine_tune-" + "d" * 10)).mkdir()  # killed before it was finished
+        store.record(run, tmp_path / "results")
+    found = sorted(path.name for path in kept.path.glob("analysis/*"))
+    assert found == ["fine_tune-" + "b" * 10, "pruning-" + "c" * 10]
+    assert kept.newest("pruning") == {"rates": [0.5, 0.9]}
+
+
 def test_killed_ten_times_and_still_the_same_bits(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", TRAINER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
