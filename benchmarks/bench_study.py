@@ -1,8 +1,8 @@
 """Two processes of one thread against one process of two threads, on trainings of the demo preset.
 
 Also what evaluation gains from folding batch norm and from leaving out dead taps, with how far outputs move. Folding is
-not used: it gains nothing at high levels, less than 2 % of a run elsewhere, and moves outputs by rounding, so that a
-recorded accuracy could change by an image. Leaving out dead taps is exact; the Hessian uses it, where it pays most.
+not used: it moves outputs by rounding, so that a recorded accuracy could change by an image. Leaving out dead taps is
+exact; the Hessian uses it, where it pays most.
 """
 
 import copy
