@@ -30,7 +30,7 @@ pdf: book  ## The whole book as _build/book.pdf, printed by Chromium
 cluster: install .venv-cluster/installed  ## The smoke preset on a real Slurm on this computer (root, Debian)
 	tests/cluster/run .venv-cluster/bin/snakemake
 
-soak: install  ## A hundred kills at random moments of a study, 20 minutes (Linux)
+soak: install  ## A hundred kills at random moments of a study, half an hour (Linux)
 	$(BIN)/python tests/soak.py
 
 .venv-cluster/installed: requirements-cluster.txt

@@ -11,6 +11,7 @@ from rfkit.presets import DATASET_LABELS
 
 NETWORK = "vgg19"
 MARGIN_RATE = 0.05
+OUTCOMES = {"dense": "dense accuracy (%)", "breaking_point": "breaking point"}
 LABELS = {
     "vgg19": "level {}",
     presets.CONTRASTS + "centre_taps": "level {}, centre taps",
@@ -289,6 +290,3 @@ def dead_weights(by_run, repruned):
         order = {title: " < ".join(map(str, means[name].sort_values().index)) for name, (title, _) in titles.items()}
         rows.append({"Images like": DATASET_LABELS.get(dataset, dataset), "Level": "order", **order, "Seeds": ""})
     return pd.DataFrame(rows)
-
-
-OUTCOMES = {"dense": "dense accuracy (%)", "breaking_point": "breaking point"}

@@ -59,11 +59,9 @@ def plot_as_run(ritz, *, title="", ax=None):
         nodes = row.density.nodes[0]
         near = np.linspace(-0.6, 0.6, 41)  # ten standard deviations around each
         grid = np.unique(np.concatenate([np.linspace(nodes.min(), nodes.max(), 2000), (nodes[:, None] + near).ravel()]))
-        style = {key: value for key, value in plots.level_style(row.rf_level).items() if key == "color"}
-        height = row.density.density(grid, AUTHOR_VARIANCE)[0]
-        ax.plot(
-            grid, np.maximum(height, 1e-12), linewidth=1, label=plots.field_label(row.rf_level, row.field_px), **style
-        )
+        height = np.maximum(row.density.density(grid, AUTHOR_VARIANCE)[0], 1e-12)
+        color, label = plots.level_style(row.rf_level)["color"], plots.field_label(row.rf_level, row.field_px)
+        ax.plot(grid, height, linewidth=1, color=color, label=label)
     ax.set(xlabel="Ritz value λ", ylabel="P(λ)", yscale="log", ylim=(1e-10, 30), title=title)
     ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     ax.locator_params(axis="x", nbins=4)
@@ -197,7 +195,7 @@ def plot_similarities(pairs, kinds=(("final", "matrix"),)):
                 image = _draw(found.loc[level, column], ax)
                 if column == "matrix" and stage == kinds[0][0]:
                     ax.set_title(plots.field_label(level, found.loc[level, "field_px"]), fontsize=11)
-        words = KINDS[stage, column] if len(kinds) > 1 else f"{plots.network_label(name)}"
+        words = KINDS[stage, column] if len(kinds) > 1 else plots.network_label(name)
         line[0].set_ylabel(words, fontsize=10)
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, label="linear CKA")
     return axes

@@ -1,6 +1,7 @@
 """Kill a study with two workers at random moments, over and over: nothing finished is lost, the numbers stay the same.
 
-Not part of `make test`: `make soak` takes about 20 minutes. Usage: python tests/soak.py [kills] [minutes]
+Not part of `make test`: `make soak` takes half an hour, and says so if that was not enough.
+Usage: python tests/soak.py [kills] [minutes]
 """
 
 import contextlib
