@@ -69,7 +69,10 @@ CONTRASTS = (
         for outcome in ("dense", "breaking_point")
     ),
 )  # fmt: skip
-"""As fixed in *Written before the results*; D7 needs no training and no network of its own."""
+"""As fixed in *Written before the results*; D7 needs no training and no network of its own.
+
+:meta hide-value:
+"""
 CELLS = tuple(dict.fromkeys(contrast.cell for contrast in CONTRASTS))
 
 
