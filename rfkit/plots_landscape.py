@@ -212,6 +212,7 @@ def _draw(matrix, ax):
     for mark, draw in ((rows // 2, ax.axhline), (columns // 2, ax.axvline)):
         draw(mark, color="white", linewidth=0.8, linestyle="--", zorder=2)
     ax.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
+    ax.locator_params(integer=True)
     return image
 
 
