@@ -110,33 +110,22 @@ def fit(models, data, config, *, seeds, device=None, resume=None, on_epoch=None,
         tested = [training.loss_and_accuracy(model, test_images, test_labels) for model in models]
         seconds = round((time.perf_counter() - start) / len(models), 3)
         for i, (model, (test_loss, test_accuracy)) in enumerate(zip(models, tested, strict=True)):
-            state["histories"][i].append({
+            row = {
                 "epoch": epoch, "lr": rate, "train_loss": losses[i], "train_accuracy": accuracies[i],
-                "test_loss": test_loss, "test_accuracy": test_accuracy,
-                "seconds": seconds,
-            })  # fmt: skip
-            best = state["best"][i]
-            if config.selection == "best_test" and (best is None or test_accuracy > best["accuracy"]):
-                state["best"][i] = {
-                    "epoch": epoch,
-                    "accuracy": test_accuracy,
-                    "model": copy.deepcopy(model.state_dict()),
-                }
+                "test_loss": test_loss, "test_accuracy": test_accuracy, "seconds": seconds,
+            }  # fmt: skip
+            state["histories"][i].append(row)
+            state["best"][i] = training.best_so_far(state["best"][i], model, row, config)
         if on_epoch is not None:
             on_epoch(state | {
                 "seeds": list(seeds), "stack": stack.state_dict(),
                 "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
                 "generators": [loader.generator.get_state() for loader in loaders],
             })  # fmt: skip
-    results = []
-    for model, history, best in zip(models, state["histories"], state["best"], strict=True):
-        last_state = copy.deepcopy(model.state_dict())
-        if best is not None:
-            model.load_state_dict(best["model"])
-        model.eval()
-        selected = best["epoch"] if best is not None else config.epochs
-        results.append(training.FitResult(tuple(history), selected, state["shrink"], last_state))
-    return results
+    return [
+        training.finished(model, history, best, state["shrink"])
+        for model, history, best in zip(models, state["histories"], state["best"], strict=True)
+    ]
 
 
 def _epoch(stack, loaders, optimizer, schedule, config):

@@ -126,9 +126,7 @@ def fit(
             "test_accuracy": test_accuracy, "seconds": round(time.perf_counter() - start, 3),
         }  # fmt: skip
         state |= {"epoch": epoch, "history": [*state["history"], row], "shrink": state["shrink"] * shrink}
-        best = state["best"]
-        if config.selection == "best_test" and (best is None or test_accuracy > best["accuracy"]):
-            state["best"] = {"epoch": epoch, "accuracy": test_accuracy, "model": copy.deepcopy(model.state_dict())}
+        state["best"] = best_so_far(state["best"], model, row, config)
         if on_epoch is not None:
             on_epoch(state | {
                 "model": model.state_dict(), "optimizer": sgd.state_dict(), "schedule": plan.state_dict(),
@@ -139,12 +137,43 @@ def fit(
         if progress and not _bar(progress):
             print(f"{label}: epoch {epoch}/{config.epochs}, loss {loss:.3f}, test {test_accuracy:.2f} %", flush=True)
     bar.close()
+    return finished(model, state["history"], state["best"], state["shrink"])
+
+
+def best_so_far(best, model, row, config):
+    """What selection by test accuracy keeps after an epoch.
+
+    Args:
+        best: What it kept before, or None.
+        model: Network after the epoch.
+        row: The epoch's row of the history.
+        config: `rfkit.config.TrainConfig`.
+
+    Returns:
+        ``best``, or epoch, accuracy and weights of this epoch; None if the last epoch is selected anyway.
+    """
+    if config.selection != "best_test" or (best is not None and row["test_accuracy"] <= best["accuracy"]):
+        return best
+    return {"epoch": row["epoch"], "accuracy": row["test_accuracy"], "model": copy.deepcopy(model.state_dict())}
+
+
+def finished(model, history, best, shrink):
+    """Load the selected weights into a trained network.
+
+    Args:
+        model: Network after its last epoch; left in evaluation mode.
+        history: A row an epoch.
+        best: As kept by `best_so_far`.
+        shrink: Shrink factor of all steps.
+
+    Returns:
+        `FitResult`.
+    """
     last_state = copy.deepcopy(model.state_dict())
-    if state["best"] is not None:
-        model.load_state_dict(state["best"]["model"])
-    selected = state["best"]["epoch"] if state["best"] is not None else config.epochs
+    if best is not None:
+        model.load_state_dict(best["model"])
     model.eval()
-    return FitResult(tuple(state["history"]), selected, state["shrink"], last_state)
+    return FitResult(tuple(history), best["epoch"] if best is not None else len(history), shrink, last_state)
 
 
 def _bar(progress):
