@@ -141,6 +141,23 @@ def breaking_point(rates, accuracies, drop=DROP_POINTS):
     return rates[-1]
 
 
+def refuse_mixed(frame):
+    """Check that no two data sets stand beside one of the paper's.
+
+    Args:
+        frame: Rows of runs with paper_dataset and data_label.
+
+    Raises:
+        ConfigError: If runs on two data sets with images of one size would be taken for one.
+    """
+    for labels in frame.groupby("paper_dataset")["data_label"].unique() if "data_label" in frame else []:
+        if len(labels) > 1:
+            raise ConfigError(
+                f"runs on {', '.join(sorted(labels))} have images of one size and would be averaged; "
+                "choose one of these data sets"
+            )
+
+
 def by_run(frame, tuned=None):
     """One row a run: what is compared between receptive fields.
 
@@ -156,10 +173,7 @@ def by_run(frame, tuned=None):
     Raises:
         ConfigError: If runs on two data sets with images of one size would be taken for one.
     """
-    labels = frame.groupby("paper_dataset")["data_label"].unique() if "data_label" in frame else []
-    for label in labels:
-        if len(label) > 1:
-            raise ConfigError(f"runs on {', '.join(label)} have images of one size; choose one of these data sets")
+    refuse_mixed(frame)
     rows = []
     for (dataset, architecture, level, seed), part in frame.groupby([*CELL, "seed"], sort=False):
         part = part.sort_values("pruning_rate")

@@ -195,13 +195,11 @@ def _ours(frame, dataset, rate):
     if frame.empty:
         return {}
     frame = frame[frame["paper_dataset"] == dataset]
-    labels = sorted(set(frame["data_label"]))
-    if len(labels) > 1:
-        raise ConfigError(f"runs on {', '.join(labels)} would be averaged in one table; choose one of these data sets")
+    outcomes.refuse_mixed(frame)
     result = {}
     for key, cell in frame[frame["pruning_rate"] == rate].groupby(["architecture", "rf_level"], sort=False):
         columns = {"dense": cell["dense"], "pruned": cell["accuracy"], "difference": cell["dense"] - cell["accuracy"]}
-        row = {"ours_seeds": len(cell), "ours_dataset": labels[0]}
+        row = {"ours_seeds": len(cell), "ours_dataset": cell["data_label"].iloc[0]}
         for name, values in columns.items():
             row[f"ours_{name}_mean"], row[f"ours_{name}_std"] = mean_std(list(values))
         result[key] = row

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from rfkit import outcomes, plots, stats, summaries, tables, views
+from rfkit.config import ConfigError
 
 ROOT = Path(__file__).parents[1]
 
@@ -201,3 +202,10 @@ def test_the_studys_tables_follow_from_its_records(n):
             assert row[f"ours_{name}_mean"] == pytest.approx(statistics.fmean(numbers))
             std = statistics.stdev(numbers) if len(numbers) > 1 else None
             assert row[f"ours_{name}_std"] == (std if std is None else pytest.approx(std))
+
+
+def test_two_data_sets_of_one_size_are_not_averaged():
+    rows = pd.DataFrame({"paper_dataset": ["CIFAR-10"] * 2, "data_label": ["CIFAR-10", "CIFAR-10 (JPEG q75)"]})
+    with pytest.raises(ConfigError, match=r"CIFAR-10, CIFAR-10 \(JPEG q75\)"):
+        outcomes.refuse_mixed(rows)
+    outcomes.refuse_mixed(rows[:1])
