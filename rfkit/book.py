@@ -150,14 +150,16 @@ def execute(name, output, parameters):
 
 
 def _execute_staged(name, parameters):
-    """For the pool: execute into the stage, then hide the cell papermill adds from readers."""
+    """For the pool: execute into the stage, then say in the parameter cell, not in one added, what it was run with."""
     os.environ["OMP_NUM_THREADS"] = "1"
     output = STAGE / "notebooks" / f"{name}.ipynb"
     seconds = execute(name, output, parameters)
     notebook = nbformat.read(output, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata.tags.append("remove-cell")
+        if "parameters" in cell.metadata.get("tags", []):
+            for key, value in parameters.items():
+                cell.source = re.sub(rf"^{key} = .*$", f"{key} = {value!r}", cell.source, flags=re.MULTILINE)
     nbformat.write(notebook, output)
     return name, seconds
 

@@ -31,6 +31,9 @@ CLAIMS = {
 }
 """C: confirmatory, fixed before the results. E: looked at as well, outside the corrected family."""
 
+ALIKE, UNLIKE = 0.9, 0.5
+"""Cosines of patterns above and below which E4 counts as supported and as contradicted."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -85,10 +88,12 @@ def _trend(blocks, falling):
     if levels < 3 or not seeds:
         return None
     means = blocks.mean()
-    effect = f"{means.iloc[0]:.3g} → {means.iloc[-1]:.3g}"
+    start = "" if means.index[0] == 1 else f"from level {means.index[0]}: "  # the levels before are at floor
+    effect = f"{start}{means.iloc[0]:.3g} → {means.iloc[-1]:.3g}"
     smallest = min(1.0, 2 / math.factorial(levels) ** seeds)
     test = f"Page, {seeds} seeds × {levels} levels"
     if seeds < 2:
+        test = "one seed: not tested"
         towards = None if means.iloc[0] == means.iloc[-1] else bool((means.iloc[-1] < means.iloc[0]) == falling)
         return towards, 1.0, smallest, effect, test
     p_claimed = stats.page_trend(blocks.to_numpy(), falling=falling)
@@ -136,7 +141,7 @@ def _only_above(evidence, dataset, architecture):
         return Verdict("C5", dataset, architecture, False, min(1.0, falls[rate]), smallest, effect, tested[rate][4])
     above = _trend(_blocks(evidence, dataset, architecture, "gap_0.9", floor_rate=0.9), True)
     if not above or not above[0] or min(len(b) for t, b in found.values() if t) < 2:
-        return Verdict("C5", dataset, architecture, None, 1.0, smallest, "no trend up to 0.8", "Page")
+        return Verdict("C5", dataset, architecture, None, 1.0, smallest, "no significant trend up to 0.8", "Page")
     none = [stats.equivalence(list(b.iloc[:, 0]), list(b.iloc[:, -1]), MARGIN_POINTS) for t, b in found.values() if t]
     test = f"Page at 0.9, TOST ±{MARGIN_POINTS:g} points below"
     return Verdict("C5", dataset, architecture, True, max(above[1], *none), smallest, above[3], test)
@@ -209,11 +214,10 @@ def _projection(evidence):
         if found:
             yield Verdict("E3", "", name, *found[:4], "Page, networks as blocks")
     for name, shapes in evidence.shapes.items():
-        last = list(shapes.values())[-1]
-        mean, std = stats.mean_std(last)
-        low = mean - 2 * (std or 0.0)
-        verdict = SUPPORTED if low > 0.9 else CONTRADICTED if mean < 0.5 else UNDECIDED
-        yield Verdict("E4", "", name, None, None, None, f"cosine {mean:.2f} of first and last level", "cosine", verdict)
+        least = min(shapes.values())
+        verdict = SUPPORTED if least > ALIKE else CONTRADICTED if least < UNLIKE else UNDECIDED
+        effect = f"cosine with the first level at least {least:.2f}"
+        yield Verdict("E4", "", name, None, None, None, effect, "mean linearised patterns, moved to fit", verdict)
 
 
 def _counted(evidence):
@@ -324,7 +328,7 @@ def ledger(sources):
 
     Returns:
         Data frame, one row a claim and combination: Claim, Network, Data, and a column a source with its verdict; a
-        dash where the source cannot test the claim.
+        dash where the source cannot test the claim. A claim that no source can test has a row of dashes.
     """
     keys = {(v.claim, v.dataset, v.architecture): v for verdicts in sources.values() for v in verdicts}
     rows = []
@@ -334,7 +338,10 @@ def ledger(sources):
             here = [w for w in verdicts if (w.claim, w.dataset, w.architecture) == (v.claim, v.dataset, v.architecture)]
             row[name] = MARKS[here[0].verdict] if here else tables.MISSING
         rows.append(row)
-    return pd.DataFrame(rows)
+    tested = {row["Claim"] for row in rows}
+    dashes = dict.fromkeys(("Network", "Data", *sources), tables.MISSING)
+    rows += [{"Claim": claim} | dashes for claim in CLAIMS if claim not in tested]
+    return pd.DataFrame(sorted(rows, key=lambda row: list(CLAIMS).index(row["Claim"])))
 
 
 def counts(sources):
@@ -362,6 +369,12 @@ def _combination(verdict):
     }
 
 
+def _p_value(verdict):
+    if verdict.p_holm is not None:
+        return f"{verdict.p_holm:.2g}"
+    return tables.MISSING if verdict.p is None else f"{verdict.p:.2g}, uncorrected"
+
+
 def details(verdicts):
     """Every test of one source.
 
@@ -377,7 +390,7 @@ def details(verdicts):
             **_combination(v),
             "Verdict": MARKS[v.verdict],
             "Effect": v.effect,
-            "p (Holm)": tables.MISSING if v.p_holm is None else f"{v.p_holm:.2g}",
+            "p (Holm)": _p_value(v),
             "Smallest p": tables.MISSING if v.smallest_p is None else f"{v.smallest_p:.2g}",
             "Test": v.test,
         }

@@ -49,7 +49,7 @@ def judge(printed=None):
         found += [dense, _ends("C3", dataset, architecture, gaps[0.9], True), replace(rising, verdict=worst)]
         lower = {rate: _ends("C5", dataset, architecture, gaps[rate], True) for rate in PAPER_RATES if rate <= 0.8}
         early = [(rate, v) for rate, v in lower.items() if v.verdict == SUPPORTED]
-        effect = f"gap at {early[0][0]:g}: {early[0][1].effect}" if early else "no fall up to 0.8"
+        effect = f"gap at {early[0][0]:g}: {early[0][1].effect}" if early else "no fall beyond its interval up to 0.8"
         verdict = CONTRADICTED if early else UNDECIDED
         found.append(replace(lower[0.8], verdict=verdict, towards=False if early else None, effect=effect))
         found.append(_ends("C6", dataset, architecture, tuned, True))

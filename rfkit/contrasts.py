@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rfkit import presets, records, stats
-from rfkit.outcomes import ALPHA, MARGIN_POINTS, breaking_point
+from rfkit.outcomes import ALPHA, CELL, MARGIN_POINTS, usable_breaking_points
 from rfkit.presets import DATASET_LABELS
 
 NETWORK = "vgg19"
@@ -217,7 +217,7 @@ def geometry(found):
             "Maps": " – ".join(map(str, row["maps"])),
             "Field covers the image at": f"convolution {row['covering']}",
             "Dead weights (%)": f"{100 * row['dead']:.1f}",
-            "Taps of the last convolution meet pixels (%)": f"{100 * row['met']:.0f}",
+            "Last convolution: used taps meet a pixel at (% of places)": f"{100 * row['met']:.0f}",
         }
         for cell, row in found.items()
     ])
@@ -270,14 +270,8 @@ def dead_weights(by_run, repruned):
     Returns:
         Data frame, one row a level: means over the seeds that have both; the last row orders the levels by them.
     """
-    points, keys = [], ["paper_dataset", "rf_level", "seed"]
-    levels = repruned[repruned["architecture"] == NETWORK]
-    for key, part in levels.sort_values("usable_sparsity").groupby(keys):
-        rates, accuracy = part["usable_sparsity"].tolist(), part["accuracy"].tolist()
-        point = breaking_point(rates, accuracy)
-        points.append([*key, point, (1 - point) * part["kept"].max()])
-    both = pd.DataFrame(points, columns=[*keys, "usable", "left"])
-    both = both.merge(by_run[by_run["architecture"] == NETWORK], on=keys)
+    points = usable_breaking_points(repruned[repruned["architecture"] == NETWORK])
+    both = points.merge(by_run, on=[*CELL, "seed"])
     titles = {
         "breaking_point": ("Breaking point", "{:.3f}"),
         "usable": ("At equal rate of the usable weights", "{:.3f}"),
@@ -288,8 +282,8 @@ def dead_weights(by_run, repruned):
         means = part.groupby("rf_level")[list(titles)].mean()
         for level, cell in means.iterrows():
             row = {title: form.format(cell[name]) for name, (title, form) in titles.items()}
-            rows.append({"Images like": DATASET_LABELS.get(dataset, dataset), "Level": str(level), **row})
+            rows.append({"Data (by image size)": DATASET_LABELS.get(dataset, dataset), "Level": str(level), **row})
             rows[-1]["Seeds"] = str(len(part[part["rf_level"] == level]))
         order = {title: " < ".join(map(str, means[name].sort_values().index)) for name, (title, _) in titles.items()}
-        rows.append({"Images like": DATASET_LABELS.get(dataset, dataset), "Level": "order", **order, "Seeds": ""})
+        rows.append(rows[-1] | {"Level": "order", **order, "Seeds": ""})
     return pd.DataFrame(rows)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from rfkit import outcomes, records, tables
+from rfkit.patterns import fitted_similarity
 from rfkit.presets import PAPER_RATES
 
 PAPER_SEEDS = 5
@@ -24,7 +25,7 @@ class Evidence:
         maxima: {architecture: {level: maxima of each network}} of the true projected gradient.
         parameters: {(dataset, architecture): {level: number of parameters}}.
         not_five: As made by `seeds_behind_tables`.
-        shapes: {architecture: {level: cosine to the first level}} of the linearised projected gradient.
+        shapes: {architecture: {level: cosine to the first level}} of the mean linearised pattern, moved to fit.
     """
 
     runs: pd.DataFrame
@@ -61,7 +62,14 @@ def of_runs(runs, importance=None):
         pairs=pairs if len(pairs) else None,
         parameters={name: counts for name, counts in parameters.items() if len(counts) > 1},
         maxima={name: record["maxima"] for (name, variant), record in found.items() if variant == "true"},
-        shapes={name: record["similarity"] for (name, variant), record in found.items() if variant == "linearised"},
+        shapes={
+            setting.architecture: {
+                level: fitted_similarity(pattern, patterns[0])[0]
+                for level, pattern in zip(setting.levels, patterns, strict=True)
+            }
+            for setting, (_, patterns) in (importance or {}).items()
+            if setting.variant == "linearised"
+        },
     )
 
 

@@ -117,6 +117,23 @@ def repruned(runs):
     return pd.DataFrame(rows, columns=columns)
 
 
+def usable_breaking_points(repruned):
+    """Where accuracy has fallen 5 points below dense when only usable weights are pruned and counted.
+
+    Args:
+        repruned: As made by `repruned`.
+
+    Returns:
+        Data frame, one row a run: paper_dataset, architecture, rf_level, seed; usable, the rate; left, the usable
+        weights that are left at it.
+    """
+    keys, rows = [*CELL, "seed"], []
+    for key, part in repruned.sort_values("usable_sparsity").groupby(keys):
+        point = breaking_point(part["usable_sparsity"].tolist(), part["accuracy"].tolist())
+        rows.append([*key, point, (1 - point) * part["kept"].max()])
+    return pd.DataFrame(rows, columns=[*keys, "usable", "left"])
+
+
 def breaking_point(rates, accuracies, drop=DROP_POINTS):
     """The pruning rate at which accuracy has fallen some points below dense.
 

@@ -113,7 +113,10 @@ def plot_growth(curves, *, image_px=(), ax=None):
         ax.plot(range(1, len(sizes) + 1), sizes, label=name, markersize=5, color=color, marker=marker, linestyle=line)
     for px in image_px:
         ax.axhline(px, color="#333333", linewidth=1)
-        ax.annotate(f"image of {px} px", (1, px), xytext=(0, 3), textcoords="offset points", fontsize=10)
+        ax.annotate(
+            f"image of {px} px", (1, px), xycoords=("axes fraction", "data"), xytext=(-3, 3), ha="right",
+            textcoords="offset points", fontsize=10,
+        )  # fmt: skip
     ax.set(xlabel="layer", ylabel="receptive field (px)")
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
@@ -239,6 +242,11 @@ def by_network(frame, plot, **options):
         ax.xaxis.label.set_visible(True)
     for ax in axes.flat[len(groups) :]:
         figure.delaxes(ax)
+    legends = [ax.get_legend_handles_labels() for ax in figure.axes]
+    if len({tuple(labels) for _, labels in legends}) == 1 and len(legends) > 1:  # one for all, off the curves
+        for ax in figure.axes:
+            ax.get_legend().remove()
+        figure.legend(*legends[0], loc="outside lower center", ncols=len(legends[0][1]))
     return axes
 
 
@@ -295,6 +303,10 @@ def field_axis(frame, ax):
     """
     ax.set(xlabel="receptive field", ylabel="test accuracy (%)", ylim=(0, 102))
     fields = frame.groupby("rf_level")["field_px"].first()
-    ax.set_xticks(list(fields.index), [field_label(level, px) for level, px in fields.items()], fontsize=10)
+    labels = [field_label(level, px) for level, px in fields.items()]
+    if all(label.endswith(" px") for label in labels):
+        labels = [label.removesuffix(" px") for label in labels]
+        ax.set_xlabel("receptive field (px)")
+    ax.set_xticks(list(fields.index), labels)
     ax.set_title(_network(frame))
     ax.legend(loc="best")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from rfkit.models import feature_extractor
+from rfkit.patterns import similarity as similarity
 from rfkit.training import evaluation_mode
 
 BACKWARDS = ("true", "linearised")
@@ -129,23 +130,6 @@ def _gradient(model, x, backward, keep_first_relu):
         height, width = features.shape[-2:]
         middle = features[:, :, -(-height // 2) - 1, -(-width // 2) - 1].sum()
         return torch.autograd.grad(middle, x)[0]
-
-
-def similarity(patterns, reference):
-    """How alike patterns are in shape, whatever their strength.
-
-    Args:
-        patterns: Array (n, H, W).
-        reference: Array (H, W).
-
-    Returns:
-        Array (n,): cosine of the angle between each pattern and the reference; 1 where they are proportional.
-        NaN where a pattern is zero everywhere.
-    """
-    flat, target = patterns.reshape(len(patterns), -1).astype(float), reference.ravel().astype(float)
-    norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(target)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(norms > 0, flat @ target / norms, np.nan)
 
 
 def coverage(kernel, stride, size, padding=0):

@@ -61,24 +61,26 @@ def level_table(theory, measured, paper, map_sizes):
     ])
 
 
-def breaking_points(by_run):
+def breaking_points(by_run, repruned):
     """Where accuracy has fallen 5 points below dense, on both scales of sparsity.
 
     Args:
         by_run: As made by `rfkit.outcomes.by_run`.
+        repruned: As made by `rfkit.outcomes.repruned`.
 
     Returns:
         Data frame, one row a data set, network and level: mean ± standard deviation over seeds.
     """
     rows = []
+    by_run = by_run.merge(outcomes.usable_breaking_points(repruned), how="left", on=[*outcomes.CELL, "seed"])
     for (dataset, architecture, level), cell in by_run.groupby(outcomes.CELL, sort=False):
         rows.append({
             "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
-            "Images like": DATASET_LABELS.get(dataset, MISSING),
+            "Data (by image size)": DATASET_LABELS.get(dataset, MISSING),
             "Level": level,
             "Dense (%)": _spread(cell["dense"], 2),
             "Breaking point": _spread(cell["breaking_point"], 3),
-            "Of usable weights": _spread(cell["breaking_point_usable"], 3),
+            "Counted in usable weights": _spread(cell["usable"].dropna(), 3),
             "Seeds": len(cell),
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -268,6 +270,8 @@ def recipes(made):
 
 
 def _spread(values, digits):
+    if len(values) == 0:
+        return MISSING
     mean, std = mean_std(list(values))
     return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"
 

@@ -5,6 +5,7 @@ import pandas as pd
 from rfkit import outcomes, presets, records
 from rfkit.config import ConfigError, one_of
 from rfkit.files import read_reference
+from rfkit.patterns import fitted_similarity
 from rfkit.stats import mean_std, page_trend, standard_errors_apart
 
 IMPORTANCE_TABLES = {3: "vgg19", 4: "resnet50"}
@@ -170,22 +171,31 @@ def importance_variants(found):
 
 
 def importance_shapes(found):
-    """How alike the patterns are in shape to those of the smallest field, network by network.
+    """How alike the patterns are in shape to those of the smallest field.
 
     Args:
         found: As made by `rfkit.importance.ensure`.
 
     Returns:
-        Data frame, one row a network and main definition: mean ± standard deviation of the cosine at each level.
+        Data frame, two rows a network and main definition: mean ± standard deviation over networks of the cosine at
+        each level, in place; and the cosine of the mean patterns, moved to where it fits best, with the shift in
+        pixels.
     """
     rows = []
-    for setting, (record, _) in found.items():
+    for setting, (record, patterns) in found.items():
         if setting.variant not in ("linearised", "true"):
             continue
-        cells = {f"Level {level}": mean_std(values) for level, values in record["similarity"].items()}
+        each = {level: mean_std(values) for level, values in record["similarity"].items()}
+        fits = {level: fitted_similarity(p, patterns[0]) for level, p in zip(setting.levels, patterns, strict=True)}
         rows.append(
             _network_and_definition(setting)
-            | {name: f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}" for name, (mean, std) in cells.items()}
+            | {"Patterns": "each network's, in place"}
+            | {f"Level {k}": f"{m:.2f}" if std is None else f"{m:.2f} ± {std:.2f}" for k, (m, std) in each.items()}
+        )
+        rows.append(
+            _network_and_definition(setting)
+            | {"Patterns": "mean, moved to fit (by px)"}
+            | {f"Level {level}": f"{cosine:.2f} ({shift:+d})" for level, (cosine, shift) in fits.items()}
         )
     return pd.DataFrame(rows)
 

@@ -71,31 +71,35 @@ def show_paper_table(n, runs, preset):
     """
     table = paper_table(n, runs=runs)
     first = table.iloc[0]
-    label, tuned = DATASET_LABELS[first["dataset"]], " and fine-tuning" if first["fine_tuned"] else ""
-    caption = (
-        f"**Paper Table {n}.** {label}: dense and pruned test accuracy (%) at pruning rate "
-        f"{first['pruning_rate']:g}{tuned}, mean ± standard deviation over seeds."
-    )
+    label, rate = DATASET_LABELS[first["dataset"]], f"{first['pruning_rate']:g}"
+    measured = f"pruned test accuracy (%) at pruning rate {rate}"
+    if first["fine_tuned"]:
+        measured = f"fine-tuned test accuracy (%) after pruning at rate {rate}"
+    caption = f"**Paper Table {n}.** {label}: dense and {measured}, mean ± standard deviation over seeds."
     sources, notes = {"paper": _as_printed(n)}, []
     builds = {"this build": runs}
     if preset.name != "study":
         builds = {"recorded study": records.recorded(presets.get("study")), **builds}
     for name, made in builds.items():
         beside = [run for run in made if records.paper_dataset(run.config) == first["dataset"]]
+        everything = len(beside)
         if first["fine_tuned"]:
             beside = [run for run in beside if run.analyses("fine_tune")]
         if beside:
             sources[name] = _by_row(paper_table(n, runs=made))
             made_by = f" (preset {preset.name})" if name == "this build" else ""
-            notes.append(f"{name.capitalize()}{made_by}: {provenance_line(beside)}")
+            which = "" if len(beside) == everything else " Only runs that were fine-tuned, dense accuracy included."
+            notes.append(f"{name.capitalize()}{made_by}: {provenance_line(beside)}{which}")
         elif name == "this build":
-            notes.append(f"{label} is not in this preset ({preset.name}).")
+            planned = first["dataset"] in preset.datasets
+            why = "no run of it is recorded yet" if planned else "it is not part of this preset"
+            notes.append(f"This build (preset {preset.name}) has nothing beside {label}: {why}.")
     keys = list(zip(table["architecture"], table["rf_level"], strict=True))
     columns = {
         "Network": [ARCHITECTURE_LABELS.get(architecture, f"`{architecture}`") for architecture, _ in keys],
         "Field (px)": [MISSING if px is None else f"{px}" for px in table["field_px"]],
     }
-    for i, title in enumerate(("Dense", "Pruned", "Difference")):
+    for i, title in enumerate(("Dense", "Fine-tuned" if first["fine_tuned"] else "Pruned", "Difference")):
         for name, rows in sources.items():
             columns[f"{title}, {name}"] = [rows.get(key, [MISSING] * 3)[i] for key in keys]
     return TableView(f"paper-table-{n}", caption, pd.DataFrame(columns), tuple(notes))
@@ -187,7 +191,7 @@ def _scientific(mean, std):
 def _mean_and_std(mean, std):
     if mean is None:
         return MISSING
-    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+    return f"{mean:.2f} (one seed)" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
 def _markdown(body):
@@ -245,11 +249,22 @@ def provenance_line(runs):
         "data": sorted({run.provenance["data"]["label"] for run in runs}),
         "protocol": sorted({config.protocol for config in configs}),
         "width": sorted({f"{config.width:g}" for config in configs}),
-        "epochs": sorted({config.train.epochs for config in configs}),
+        "epochs": _epochs(configs),
         "seeds": sorted({config.seed for config in configs}),
         "device": sorted({run.provenance["device"] for run in runs}),
     }
     return "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in said.items()) + "."
+
+
+def _epochs(configs):
+    """Epochs, with the networks' names where they differ."""
+    by_network = {}
+    for config in configs:
+        name = ARCHITECTURE_LABELS.get(config.architecture, config.architecture)
+        by_network.setdefault(name, set()).add(config.train.epochs)
+    if len(set(map(frozenset, by_network.values()))) == 1:
+        return sorted(next(iter(by_network.values())))
+    return [f"{' and '.join(map(str, sorted(epochs)))} ({name})" for name, epochs in by_network.items()]
 
 
 def recipe_line(made):

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rfkit"
 LAYERS = (
-    {"files", "stats", "rf_rules", "numpy_layers", "numpy_training", "field_answers", "checks", "styles"},
+    {"files", "stats", "rf_rules", "numpy_layers", "numpy_training", "field_answers", "checks", "styles", "patterns"},
     {"rf_layout", "rf_gradients", "lanczos", "numpy_nets"},
     {"rf_trace"},
     {"receptive_field"},
@@ -34,6 +34,7 @@ LAYERS = (
 TORCH_FREE = {
     "files",
     "styles",
+    "patterns",
     "stats",
     "config",
     "presets",

@@ -154,7 +154,7 @@ def test_dead_weights_change_the_order():
     by_run = runs({(V, 1): [0.7, 0.7], (V, 4): [0.9, 0.9]})
     other = by_run.query("rf_level == 1").assign(paper_dataset="tiny_imagenet")
     table = contrasts.dead_weights(pd.concat([by_run, other]), pd.DataFrame(rows))
-    mine = table[table["Images like"] == "CIFAR-10"].set_index("Level")
+    mine = table[table["Data (by image size)"] == "CIFAR-10"].set_index("Level")
     assert mine.loc["1", "At equal rate of the usable weights"] == "0.725" and mine.loc["1", "Seeds"] == "2"
     assert mine.loc["order", "Breaking point"] == "1 < 4"
     assert mine.loc["order", "At equal rate of the usable weights"] == "4 < 1"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rfkit import importance, models, plots, projection, stats, tables, training, views
+from rfkit import importance, models, patterns, plots, projection, stats, tables, training, views
 from rfkit.__main__ import main
 from rfkit.config import ConfigError
 
@@ -105,6 +105,15 @@ def test_similarity_is_blind_to_strength():
     assert likeness[:2] == pytest.approx([1, 1]) and likeness[2] < 0.99 and np.isnan(likeness[3])
 
 
+@pytest.mark.parametrize("moved", [-7, 0, 5])
+def test_patterns_are_compared_where_they_fit(moved):
+    x = np.arange(32)
+    pattern, reference = (np.exp(-((x - m) ** 2)[:, None] / 9 - (x - m) ** 2 / 9) for m in (15 + moved, 15))
+    cosine, shift = patterns.fitted_similarity(3 * pattern, reference)
+    assert (cosine, shift) == (pytest.approx(1), moved)
+    assert moved == 0 or projection.similarity(pattern[None], reference)[0] < 0.1
+
+
 def test_coverage_counts_windows():
     assert set(np.unique(projection.coverage(3, 2, 9)[2:7, 2:7])) == {1, 2, 4}
     assert set(np.unique(projection.coverage(2, 1, 9)[2:7, 2:7])) == {4}
@@ -148,9 +157,9 @@ def test_records_are_kept_and_found(found, monkeypatch):
     root, records = found
     monkeypatch.setattr(importance, "compute", lambda *_: pytest.fail("computed again"))
     again = importance.ensure(list(records), "smoke", jobs=1, root=root)
-    for setting, (record, patterns) in again.items():
-        assert record == records[setting][0] and np.array_equal(patterns, records[setting][1])
-        assert patterns.shape == (3, 64, 64) and [len(v) for v in record["maxima"].values()] == [2, 2, 2]
+    for setting, (record, shown) in again.items():
+        assert record == records[setting][0] and np.array_equal(shown, records[setting][1])
+        assert shown.shape == (3, 64, 64) and [len(v) for v in record["maxima"].values()] == [2, 2, 2]
         assert record["similarity"]["1"] == pytest.approx([1, 1]) and record["provenance"]["device"] == "cpu"
 
 
@@ -179,17 +188,17 @@ def test_importance_tables(found):
     variants = tables.importance_variants(records)
     assert len(variants) == 12 and variants["p (falls)"].str.match(r"^[\d.e-]+$").all()
     shapes = tables.importance_shapes(records)
-    assert shapes["Level 1"].tolist() == ["1.00 ± 0.00"] * 4
+    assert shapes["Level 1"].tolist() == ["1.00 ± 0.00", "1.00 (+0)"] * 4
 
 
 def test_pattern_plot(found):
     import matplotlib
 
     matplotlib.use("agg")
-    patterns = next(iter(found[1].values()))[1]
-    axes = plots.plot_patterns(patterns, [181, 359, 715])
+    shown = next(iter(found[1].values()))[1]
+    axes = plots.plot_patterns(shown, [181, 359, 715])
     assert axes.shape == (2, 3) and [ax.get_title() for ax in axes[0]] == ["181 px", "359 px", "715 px"]
-    assert np.array_equal(axes[1][2].images[0].get_array(), patterns[2])
+    assert np.array_equal(axes[1][2].images[0].get_array(), shown[2])
     matplotlib.pyplot.close("all")
 
 

@@ -103,7 +103,9 @@ def test_view_has_a_literal_caption_and_a_fixed_label():
         and "data made up; protocol short" in text
     )
     other = views.show_paper_table(2, RUNS, presets.get("demo"))._repr_markdown_()
-    assert "Tiny ImageNet is not in this preset (demo)" in other and "made up" not in other
+    assert "nothing beside Tiny ImageNet: it is not part of this preset" in other and "made up" not in other
+    planned = views.show_paper_table(2, RUNS, presets.get("study"))._repr_markdown_()
+    assert "nothing beside Tiny ImageNet: no run of it is recorded yet" in planned
     assert "<table" in view._repr_html_()
 
 
