@@ -155,6 +155,7 @@ def plot_similarity(matrix, *, title="", ax=None):
     image = _draw(matrix, ax)
     ax.set(title=title, xlabel="layer, second network", ylabel="layer, first network")
     ax.grid(False)
+    ax.locator_params(integer=True)
     ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
     return ax
 
@@ -212,7 +213,6 @@ def _draw(matrix, ax):
     for mark, draw in ((rows // 2, ax.axhline), (columns // 2, ax.axvline)):
         draw(mark, color="white", linewidth=0.8, linestyle="--", zorder=2)
     ax.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
-    ax.locator_params(integer=True)
     return image
 
 
