@@ -183,9 +183,9 @@ def by_run(frame, tuned=None):
         tuned: As made by `fine_tuned`.
 
     Returns:
-        Data frame: paper_dataset, architecture, rf_level, seed, dense, breaking_point, breaking_point_usable (on the
-        scale of usable sparsity), and for the paper's rates that were run ``pruned_<rate>`` and ``gap_<rate>``
-        (dense minus pruned); gap_tuned where the run was fine-tuned.
+        Data frame: paper_dataset, architecture, rf_level, seed, dense, breaking_point, breaking_point_reestimated (of
+        accuracy with batch norm re-estimated), and for the paper's rates that were run ``pruned_<rate>`` and
+        ``gap_<rate>`` (dense minus pruned); gap_tuned where the run was fine-tuned.
 
     Raises:
         ConfigError: If runs on two data sets with images of one size would be taken for one.
@@ -197,9 +197,8 @@ def by_run(frame, tuned=None):
         rates, accuracy = part["pruning_rate"].tolist(), part["accuracy"].tolist()
         row = {"paper_dataset": dataset, "architecture": architecture, "rf_level": level, "seed": seed}
         row |= {"dense": accuracy[0], "breaking_point": breaking_point(rates, accuracy)}
-        if "usable_sparsity" in part:
-            # masks are nested, so this scale rises with the rate as well
-            row["breaking_point_usable"] = breaking_point(part["usable_sparsity"].tolist(), accuracy)
+        if "reestimated_accuracy" in part:
+            row["breaking_point_reestimated"] = breaking_point(rates, part["reestimated_accuracy"].tolist())
         for rate in PAPER_RATES:
             if rate in rates:
                 row[f"pruned_{rate}"] = accuracy[rates.index(rate)]

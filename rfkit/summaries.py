@@ -81,6 +81,7 @@ def breaking_points(by_run, repruned):
             "Dense (%)": _spread(cell["dense"], 2),
             "Breaking point": _spread(cell["breaking_point"], 3),
             "Counted in usable weights": _spread(cell["usable"].dropna(), 3),
+            "Batch norm re-estimated": _spread(cell["breaking_point_reestimated"], 3),
             "Seeds": len(cell),
         })  # fmt: skip
     return pd.DataFrame(rows)

@@ -174,6 +174,16 @@ def test_one_row_a_run():
     frame = outcomes.by_run(outcomes.accuracies(RUNS))
     assert frame["breaking_point"].tolist() == pytest.approx([0.1, 0.125, 0.8444444, 0.8666667], abs=1e-3)
     assert frame["gap_0.9"].tolist() == [80, 78, 10, 6] and "gap_0.5" not in frame
+    assert frame["breaking_point_reestimated"].tolist() == frame["breaking_point"].tolist()
+
+
+def test_breaking_points_for_readers():
+    by_run = outcomes.by_run(outcomes.accuracies(RUNS))
+    keys = {"paper_dataset": "cifar10", "architecture": "vgg19", "rf_level": 4, "seed": 0}
+    rows = [keys | {"usable_sparsity": r, "accuracy": a, "kept": 100 - 100 * r} for r, a in ((0, 80), (0.5, 70))]
+    table = summaries.breaking_points(by_run, pd.DataFrame(rows)).set_index("Level")
+    assert table.loc[4, "Counted in usable weights"] == "0.250" and table.loc[4, "Seeds"] == 2
+    assert table.loc[1, "Counted in usable weights"] == "–" and table.loc[1, "Breaking point"] == "0.113 ± 0.018"
 
 
 @pytest.mark.parametrize("n", tables.ACCURACY_TABLES)
