@@ -284,7 +284,7 @@ def _importance(options):
 
 
 def _spectra(options):
-    from rfkit import initial_spectra, presets, records
+    from rfkit import initial_spectra, presets
     from rfkit.book import literal
 
     # the preset checks the values; its own width is not the one wanted here
@@ -292,8 +292,9 @@ def _spectra(options):
     given = {name: literal(value) for name in names if (value := getattr(options, name)) is not None}
     preset = presets.get(options.preset).select(**given)
     chosen = {name: getattr(preset, name) for name in given if name != "datasets"}
-    root = records.RESULTS / preset.name if options.record else None
-    initial_spectra.ensure(initial_spectra.settings(**chosen), preset, root=root, progress=True)
+    made = initial_spectra.ensure(initial_spectra.settings(**chosen), preset, progress=True)
+    if options.record:
+        initial_spectra.record(made, preset.name)
 
 
 def _recipes(options):

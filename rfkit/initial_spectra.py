@@ -115,16 +115,29 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, progress=False
     folder = (Path(root) if root is not None else store.default_root()) / FOLDER
     data = records.load(dataset, preset.image_limit)
     for setting in wanted:
-        record = find(setting, preset.name, data.source, root=root, results=results)
-        if record is None:
+        found = find(setting, preset.name, data.source, root=root, results=results)
+        if found is None:
             folder.mkdir(parents=True, exist_ok=True)
             name = f"{data.source.name}-{_stem(setting)}"
-            record = compute(setting, data, checkpoint=folder / f"{name}.checkpoint.pt", progress=progress)
-            write_json(folder / f"{name}.json", record)
+            found = compute(setting, data, checkpoint=folder / f"{name}.checkpoint.pt", progress=progress)
+            write_json(folder / f"{name}.json", found)
             if progress:
-                print(f"{setting.architecture}, level {setting.level}: {record['values'][0]:.4g}", flush=True)
-        made.append(record)
+                print(f"{setting.architecture}, level {setting.level}: {found['values'][0]:.4g}", flush=True)
+        made.append(found)
     return made
+
+
+def record(made, preset_name, results=records.RESULTS):
+    """Copy records to where they are committed.
+
+    Args:
+        made: As returned by `ensure`.
+        preset_name: Preset whose records they become.
+        results: Folder of the committed records.
+    """
+    for each in made:
+        name = f"{each['provenance']['data']['name']}-{_stem(Setting(**each['setting']))}.json"
+        write_json(Path(results) / preset_name / FOLDER / name, each)
 
 
 def find(setting, preset_name, source=None, *, root=None, results=records.RESULTS):

@@ -35,6 +35,8 @@ def test_found_again_and_not_computed_twice(made, monkeypatch):
     monkeypatch.setattr(initial_spectra, "compute", None)
     assert initial_spectra.ensure([SMALL], presets.get("demo"), root=root) == [record]
     assert not list(root.rglob("*.pt"))
+    initial_spectra.record([record], "demo", results=root / "results")
+    assert initial_spectra.find(SMALL, "demo", root=root / "elsewhere", results=root / "results") == record
     frame = initial_spectra.frame([record])
     assert frame.iloc[0][["rf_level", "field_px", "stage", "images"]].tolist() == [4, 715, "init", 6]
 
