@@ -192,6 +192,8 @@ def build(preset_name, *, jobs=None, device=None, max_minutes=60, edition="full"
     stage(preset, runs)
     with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, len(names)), get_context("spawn")) as pool:
         given = {"preset": preset_name, "device": device}
+        # the largest first: they take longest, and none is left to one process at the end
+        names = sorted(names, key=lambda name: -Path(f"notebooks/{name}.ipynb").stat().st_size)
         given_to = {name: {key: value for key, value in given.items() if key in defaults(name)} for name in names}
         for future in [pool.submit(_execute_staged, name, parameters) for name, parameters in given_to.items()]:
             name, seconds = future.result()
