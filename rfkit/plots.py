@@ -1,7 +1,6 @@
 """Figures: records in, Axes out. No function here reads a file or computes a result."""
 
 import matplotlib.pyplot as plt
-import seaborn as sns
 from matplotlib.colors import LogNorm
 
 from rfkit.styles import LEVEL_STYLE, OTHER_LEVELS, STYLES
@@ -12,9 +11,11 @@ WIDTH_IN = 6.6
 
 def use_style():
     """Set the book's figure style: white background, quiet grid, text that survives a phone screen."""
-    sns.set_theme(style="whitegrid")
+    plt.style.use("seaborn-v0_8-whitegrid")  # Matplotlib's own copy: seaborn takes a second to import in every notebook
     plt.rcParams.update(
         {
+            "font.sans-serif": ["DejaVu Sans"], "axes.linewidth": 1.25, "grid.linewidth": 1, "legend.title_fontsize": 12,
+            "axes.prop_cycle": plt.cycler(color=[color for color, _, _ in STYLES]),
             "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
             "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 11,
             "xtick.labelsize": 11, "ytick.labelsize": 11, "axes.spines.top": False, "axes.spines.right": False,
