@@ -14,8 +14,8 @@ def use_style():
     plt.style.use("seaborn-v0_8-whitegrid")  # Matplotlib's own copy: seaborn takes a second to import in every notebook
     plt.rcParams.update(
         {
-            "font.sans-serif": ["DejaVu Sans"], "axes.linewidth": 1.25, "grid.linewidth": 1, "legend.title_fontsize": 12,
-            "axes.prop_cycle": plt.cycler(color=[color for color, _, _ in STYLES]),
+            "font.sans-serif": ["DejaVu Sans"], "axes.linewidth": 1.25, "grid.linewidth": 1,
+            "axes.prop_cycle": plt.cycler(color=[color for color, _, _ in STYLES]), "legend.title_fontsize": 12,
             "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
             "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 11,
             "xtick.labelsize": 11, "ytick.labelsize": 11, "axes.spines.top": False, "axes.spines.right": False,
