@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from rfkit import outcomes, records, tables
-from rfkit.patterns import fitted_similarity
+from rfkit.patterns import fitted_to_first
 from rfkit.presets import PAPER_RATES
 
 PAPER_SEEDS = 5
@@ -64,8 +64,7 @@ def of_runs(runs, importance=None):
         maxima={name: record["maxima"] for (name, variant), record in found.items() if variant == "true"},
         shapes={
             setting.architecture: {
-                level: fitted_similarity(pattern, patterns[0])[0]
-                for level, pattern in zip(setting.levels, patterns, strict=True)
+                level: cosine for level, (cosine, _) in fitted_to_first(setting.levels, patterns).items()
             }
             for setting, (_, patterns) in (importance or {}).items()
             if setting.variant == "linearised"

@@ -118,7 +118,7 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, progress=False
         found = find(setting, preset.name, data.source, root=root, results=results)
         if found is None:
             folder.mkdir(parents=True, exist_ok=True)
-            name = f"{data.source.name}-{_stem(setting)}"
+            name = _name(data.source.name, setting)
             found = compute(setting, data, checkpoint=folder / f"{name}.checkpoint.pt", progress=progress)
             write_json(folder / f"{name}.json", found)
             if progress:
@@ -136,8 +136,8 @@ def record(made, preset_name, results=records.RESULTS):
         results: Folder of the committed records.
     """
     for each in made:
-        name = f"{each['provenance']['data']['name']}-{_stem(Setting(**each['setting']))}.json"
-        write_json(Path(results) / preset_name / FOLDER / name, each)
+        name = _name(each["provenance"]["data"]["name"], Setting(**each["setting"]))
+        write_json(Path(results) / preset_name / FOLDER / f"{name}.json", each)
 
 
 def find(setting, preset_name, source=None, *, root=None, results=records.RESULTS):
@@ -179,6 +179,10 @@ def recorded(preset_name):
     """
     found = [find(setting, preset_name) for setting in settings()]
     return [record for record in found if record is not None]
+
+
+def _name(data_name, setting):
+    return f"{data_name}-{_stem(setting)}"
 
 
 def _stem(setting):

@@ -45,3 +45,16 @@ def fitted_similarity(pattern, reference):
         common = min(len(a), len(b))
         fits.append((float(similarity(a[None, :common, :common], b[:common, :common])[0]), shift))
     return max(fits, key=lambda fit: (np.nan_to_num(fit[0], nan=-1.0), -abs(fit[1])))
+
+
+def fitted_to_first(levels, patterns):
+    """`fitted_similarity` of each level's pattern to the first level's.
+
+    Args:
+        levels: RF levels.
+        patterns: Array (levels, H, H).
+
+    Returns:
+        {level: (cosine, shift)}.
+    """
+    return {level: fitted_similarity(each, patterns[0]) for level, each in zip(levels, patterns, strict=True)}

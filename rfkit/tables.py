@@ -5,7 +5,7 @@ import pandas as pd
 from rfkit import outcomes, presets, records
 from rfkit.config import ConfigError, one_of
 from rfkit.files import read_reference
-from rfkit.patterns import fitted_similarity
+from rfkit.patterns import fitted_to_first
 from rfkit.stats import mean_std, page_trend, standard_errors_apart
 
 IMPORTANCE_TABLES = {3: "vgg19", 4: "resnet50"}
@@ -186,7 +186,7 @@ def importance_shapes(found):
         if setting.variant not in ("linearised", "true"):
             continue
         each = {level: mean_std(values) for level, values in record["similarity"].items()}
-        fits = {level: fitted_similarity(p, patterns[0]) for level, p in zip(setting.levels, patterns, strict=True)}
+        fits = fitted_to_first(setting.levels, patterns)
         rows.append(
             _network_and_definition(setting)
             | {"Patterns": "each network's, in place"}
