@@ -88,9 +88,8 @@ def _trend(blocks, falling):
     if levels < 3 or not seeds:
         return None
     means = blocks.mean()
-    start = (
-        "" if int(means.index[0]) == 1 else f"from level {means.index[0]}: "
-    )  # those before are at floor or were not run
+    # levels before the first are at floor or were not run
+    start = "" if int(means.index[0]) == 1 else f"from level {means.index[0]}: "
     effect = f"{start}{means.iloc[0]:.3g} → {means.iloc[-1]:.3g}"
     smallest = min(1.0, 2 / math.factorial(levels) ** seeds)
     test = f"Page, {seeds} seeds × {levels} levels"
