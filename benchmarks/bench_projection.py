@@ -14,7 +14,7 @@ import torch
 from common import alternate, report
 from torch import nn
 
-from rfkit import importance, models
+from rfkit import importance, importance_records, models
 
 REPEATS, LEVELS = 2, (1, 2, 3, 4)
 
@@ -38,7 +38,7 @@ def straightforward(architecture):
 
 
 def ours(architecture):
-    importance.compute(importance.Setting(architecture, "linearised", LEVELS, repeats=REPEATS))
+    importance.compute(importance_records.Setting(architecture, "linearised", LEVELS, repeats=REPEATS))
 
 
 if __name__ == "__main__":

@@ -17,17 +17,17 @@ import torch
 from common import alternate, report
 from torch.fx.experimental.optimization import fuse
 
-from rfkit import hessian, models, presets, records, study, thinning, training
+from rfkit import hessian, models, presets, records, runner, thinning, training
 from rfkit.batches import remember_statistics
 
 PRESET = presets.get("demo").select(levels=[1, 4], seeds=[0, 1], epochs=4)
 ONE = """
 import sys, torch
 from bench_study import PRESET, bare
-from rfkit import records, store, study
+from rfkit import records, runner, store
 torch.set_num_threads(2)
 for unit in bare(PRESET):
-    study.complete(unit, store.Store(sys.argv[1]), data=records.load(unit.dataset))
+    runner.complete(unit, store.Store(sys.argv[1]), data=records.load(unit.dataset))
 """
 
 
@@ -37,7 +37,7 @@ def bare(preset):
 
 
 def two_processes(folder):
-    assert study.run_all(bare(PRESET), jobs=2, root=folder, progress=False) == []
+    assert runner.run_all(bare(PRESET), jobs=2, root=folder, progress=False) == []
 
 
 def one_process(folder):

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+import time
 from pathlib import Path
 
 from rfkit.config import ConfigError, one_of
@@ -171,10 +172,10 @@ def _preset(options):
 
 def _study(options):
     preset = _preset(options)
-    from rfkit import pairs, records, store, study
+    from rfkit import pairs, records, runner, store
 
     units = records.units(preset)
-    failures = study.run_all(units, jobs=options.jobs, device=options.device, image_limit=preset.image_limit)
+    failures = runner.run_all(units, jobs=options.jobs, device=options.device, image_limit=preset.image_limit)
     pairs.ensure(preset, [run for run in map(store.Store().run, (unit.config for unit in units)) if run.done])
     print(f"{len(units) - len(failures)} of {len(units)} runs of preset {preset.name} are finished")
     for unit, message in failures:
@@ -266,8 +267,9 @@ def _notebook(options):
     from rfkit import book
 
     output = options.output or Path("_build/notebooks") / f"{options.name}.ipynb"
-    seconds = book.execute(options.name, output, book.parse(options.parameter))
-    print(f"{output} ({seconds:.0f} s)")
+    start = time.perf_counter()
+    book.execute(options.name, output, book.parse(options.parameter))
+    print(f"{output} ({time.perf_counter() - start:.0f} s)")
 
 
 def _table(options):
@@ -277,10 +279,12 @@ def _table(options):
 
 
 def _importance(options):
-    from rfkit import importance, records
+    from rfkit import importance, importance_records
 
-    root = records.RESULTS / options.preset if options.record else None
-    importance.ensure(importance.settings(options.preset), options.preset, jobs=options.jobs, root=root, progress=True)
+    wanted = importance_records.settings(options.preset)
+    found = importance.ensure(wanted, options.preset, jobs=options.jobs, progress=True)
+    if options.record:
+        importance_records.record(found, options.preset)
 
 
 def _spectra(options):

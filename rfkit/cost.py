@@ -5,7 +5,6 @@ import time
 from dataclasses import replace
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from rfkit import models, training
 
@@ -24,6 +23,8 @@ def flops_per_image(config):
 
 @functools.lru_cache(maxsize=256)
 def _flops(architecture, level, width, num_classes, image_size):
+    from torch.utils.flop_counter import FlopCounterMode  # takes a compiler with it
+
     with torch.device("meta"):
         model = models.build(architecture, level, width=width, num_classes=num_classes)
         image = torch.empty(2, 3, image_size, image_size)

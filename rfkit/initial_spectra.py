@@ -6,10 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from rfkit import hessian, models, records, spectra, store, training
-from rfkit.batches import remember_statistics
+from rfkit import records, spectra, store
 from rfkit.config import ConfigError, stable_hash
 from rfkit.files import read_json, write_json
 from rfkit.presets import PAPER_DATASET_BY_SIZE, field_px
@@ -75,6 +73,11 @@ def compute(setting, data, *, checkpoint=None, progress=False):
         JSON-able mapping: setting, values, residuals, products, left_out, parameters, nodes, weights, zeros,
         image_size, provenance.
     """
+    import torch  # here, as what is recorded does not wait for it
+
+    from rfkit import hessian, models, training
+    from rfkit.batches import remember_statistics
+
     start = time.perf_counter()
     model = models.seeded_build(
         setting.architecture, setting.level, width=setting.width, num_classes=data.num_classes, seed=setting.seed

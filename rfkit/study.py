@@ -1,232 +1,16 @@
-"""Doing the runs of a preset on all cores: train, analyse, never twice."""
+"""The runs of a preset: found, or made if that is quick enough; and what they cost before anything is started.
+
+PyTorch is imported where something is trained or measured: a page made from records does not wait for it.
+"""
 
 import math
-import multiprocessing
-import os
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from dataclasses import replace
 
-import torch
-from tqdm import tqdm
-
-from rfkit import (
-    analyses,
-    contrasts,
-    cost,
-    files,
-    models,
-    presets,
-    pruning,
-    receptive_field,
-    records,
-    stacked,
-    store,
-    training,
-)
+from rfkit import contrasts, presets, records, store
 
 
 class TooLongError(RuntimeError):
     """Runs are missing and would take longer than allowed; the message holds the command to make them."""
-
-
-def complete(unit, runs, *, data=None, device=None, progress=False):
-    """Train a unit and analyse it; what is finished already is left as it is.
-
-    Args:
-        unit: `Unit`.
-        runs: `rfkit.store.Store`.
-        data: The data set; loaded if ``None``.
-        device: As in `rfkit.training.pick_device`.
-        progress: As in `rfkit.training.fit`.
-
-    Returns:
-        `rfkit.store.Run`, finished.
-    """
-    return complete_together([unit], runs, data=data, device=device, progress=progress)[0]
-
-
-def complete_together(units, runs, *, data=None, device=None, progress=False):
-    """Train seeds of one network, as one program if they are several, and analyse each.
-
-    Args:
-        units: `Unit` list, which differ in their seed only.
-        runs: As in `complete`.
-        data: As in `complete`.
-        device: As in `complete`.
-        progress: As in `complete`; not for several.
-
-    Returns:
-        List of `rfkit.store.Run`, finished.
-    """
-    data, device = data if data is not None else records.load(units[0].dataset), training.pick_device(device)
-    with ExitStack() as claims:
-        claimed = [claims.enter_context(runs.claim(unit.config)) for unit in units]
-        if not all(run.done for run in claimed):
-            _train([unit.config for unit in units], claimed, data, device, progress)
-        for run in claimed:  # after DONE: at every instant one of the two is there
-            (run.path / "checkpoint.pt").unlink(missing_ok=True)
-        for unit, run in zip(units, claimed, strict=True):
-            for name, key in unit.analyses().items():
-                if not run.analysis_done(name, key):
-                    store.save_analysis(run, name, key, analyses.BY_NAME[name](run, unit, data, device))
-    return [store.Run(run.path) for run in claimed]
-
-
-def _train(configs, runs, data, device, progress):
-    checkpoint, state = runs[0].path / "checkpoint.pt", None
-    if checkpoint.is_file():
-        state = files.load_tensors(checkpoint)
-        if state.get("seeds", [configs[0].seed]) != [config.seed for config in configs]:
-            state = None  # of these and other seeds
-    if state is None:
-        left = [(config, run) for config, run in zip(configs, runs, strict=True) if not run.done]
-        configs, runs = zip(*left, strict=True)
-        checkpoint = runs[0].path / "checkpoint.pt"
-    train, label = configs[0].train, configs[0].folder
-    nets = [analyses.build(config) for config in configs]
-    # asked before the training, so that a network they do not fit fails before its hours of work
-    field_px = _field_px(nets[0], data.image_size)
-    prunable = sum(w.numel() for w in pruning.prunable(nets[0]).values())
-    for net, run in zip(nets, runs, strict=True):
-        if not (run.path / "weights" / "init.pt").is_file():
-            files.save_tensors(run.path / "weights" / "init.pt", net.state_dict())
-    options = {
-        "device": device, "label": label, "on_epoch": lambda state: files.save_tensors(checkpoint, state),
-        "resume": state,
-    }  # fmt: skip
-    if train.stacked == 1:
-        results = [training.fit(nets[0], data, train, seed=configs[0].seed, progress=progress, **options)]
-    else:
-        results = stacked.fit(nets, data, train, seeds=[config.seed for config in configs], **options)
-    for net, run, result in zip(nets, runs, results, strict=True):
-        if not run.done:
-            _save(net, run, result, data, device, field_px, prunable)
-
-
-def _save(model, run, result, data, device, field_px, prunable):
-    weights = run.path / "weights"
-    files.save_tensors(weights / "final.pt", model.state_dict())
-    files.save_tensors(weights / "last.pt", result.last_state)
-    selected = result.history[result.selected_epoch - 1]
-    files.write_csv(run.path / "metrics.csv", result.history)
-    files.write_json(
-        run.path / "summary.json",
-        {
-            "test_accuracy": selected["test_accuracy"],
-            "test_loss": selected["test_loss"],
-            "train_accuracy": selected["train_accuracy"],
-            "train_loss": selected["train_loss"],
-            "selected_epoch": result.selected_epoch,
-            "last_test_accuracy": result.history[-1]["test_accuracy"],
-            "shrink_factor": result.shrink_factor,
-            "field_px": field_px,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "prunable_weights": prunable,
-        },
-    )
-    seconds = sum(row["seconds"] for row in result.history)
-    files.write_json(run.path / "provenance.json", store.provenance(data.source, device, seconds))
-    store.finish(run.path)
-
-
-def _field_px(model, image_size):
-    """Receptive field of the last feature map; None where it is the whole image or not known."""
-    try:
-        size = max(receptive_field.receptive_field(model, (3, image_size, image_size)).size)
-    except (RuntimeError, ValueError):  # no rule for an operation, or no map at all
-        return None
-    return size if math.isfinite(size) else None
-
-
-# --- many units -----------------------------------------------------------------------------------
-
-
-def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, progress=True):
-    """Complete units in a pool of single-thread processes; safe to stop and start again.
-
-    Args:
-        wanted: `Unit` list, in order of importance.
-        jobs: Number of processes; by default one a core, or one on a GPU.
-        root: Folder of the run store.
-        device: As in `rfkit.training.pick_device`.
-        image_limit: As in `load`.
-        progress: Show a bar (on a terminal) or a line a unit.
-
-    Returns:
-        List of (`Unit`, message) of the units that failed.
-
-    Raises:
-        KeyboardInterrupt: If the user stops it; workers are stopped, finished epochs are on disk.
-    """
-    runs = store.Store(root)
-    groups = [group for group in _groups(wanted) if not all(unit.is_complete(runs.run(unit.config)) for unit in group)]
-    # one seed after the other, in each the longest first: no core waits long for the last run
-    groups.sort(key=lambda group: (group[0].config.seed, -cost.flops(group[0].config)))
-    todo = [unit for group in groups for unit in group]
-    if not todo:
-        return []
-    jobs = _processes(jobs, device, len(groups))
-    failures, started = [], time.perf_counter()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they import torch
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    bar = tqdm(total=len(todo), unit="run", disable=None if progress else True)
-    futures = {pool.submit(_work, group, str(runs.root), device, image_limit): group for group in groups}
-    done = 0
-    try:
-        for future in as_completed(futures):
-            group = futures[future]
-            try:
-                said = [f"test {accuracy:.2f} %" for accuracy in future.result()]
-            except Exception as error:  # one bad run must not stop the others
-                if isinstance(error, BrokenProcessPool):
-                    error = "a worker was killed; run the same command again"
-                failures += [(unit, str(error)) for unit in group]
-                said = [f"FAILED, {error}"] * len(group)
-            for unit, line in zip(group, said, strict=True):
-                done += 1
-                bar.update()
-                if progress:
-                    minutes = (time.perf_counter() - started) / 60
-                    tqdm.write(f"[{done}/{len(todo)}, {minutes:.1f} min] {unit.config.folder}: {line}")
-    except KeyboardInterrupt:
-        for process in list(pool._processes.values()):  # finished epochs are on disk; nothing is lost
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        bar.close()
-    return failures
-
-
-def _groups(units):
-    """Units that are trained as one program: seeds of one configuration, as many as it says."""
-    by_cell = {}
-    for unit in units:
-        by_cell.setdefault(replace(unit.config, seed=0), []).append(unit)
-    return [
-        cell[i : i + config.train.stacked]
-        for config, cell in by_cell.items()
-        for i in range(0, len(cell), config.train.stacked)
-    ]
-
-
-def _processes(jobs, device, work):
-    """How many processes to use: by default one a core, or one on a GPU."""
-    on_gpu = training.pick_device(device).type != "cpu"
-    return max(1, min(jobs or (1 if on_gpu else os.cpu_count() or 1), work))
-
-
-def _start_worker():
-    torch.set_num_threads(1)
-
-
-def _work(group, root, device, image_limit):
-    data = records.load(group[0].dataset, image_limit)
-    made = complete_together(group, store.Store(root), data=data, device=device)
-    return [run.summary["test_accuracy"] for run in made]
 
 
 def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESULTS, device=None):
@@ -235,7 +19,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESU
     Args:
         preset: `Preset`.
         max_minutes: Longest training to start without asking, by an estimate for this machine.
-        jobs: As in `run_all`.
+        jobs: As in `rfkit.runner.run_all`.
         root: Folder of the run store.
         results: Folder of the committed records.
         device: As in `rfkit.training.pick_device`.
@@ -258,8 +42,11 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESU
     if in_part and absent:  # no estimate: it would take longer than to show what there is
         print(f"Shown is what is recorded. {message}. Run: rfkit study {command(preset)}", flush=True)
         return found
+    from rfkit import cost, runner
+
     untrained = [unit for unit in todo if not store.Store(root).run(unit.config).done]
-    minutes = sum(cost.seconds(unit.config, device) for unit in untrained) / 60 / _processes(jobs, device, len(todo))
+    minutes = sum(cost.seconds(unit.config, device) for unit in untrained) / 60
+    minutes /= runner.processes(jobs, device, len(todo))
     if minutes > max_minutes or absent:
         not_here = f" and {', '.join(absent)} would be downloaded" if absent else ""
         message += (
@@ -270,7 +57,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESU
             print(f"Shown is what is recorded. {message}", flush=True)
             return found
         raise TooLongError(message)
-    failures = run_all(todo, jobs=jobs, root=root, device=device, image_limit=preset.image_limit)
+    failures = runner.run_all(todo, jobs=jobs, root=root, device=device, image_limit=preset.image_limit)
     if failures:
         raise RuntimeError("; ".join(f"{unit.config.folder}: {message}" for unit, message in failures))
     return records.find(preset, root, results)[0]
@@ -309,6 +96,10 @@ def jobs_of(preset):
         List of mappings: ``name`` (unique, usable in a file name), ``command`` (arguments of ``rfkit study``),
         ``minutes`` (generous) and ``memory_mib``.
     """
+    import torch
+
+    from rfkit import analyses, cost
+
     jobs = []
     for i in range(0, len(preset.seeds), preset.stacked):
         seeds = preset.seeds[i : i + preset.stacked]
@@ -346,6 +137,10 @@ def plan(preset, device=None, *, tflops=None):
     """
     if tflops is not None and not tflops > 0:
         raise ValueError(f"tflops is {tflops!r}; expected a positive throughput, such as 10 for 10 TFLOP/s")
+    import torch
+
+    from rfkit import cost, models
+
     rows = []
     for dataset, architecture, level in preset.cells():
         config = records.unit_of_what_is_here(preset, dataset, architecture, level, 0).config

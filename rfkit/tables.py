@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rfkit import outcomes, presets, records
+from rfkit import importance_records, outcomes, presets, records
 from rfkit.config import ConfigError, one_of
 from rfkit.files import read_reference
 from rfkit.patterns import fitted_to_first
@@ -69,9 +69,7 @@ def paper_table(n, preset="demo", *, runs=None):
         ConfigError: If there is no such table or no such preset.
     """
     if n in IMPORTANCE_TABLES:
-        from rfkit import importance
-
-        return importance_table(n, importance.recorded(preset))
+        return importance_table(n, importance_records.recorded(preset))
     one_of("table", n, ACCURACY_TABLES)
     if runs is None:
         runs = records.find(presets.get(preset))[0]

@@ -132,7 +132,7 @@ def pruning(frame, projected=None, element_id="pruning-explorer"):
 
     Args:
         frame: As made by `rfkit.outcomes.accuracies`.
-        projected: As made by `rfkit.importance.recorded`; its true gradients are shown beside the curves.
+        projected: As made by `rfkit.importance_records.recorded`; its true gradients are shown beside the curves.
         element_id: Id of the element, unique on its page.
 
     Returns:

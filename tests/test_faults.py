@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfkit import book, data, files, presets, records, study
+from rfkit import book, data, files, presets, records, runner
 from rfkit.store import Run, Store
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ TINY = presets.get("smoke").select(architectures="vgg19", levels=3)
 
 def finished(folder):
     (unit,) = records.units(TINY)
-    return unit, study.complete(unit, Store(folder), data=records.load("digits", TINY.image_limit))
+    return unit, runner.complete(unit, Store(folder), data=records.load("digits", TINY.image_limit))
 
 
 def message_of(work, *args, **options):
@@ -77,7 +77,7 @@ def read_only(folder, patch):
         with contextlib.suppress(OSError):
             parent.chmod(0o555)
     with as_nobody():
-        said = message_of(study.complete, other, Store(folder / "runs"), data=records.load("digits", TINY.image_limit))
+        said = message_of(runner.complete, other, Store(folder / "runs"), data=records.load("digits", TINY.image_limit))
     assert Run(run.path).summary["test_accuracy"] >= 0
     return said, "finished runs are still read"
 

@@ -17,9 +17,9 @@ from rfkit import (
     presets,
     pruning,
     records,
+    runner,
     spectra,
     store,
-    study,
     thinning,
     training,
 )
@@ -343,7 +343,7 @@ def test_the_authors_construction_is_one_run_of_an_operator_that_changes(tmp_pat
     """Ritz values of both signs after as many steps as asked, weights that sum to 1, one Gaussian each in the frame."""
     preset = presets.get("smoke").select(architectures="vgg19", levels=[3])
     (unit,) = records.units(preset)
-    run = study.complete(unit, store.Store(tmp_path), data=records.load("digits", preset.image_limit))
+    run = runner.complete(unit, store.Store(tmp_path), data=records.load("digits", preset.image_limit))
     frame = spectra.as_run_of([run])
     assert list(frame["stage"]) == ["init", "final"] and (frame["images"] == 8).all()
     for row in frame.itertuples():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rfkit import importance, models, patterns, plots, projection, stats, tables, training, views
+from rfkit import importance, importance_records, models, patterns, plots, projection, stats, tables, training, views
 from rfkit.__main__ import main
 from rfkit.config import ConfigError
 
@@ -149,7 +149,7 @@ def test_page_trend_and_standard_errors():
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     root = tmp_path_factory.mktemp("importance")
-    wanted = [s for s in importance.settings("smoke", levels=(1, 2, 4)) if "calibrated" not in s.variant]
+    wanted = [s for s in importance_records.settings("smoke", levels=(1, 2, 4)) if "calibrated" not in s.variant]
     return root, importance.ensure(wanted, "smoke", jobs=1, root=root)
 
 
@@ -173,7 +173,7 @@ def test_a_record_of_another_setting_is_refused(found, tmp_path):
             source.read_bytes().replace(b'"repeats": 2', b'"repeats": 3')
         )
     with pytest.raises(ConfigError, match="is of another setting"):
-        importance.find(setting, "smoke", tmp_path)
+        importance_records.find(setting, "smoke", tmp_path)
 
 
 def test_importance_tables(found):
@@ -214,7 +214,7 @@ def test_tables_3_and_4_on_the_command_line(capsys, monkeypatch, tmp_path):
 
 def test_unknown_variant():
     with pytest.raises(ConfigError, match="unknown variant 'fake'"):
-        importance.Setting("vgg19", "fake")
+        importance_records.Setting("vgg19", "fake")
 
 
 def test_the_recorded_study_is_close_to_the_paper(monkeypatch):
@@ -222,8 +222,8 @@ def test_the_recorded_study_is_close_to_the_paper(monkeypatch):
     from pathlib import Path
 
     monkeypatch.chdir(Path(__file__).parents[1])
-    recorded = importance.recorded("study")
-    assert len(recorded) == len(importance.settings("study"))
+    recorded = importance_records.recorded("study")
+    assert len(recorded) == len(importance_records.settings("study"))
     apart = {n: tables.importance_table(n, recorded)["standard_errors"].tolist() for n in (3, 4)}
     assert max(apart[3]) < 2 and sorted(apart[4])[2] < 2 and max(apart[4]) < 2.5
     for n, falls in ((3, True), (4, False)):
@@ -238,7 +238,7 @@ def test_recorded_networks_can_be_made_again(monkeypatch):
     from pathlib import Path
 
     monkeypatch.chdir(Path(__file__).parents[1])
-    recorded = importance.recorded("study")
+    recorded = importance_records.recorded("study")
     for name, variant in (("vgg19", "linearised"), ("resnet50", "true, Gaussian image")):
         setting = next(s for s in recorded if (s.architecture, s.variant) == (name, variant))
         again, _ = importance.compute(replace(setting, repeats=1))
@@ -248,7 +248,7 @@ def test_recorded_networks_can_be_made_again(monkeypatch):
 
 @pytest.mark.parametrize("variant", ["true, Gaussian image", "true, Kaiming normal weights"])
 def test_exchanging_the_level_is_building_anew(variant):
-    setting = importance.Setting("resnet50", variant, (1, 3), repeats=2, width=1 / 16, input_size=16)
+    setting = importance_records.Setting("resnet50", variant, (1, 3), repeats=2, width=1 / 16, input_size=16)
     both, _ = importance.compute(setting)
     alone, _ = importance.compute(replace(setting, levels=(3,)))
     assert both["maxima"]["3"] == alone["maxima"]["3"]

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 from torch.utils.flop_counter import FlopCounterMode
 
-from rfkit import analyses, models, outcomes, presets, pruning, records, store, study, training
+from rfkit import analyses, models, outcomes, presets, pruning, records, runner, store, training
 from rfkit.config import TrainConfig
 
 
@@ -276,7 +276,7 @@ def test_pruning_again_without_dead_weights(tmp_path, monkeypatch):
     preset = presets.get("smoke").select(architectures="vgg19", levels=[1, 3], rates=[0.5, 0.9])
     data = records.load("digits", preset.image_limit)
     first, unit = records.units(preset)
-    plain, dead = (study.complete(each, store.Store(tmp_path), data=data) for each in (first, unit))
+    plain, dead = (runner.complete(each, store.Store(tmp_path), data=data) for each in (first, unit))
     assert plain.newest("usable_pruning") == {"usable": plain.summary["prunable_weights"], "dead": 0}
     again = dead.newest("usable_pruning")
     assert again["dead"] > again["usable"] and again["largest_change"] <= 1e-4

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rfkit import models, presets, records, stacked, store, study, training
+from rfkit import models, presets, records, runner, stacked, store, study, training
 from rfkit.config import TrainConfig
 
 CONFIG = TrainConfig(epochs=1, lr=0.02, batch_size=64, nesterov=True, augmentation="crop", schedule="one_cycle")
@@ -83,7 +83,7 @@ def test_a_diverging_stack_names_its_seeds(digits):
 
 def test_seeds_are_stacked_as_many_as_asked():
     preset = presets.get("smoke").select(architectures="vgg19", levels=[1, 3], seeds=[0, 1, 2], stacked=2)
-    groups = [[(u.config.level, u.config.seed) for u in group] for group in study._groups(records.units(preset))]
+    groups = [[(u.config.level, u.config.seed) for u in group] for group in runner._groups(records.units(preset))]
     assert sorted(groups) == [[(1, 0), (1, 1)], [(1, 2)], [(3, 0), (3, 1)], [(3, 2)]]
     commands = [job["command"] for job in study.jobs_of(preset)]
     assert len(commands) == 4 and sum("--seeds 0,1 " in command for command in commands) == 2
@@ -95,7 +95,7 @@ def test_a_study_of_stacks(tmp_path):
     preset = presets.get("smoke").select(architectures="vgg19", levels=[3], seeds=[0, 1, 2], stacked=2)
     units = [replace(unit, fine_tuning=None, spectrum=None) for unit in records.units(preset)]
     assert {unit.config.train.stacked for unit in units} == {2}
-    assert study.run_all(units, jobs=1, root=tmp_path, image_limit=preset.image_limit, progress=False) == []
+    assert runner.run_all(units, jobs=1, root=tmp_path, image_limit=preset.image_limit, progress=False) == []
     runs = [store.Store(tmp_path).run(unit.config) for unit in units]
     assert all(unit.is_complete(run) for unit, run in zip(units, runs, strict=True))
     assert len({run.metrics[0]["train_loss"] for run in runs}) == 3
@@ -111,11 +111,11 @@ def test_a_checkpoint_of_other_seeds_is_not_taken(tmp_path, monkeypatch):
     finish = store.finish
     monkeypatch.setattr(store, "finish", interrupt)
     with pytest.raises(KeyboardInterrupt):  # trained, and killed before the first of them was finished
-        study.complete_together(units[:2], runs, data=data)
+        runner.complete_together(units[:2], runs, data=data)
     monkeypatch.setattr(store, "finish", finish)
     assert (runs.run(units[0].config).path / "checkpoint.pt").is_file()
-    study.complete_together([units[0], units[2]], runs, data=data)
-    study.complete_together(units[1:2], runs, data=data)
+    runner.complete_together([units[0], units[2]], runs, data=data)
+    runner.complete_together(units[1:2], runs, data=data)
     made = [runs.run(unit.config) for unit in units]
     assert len({run.metrics[-1]["train_loss"] for run in made}) == 3 and not list(tmp_path.rglob("checkpoint.pt"))
 
@@ -132,7 +132,7 @@ def test_a_stack_that_was_killed_goes_on(tmp_path, monkeypatch):
         store.Store(tmp_path / "a"),
         store.Store(tmp_path / "b"),
     )
-    study.complete_together(units, whole, data=data)
+    runner.complete_together(units, whole, data=data)
     epoch, epochs = stacked._epoch, []
 
     def stop_in_the_second(*arguments):
@@ -143,8 +143,8 @@ def test_a_stack_that_was_killed_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(stacked, "_epoch", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        study.complete_together(units, broken, data=data)
-    study.complete_together(units, broken, data=data)
+        runner.complete_together(units, broken, data=data)
+    runner.complete_together(units, broken, data=data)
     assert len(epochs) == 4
     for unit in units:
         a, b = (each.run(unit.config) for each in (whole, broken))

@@ -16,7 +16,7 @@ import pytest
 import torch
 from test_config import RUN
 
-from rfkit import analyses, files, presets, records, store, study
+from rfkit import analyses, files, presets, records, runner, store, study
 from rfkit.config import ConfigError
 from rfkit.files import StoreError
 from rfkit.store import BusyError, Run, Store
@@ -31,7 +31,7 @@ def smoke_unit(**changes):
 
 def complete(root=None, **changes):
     unit, data = smoke_unit(**changes)
-    return unit, study.complete(unit, Store(root), data=data)
+    return unit, runner.complete(unit, Store(root), data=data)
 
 
 def test_a_finished_run_holds_what_it_should():
@@ -71,11 +71,11 @@ def test_stored_weights_give_the_recorded_accuracy():
 def test_finished_work_is_not_done_again(monkeypatch):
     unit, run = complete()
     before = (run.path / "DONE").stat().st_mtime_ns
-    monkeypatch.setattr(study, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(runner, "_train", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(analyses, "BY_NAME", {})
     complete()
     assert (run.path / "DONE").stat().st_mtime_ns == before
-    assert study.run_all([unit]) == []
+    assert runner.run_all([unit]) == []
 
 
 def test_another_configuration_in_the_folder_is_refused_field_by_field(tmp_path):
@@ -184,7 +184,7 @@ def test_ensure_trains_what_is_missing():
 def test_one_bad_run_does_not_stop_the_others(tmp_path, monkeypatch):
     good, _ = smoke_unit()
     bad = replace(good, config=replace(good.config, level=3, train=replace(good.config.train, lr=1e20)))
-    failures = study.run_all([bad, good], jobs=2, image_limit=SMOKE.image_limit)
+    failures = runner.run_all([bad, good], jobs=2, image_limit=SMOKE.image_limit)
     ((failed, message),) = failures
     assert failed is bad and "the loss became" in message
     assert Store().run(good.config).done and not Store().run(bad.config).done
@@ -194,7 +194,7 @@ TRAINER = textwrap.dedent("""
     import os, sys, torch
     torch.set_num_threads(1)
     from dataclasses import replace
-    from rfkit import records, store, study
+    from rfkit import records, runner, store
     from rfkit.presets import get
     preset = get("smoke").select(architectures="vgg19", levels=3, epochs=6)
     unit, data = records.units(preset)[0], records.load("digits", preset.image_limit)
@@ -205,7 +205,7 @@ TRAINER = textwrap.dedent("""
     for root in map(str.strip, sys.stdin):  # a fresh process for every training, without importing again
         child = os.fork()
         if child == 0:
-            study.complete(unit, store.Store(root), data=data)
+            runner.complete(unit, store.Store(root), data=data)
             os._exit(0)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
