@@ -1,5 +1,7 @@
 """Figures: records in, Axes out. No function here reads a file or computes a result."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 from matplotlib.colors import LogNorm
 
@@ -89,7 +91,7 @@ def plot_accuracy_by_rate(frame, *, x="pruning_rate", y="accuracy", ax=None):
         ax.plot(place, cell["mean"], label=field_label(level, part["field_px"].iloc[0]), **style)
         low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
         ax.fill_between(place, low, high, color=style["color"], alpha=0.15, linewidth=0)
-    ax.set(xlabel=AXIS_LABELS.get(x, x), ylabel=AXIS_LABELS.get(y, y), ylim=(0, None if "loss" in y else 102))
+    ax.set(xlabel=AXIS_LABELS.get(x, x), ylabel=AXIS_LABELS.get(y, y), ylim=(0, None if "loss" in y else _top(ax)))
     ax.set_title(_network(frame))
     ax.legend(title="receptive field", loc="best")
     return ax
@@ -223,7 +225,7 @@ def beside(count, *, rows=1, height_in=3.4):
 
 
 def by_network(frame, plot, **options):
-    """The same plot for every network and data set, side by side.
+    """The same plot for every network and data set: a row a data set, a column a network, or one row of a single one.
 
     Args:
         frame: As made by `rfkit.outcomes.accuracies`.
@@ -233,16 +235,21 @@ def by_network(frame, plot, **options):
     Returns:
         Array of Axes.
     """
-    groups = list(frame.groupby(["data_label", "architecture"], sort=False))
-    columns = min(2, len(groups))
-    rows = -(-len(groups) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH_IN, 3.3 * rows), squeeze=False, sharey=True)
-    for (_, part), ax in zip(groups, axes.flat, strict=False):
-        plot(part, ax=ax, **options)
-        ax.label_outer(remove_inner_ticks=False)
-        ax.xaxis.label.set_visible(True)
-    for ax in axes.flat[len(groups) :]:
-        figure.delaxes(ax)
+    places = [list(frame[column].unique()) for column in ("data_label", "architecture")]
+    rows, columns = map(len, places)
+    size = (WIDTH_IN, 3.3 * rows)
+    # of their own height: a tenth is chance on one data set, and half of what there is to lose on another
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey="row")
+    parts = dict(list(frame.groupby(["data_label", "architecture"])))
+    tops = dict.fromkeys(places[0], 0)
+    for key, ax in zip(itertools.product(*places), axes.flat, strict=True):
+        if key not in parts:
+            figure.delaxes(ax)
+            continue
+        plot(parts[key], ax=ax, **options)
+        ax.set_ylabel(ax.get_ylabel() if ax.get_subplotspec().is_first_col() else "")
+        tops[key[0]] = max(tops[key[0]], ax.get_ylim()[1])
+        ax.set_ylim(0, tops[key[0]])
     legends = [ax.get_legend_handles_labels() for ax in figure.axes]
     if len({tuple(labels) for _, labels in legends}) == 1 and len(legends) > 1:  # one for all, off the curves
         for ax in figure.axes:
@@ -292,7 +299,14 @@ def network_label(name):
 
 
 def _network(frame):
-    return f"{network_label(frame['architecture'].iloc[0])}, {frame['data_label'].iloc[0]}"
+    names = network_label(frame["architecture"].iloc[0]), frame["data_label"].iloc[0]
+    title = ", ".join(names)
+    return title if len(title) <= 36 else "\n".join(names)
+
+
+def _top(ax):
+    """Upper end of an axis of accuracies, in percent: the whole scale where half of it is used."""
+    return 102 if ax.dataLim.y1 > 50 else 1.15 * ax.dataLim.y1
 
 
 def field_axis(frame, ax):
@@ -302,12 +316,13 @@ def field_axis(frame, ax):
         frame: Rows of one network and data set: architecture, data_label, rf_level, field_px.
         ax: Axes, changed in place.
     """
-    ax.set(xlabel="receptive field", ylabel="test accuracy (%)", ylim=(0, 102))
+    ax.set(xlabel="receptive field", ylabel="test accuracy (%)", ylim=(0, _top(ax)))
     fields = frame.groupby("rf_level")["field_px"].first()
     labels = [field_label(level, px) for level, px in fields.items()]
     if all(label.endswith(" px") for label in labels):
         labels = [label.removesuffix(" px") for label in labels]
         ax.set_xlabel("receptive field (px)")
     ax.set_xticks(list(fields.index), labels)
+    ax.margins(x=0.1)
     ax.set_title(_network(frame))
     ax.legend(loc="best")

@@ -218,6 +218,8 @@ def glance(frame, runs, preset):
     lines = []
     for (label, architecture), part in frame.groupby(["data_label", "architecture"], sort=False):
         low, high = part["rf_level"].min(), part["rf_level"].max()
+        if low == high:
+            continue
         rate = preset.headline_rate
         means = part.groupby(["rf_level", "pruning_rate"])["accuracy"].mean()
         fields = part.groupby("rf_level")["field_px"].first()
