@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from rfkit import outcomes, stats, tables
+from rfkit import outcomes, stats
 from rfkit.outcomes import ALPHA, MARGIN_POINTS
-from rfkit.presets import DATASET_LABELS, FINE_TUNED_RATE, PAPER_RATES
+from rfkit.presets import FINE_TUNED_RATE, PAPER_RATES
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 CLAIMS = {
@@ -307,93 +307,3 @@ def in_order(verdicts):
         Sorted list.
     """
     return sorted(verdicts, key=lambda v: (v.claim[0], int(v.claim[1:]), v.dataset, v.architecture))
-
-
-MARKS = {SUPPORTED: "✓ supported", CONTRADICTED: "✗ contradicted", UNDECIDED: "? undecided"}
-
-
-def statements():
-    """The claims in words.
-
-    Returns:
-        Data frame: Claim, The paper says.
-    """
-    return pd.DataFrame({"Claim": CLAIMS.keys(), "The paper says": CLAIMS.values()})
-
-
-def ledger(sources):
-    """All verdicts side by side.
-
-    Args:
-        sources: Mapping of a name, such as "Paper's numbers", to a list of `Verdict`.
-
-    Returns:
-        Data frame, one row a claim and combination: Claim, Network, Data, and a column a source with its verdict; a
-        dash where the source cannot test the claim. A claim that no source can test has a row of dashes.
-    """
-    keys = {(v.claim, v.dataset, v.architecture): v for verdicts in sources.values() for v in verdicts}
-    rows = []
-    for v in in_order(keys.values()):
-        row = {"Claim": v.claim, **_combination(v)}
-        for name, verdicts in sources.items():
-            here = [w for w in verdicts if (w.claim, w.dataset, w.architecture) == (v.claim, v.dataset, v.architecture)]
-            row[name] = MARKS[here[0].verdict] if here else tables.MISSING
-        rows.append(row)
-    tested = {row["Claim"] for row in rows}
-    dashes = dict.fromkeys(("Network", "Data", *sources), tables.MISSING)
-    rows += [{"Claim": claim} | dashes for claim in CLAIMS if claim not in tested]
-    return pd.DataFrame(sorted(rows, key=lambda row: list(CLAIMS).index(row["Claim"])))
-
-
-def counts(sources):
-    """How often the confirmatory claims came out which way.
-
-    Args:
-        sources: Mapping of a name to the verdicts of `judge`.
-
-    Returns:
-        Data frame, one row a source.
-    """
-    rows = []
-    for name, verdicts in sources.items():
-        confirmatory = [v for v in verdicts if v.claim.startswith("C")]
-        found = {kind: sum(v.verdict == kind for v in confirmatory) for kind in (SUPPORTED, CONTRADICTED, UNDECIDED)}
-        rows.append({"Evidence": name, "Tests": len(confirmatory)} | {k.capitalize(): n for k, n in found.items()})
-    return pd.DataFrame(rows)
-
-
-def _combination(verdict):
-    network, dataset = verdict.architecture, verdict.dataset
-    return {
-        "Network": tables.ARCHITECTURE_LABELS.get(network, network or "all"),
-        "Data": DATASET_LABELS.get(dataset, dataset or "all"),
-    }
-
-
-def _p_value(verdict):
-    if verdict.p_holm is not None:
-        return f"{verdict.p_holm:.2g}"
-    return tables.MISSING if verdict.p is None else f"{verdict.p:.2g}, uncorrected"
-
-
-def details(verdicts):
-    """Every test of one source.
-
-    Args:
-        verdicts: List of `Verdict`.
-
-    Returns:
-        Data frame: Claim, Network, Data, Verdict, Effect, p (Holm), Smallest p, Test.
-    """
-    return pd.DataFrame([
-        {
-            "Claim": v.claim,
-            **_combination(v),
-            "Verdict": MARKS[v.verdict],
-            "Effect": v.effect,
-            "p (Holm)": _p_value(v),
-            "Smallest p": tables.MISSING if v.smallest_p is None else f"{v.smallest_p:.2g}",
-            "Test": v.test,
-        }
-        for v in verdicts
-    ])

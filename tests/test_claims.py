@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from rfkit import claims, claims_printed, evidence, stats, tables
+from rfkit import claims, claims_printed, evidence, ledger, stats, tables
 from rfkit.claims import CONTRADICTED, SUPPORTED, UNDECIDED
 from rfkit.presets import PAPER_RATES
 
@@ -175,12 +175,12 @@ def test_similarity_and_sharpness_have_claims_too():
         "vgg19": SUPPORTED, "resnet50": UNDECIDED, "own": CONTRADICTED,
     }  # fmt: skip
     assert all(verdict(verdicts, c).verdict == SUPPORTED for c in ("C7", "C8"))
-    table = claims.ledger({"one": verdicts, "none": []})
+    table = ledger.verdicts({"one": verdicts, "none": []})
     assert set(table["none"]) == {tables.MISSING} and list(table["Claim"].unique()) == list(claims.CLAIMS)
     assert set(table[table["Claim"] == "E2"]["one"]) == {tables.MISSING}  # nothing to test it on: a row of dashes
-    p_values = claims.details(verdicts).set_index("Claim")["p (Holm)"]
+    p_values = ledger.details(verdicts).set_index("Claim")["p (Holm)"]
     assert p_values["E3"].endswith("uncorrected")
-    assert len(claims.details(verdicts)) == len(verdicts)
+    assert len(ledger.details(verdicts)) == len(verdicts)
 
 
 # --- statistics -----------------------------------------------------------------------------------
