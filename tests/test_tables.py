@@ -116,6 +116,23 @@ def test_glance_says_what_the_numbers_say():
     assert "From 181 to 715 pixels" in text and "from 91.0 to 82.0 %" in text and "from 12.0 to 74.0 %" in text
 
 
+def test_what_is_recorded_is_counted_cell_by_cell():
+    from rfkit import presets
+
+    runs = [FakeRun(1, 0, 90.0, [50.0, 10.0]), FakeRun(1, 1, 92.0, [60.0, 14.0]), FakeRun(1, 0, 1, [1, 1], size=64)]
+    for run, epochs in zip(runs, ([2.0, 4.0, 40.0], [1.0], [1.0]), strict=True):
+        run.metrics = [{"seconds": seconds} for seconds in epochs]
+        run.provenance |= {"wall_seconds": 1800, "threads": 2}
+    runs[1].tuned = [{"rate": 0.9}]
+    images = runs[0].config.train_images
+    preset = presets.get("study").select(architectures="vgg19", levels=[1, 2], seeds=[0, 1, 2])
+    one, two, three, four = summaries.recorded(preset, runs).to_dict("records")
+    assert (one["Data"], one["Seeds"], one["Fine-tuned"], one["Spectra"]) == ("CIFAR-10", "2 of 3", 1, 0)
+    assert (one["Images/s"], one["Core-hours"]) == (f"{(images / 4 + images) / 2:,.0f}", "2.00")
+    assert two["Seeds"] == "0 of 3" and two["Images/s"] == two["Core-hours"] == tables.MISSING
+    assert (three["Data"], three["Level"], three["Seeds"]) == ("Tiny ImageNet", 1, "1 of 3") and four["Fine-tuned"] == 0
+
+
 def test_mean_std():
     assert stats.mean_std([1.0, 2.0, 4.0]) == (pytest.approx(7 / 3), pytest.approx(np.std([1, 2, 4], ddof=1)))
     assert stats.mean_std([3.0]) == (3.0, None)
