@@ -57,7 +57,7 @@ CONTRASTS = (
     Contrast("D1", "dead weights", _net("centre_taps", 1), (NETWORK, 1), "breaking_point", "higher",
              third=(NETWORK, 3)),
     Contrast("D2", "dead weights", _net("open_third_pool", 3), (NETWORK, 3), "breaking_point", "lower"),
-    Contrast("D3", "the field", _net("open_third_pool", 3), (NETWORK, 2), "breaking_point", "equal", MARGIN_RATE),
+    Contrast("D3", "field and final map", _net("open_third_pool", 3), (NETWORK, 2), "breaking_point", "equal", MARGIN_RATE),
     *(
         Contrast(f"D4, level {level}", "resolution", _net("enlarged", level), (NETWORK, 1), "dense", "equal",
                  MARGIN_POINTS)
@@ -237,12 +237,13 @@ def table(findings):
         contrast, digits = found.contrast, 1 if found.contrast.outcome == "dense" else 3
         mean = {cell: f"{np.mean(values):.{digits}f}" for cell, values in found.values.items()}
         third = f", {label(*contrast.third)}: {mean[contrast.third]}" if contrast.third else ""
+        margin = f" within ±{contrast.margin:g}" if contrast.margin else ""
         rows.append({
             "": contrast.key,
             "Changed": f"{label(*contrast.cell)}: {mean[contrast.cell]}",
             "Against": f"{label(*contrast.against)}: {mean[contrast.against]}{third}",
             "Outcome": OUTCOMES[contrast.outcome],
-            "Expected of": f"{contrast.cause}: {contrast.expected}",
+            "Expected of": f"{contrast.cause}: {contrast.expected}{margin}",
             "Difference": f"{found.difference:+.{digits}f}{_share(found)}",
             "95 %": f"{found.interval[0]:+.{digits}f} … {found.interval[1]:+.{digits}f}" if found.interval else "–",
             "Seeds": len(found.values[contrast.cell]),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from rfkit import outcomes, records, tables
+from rfkit.importance_records import MAIN
 from rfkit.patterns import fitted_to_first
 from rfkit.presets import PAPER_RATES
 
@@ -22,10 +23,10 @@ class Evidence:
         floors: As made by `rfkit.outcomes.floors`.
         paired: Whether a seed stands for the same initial weights at every level.
         pairs: One row a pair of seeds: paper_dataset, architecture, rf_level, seed (of the pair), deep_similarity.
-        maxima: {architecture: {level: maxima of each network}} of the true projected gradient.
+        maxima: {definition: {architecture: {level: maxima of each network}}} of the projected gradient.
         parameters: {(dataset, architecture): {level: number of parameters}}.
         not_five: As made by `seeds_behind_tables`.
-        shapes: {architecture: {level: cosine to the first level}} of the mean linearised pattern, moved to fit.
+        shapes: {definition: {architecture: {level: cosine to the first level}}} of the mean pattern, moved to fit.
     """
 
     runs: pd.DataFrame
@@ -49,7 +50,13 @@ def of_runs(runs, importance=None):
         `Evidence`.
     """
     frame = outcomes.accuracies(runs)
-    found = {(s.architecture, s.variant): record for s, (record, _) in (importance or {}).items()}
+    maxima, shapes = {}, {}
+    for setting, (record, patterns) in (importance or {}).items():
+        if setting.variant in MAIN:
+            fitted = fitted_to_first(setting.levels, patterns)
+            maxima.setdefault(setting.variant, {})[setting.architecture] = record["maxima"]
+            cosines = {level: cosine for level, (cosine, _) in fitted.items()}
+            shapes.setdefault(setting.variant, {})[setting.architecture] = cosines
     table = outcomes.by_run(frame, outcomes.fine_tuned(runs)) if len(frame) else frame
     parameters = {}
     for run in runs:
@@ -61,14 +68,8 @@ def of_runs(runs, importance=None):
         outcomes.floors(frame) if len(frame) else set(),
         pairs=pairs if len(pairs) else None,
         parameters={name: counts for name, counts in parameters.items() if len(counts) > 1},
-        maxima={name: record["maxima"] for (name, variant), record in found.items() if variant == "true"},
-        shapes={
-            setting.architecture: {
-                level: cosine for level, (cosine, _) in fitted_to_first(setting.levels, patterns).items()
-            }
-            for setting, (_, patterns) in (importance or {}).items()
-            if setting.variant == "linearised"
-        },
+        maxima=maxima,
+        shapes=shapes,
     )
 
 

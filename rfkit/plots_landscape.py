@@ -18,7 +18,8 @@ def plot_density(spectra, *, title="", ax=None):
         ax: Axes to draw in; new ones if ``None``.
 
     Returns:
-        The Axes: eigenvalues on an axis that is linear near zero and logarithmic beyond, density per unit of that axis.
+        The Axes: eigenvalues on an axis that is linear near zero (shaded) and logarithmic beyond, density per unit of
+        that axis.
         Lines are means over seeds.
     """
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
@@ -34,8 +35,14 @@ def plot_density(spectra, *, title="", ax=None):
         ax.plot(np.sinh(grid) * linear, np.mean(curves, 0), label=label, **style)
     ax.set_xscale("symlog", linthresh=linear)
     ax.set(xlabel="eigenvalue λ", ylabel="P(λ)", yscale="log", ylim=(1e-6, 10), title=title)
-    far = 10.0 ** np.floor(np.log10(reach))
-    ax.set_xticks([-far, 0, far], [f"−{far:.0e}", "0", f"{far:.0e}"])
+    ax.axvspan(-linear, linear, color="#888888", alpha=0.15, linewidth=0)
+    far = int(np.floor(np.log10(reach)))
+    marks = (far - 2, far)
+    ax.set_xticks(
+        [*(-(10.0**power) for power in reversed(marks)), 0, *(10.0**power for power in marks)],
+        [*(f"$-10^{{{power}}}$" for power in reversed(marks)), "0", *(f"$10^{{{power}}}$" for power in marks)],
+        fontsize=9,
+    )
     ax.set_xticks([], minor=True)
     ax.legend(loc="best", fontsize=9)
     return ax
@@ -55,7 +62,7 @@ def plot_as_run(ritz, *, title="", ax=None):
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
     if ritz.empty:
         return plots.nothing(ax, title)
-    for row in ritz.sort_values("rf_level").itertuples():
+    for row in ritz.sort_values("rf_level", ascending=False).itertuples():  # the narrow ones on top of the wide ones
         nodes = row.density.nodes[0]
         near = np.linspace(-0.6, 0.6, 41)  # ten standard deviations around each
         grid = np.unique(np.concatenate([np.linspace(nodes.min(), nodes.max(), 2000), (nodes[:, None] + near).ravel()]))
@@ -65,7 +72,7 @@ def plot_as_run(ritz, *, title="", ax=None):
     ax.set(xlabel="Ritz value λ", ylabel="P(λ)", yscale="log", ylim=(1e-10, 30), title=title)
     ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     ax.locator_params(axis="x", nbins=4)
-    ax.legend(loc="best", fontsize=9)
+    ax.legend(loc="best", fontsize=9, reverse=True)
     return ax
 
 
@@ -97,12 +104,13 @@ def plot_eigenvalues(spectra, *, title="", ax=None):
     return ax
 
 
-def plot_surface(places, losses, *, title="", ax=None):
+def plot_surface(places, losses, *, levels=12, title="", ax=None):
     """Loss on a plane through a network.
 
     Args:
         places: As made by `rfkit.landscape.surface`.
         losses: As made by `rfkit.landscape.surface`.
+        levels: Contours, of log10 of the loss: how many, or which, to compare several planes.
         title: Title of the Axes.
         ax: Axes to draw in; new ones if ``None``.
 
@@ -110,8 +118,8 @@ def plot_surface(places, losses, *, title="", ax=None):
         The Axes, contours of the loss on a logarithmic scale.
     """
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
-    filled = ax.contourf(places, places, np.log10(losses), levels=12, cmap="cividis")
-    ax.figure.colorbar(filled, ax=ax, fraction=0.046, label="log10 of the loss")
+    filled = ax.contourf(places, places, np.log10(losses), levels=levels, cmap="cividis")
+    ax.figure.colorbar(filled, ax=ax, fraction=0.046, format="%.1f", label="log10 of the loss")
     ax.plot(0, 0, "+", color="white", markersize=9)
     ax.set(title=title, xlabel="first direction", ylabel="second direction", aspect="equal")
     ax.grid(False)
@@ -198,6 +206,8 @@ def plot_similarities(pairs, kinds=(("final", "matrix"),)):
                     ax.set_title(plots.field_label(level, found.loc[level, "field_px"]), fontsize=11)
         words = KINDS[stage, column] if len(kinds) > 1 else plots.network_label(name)
         line[0].set_ylabel(words, fontsize=10)
+    figure.supxlabel("layer of the second network →", fontsize=10)
+    figure.supylabel("layer of the first network →", fontsize=10)
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, label="linear CKA")
     return axes
 
@@ -233,5 +243,6 @@ def plot_diagonals(pairs, *, title="", ax=None):
         style = plots.level_style(level) | {"markersize": 3}
         ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, part["field_px"].iloc[0]), **style)
     ax.set(xlabel="layer", ylabel="linear CKA", ylim=(0, 1.02), title=title)
-    ax.legend(fontsize=9)
+    if part["stage"].iloc[0] == "init":  # the same lines after training, where there is no room
+        ax.legend(fontsize=9)
     return ax

@@ -85,7 +85,7 @@ def of_runs(runs):
 
     Returns:
         Data frame, one row a run and stage: data_label, paper_dataset, architecture, rf_level, field_px, seed, stage
-        (``init`` or ``final``), loss, top, width, negative_mass (below ``-ZERO * top``), values (array, largest first),
+        (``init`` or ``final``), loss and what `summary` has, values (array, largest first),
         density (`DensityResult`), images. Empty where no run has a spectrum.
     """
     rows = []
@@ -97,7 +97,7 @@ def of_runs(runs):
                 about = {"stage": stage, "loss": part["loss"], "images": spectrum["images"]}
                 rows.append(records.describe(run) | about | summary(part["values"], density_of(part)))
     columns = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "stage", "loss", "top")
-    return pd.DataFrame(rows, columns=[*columns, "width", "negative_mass", "values", "density", "images"])
+    return pd.DataFrame(rows, columns=[*columns, "smallest", "width", "negative_mass", "values", "density", "images"])
 
 
 def density_of(stored):
@@ -120,10 +120,12 @@ def summary(values, density):
         density: `DensityResult`.
 
     Returns:
-        Mapping: top, width, negative_mass (below ``-ZERO * top``), values (array), density.
+        Mapping: top, smallest (node of the density, from above), width, negative_mass (below ``-ZERO * top``), values
+        (array), density.
     """
     return {
         "top": values[0],
+        "smallest": float(density.nodes.min()),
         "width": density.width()[0],
         "negative_mass": density.mass_below(-ZERO * abs(values[0]))[0],
         "values": np.array(values),

@@ -18,20 +18,23 @@ def trends(frame):
 
     Returns:
         Data frame, one row a network, data set and rate: mean accuracy at each level, Spearman's rank
-        correlation of field and accuracy over all runs, and the direction of the means from level to level.
+        correlation of field and accuracy over all runs, and the direction of the means from level to level;
+        neither where a level is near chance.
     """
     rows = []
     for (label, architecture, rate), part in frame.groupby(["data_label", "architecture", "pruning_rate"], sort=False):
         means = part.groupby("rf_level")["accuracy"].mean()
         steps = means.diff().dropna()
         direction = "falls" if (steps < 0).all() else "rises" if (steps > 0).all() else "not monotone"
-        correlation = part[["rf_level", "accuracy"]].corr("spearman").iloc[0, 1] if len(means) > 1 else float("nan")
+        ordered = len(means) > 1 and not outcomes.floors(part)
+        direction = direction if ordered else "near chance" if len(means) > 1 else MISSING
+        correlation = part[["rf_level", "accuracy"]].corr("spearman").iloc[0, 1] if ordered else float("nan")
         rows.append(
             {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Data": label}
             | {"Rate": "dense" if rate == 0 else f"{rate:g}"}
             | {f"Level {level}": f"{mean:.1f}" for level, mean in means.items()}
             | {"Rank correlation": MISSING if pd.isna(correlation) else f"{correlation:+.2f}"}
-            | {"As the field grows": direction if len(means) > 1 else MISSING}
+            | {"As the field grows": direction}
         )
     return pd.DataFrame(rows).fillna(MISSING)
 
@@ -209,8 +212,8 @@ def sharpness(found):
         found: As made by `rfkit.spectra.of_runs`.
 
     Returns:
-        Data frame, one row a network and level: largest eigenvalue, width of the spectrum and share of negative
-        eigenvalues, means over seeds.
+        Data frame, one row a network and level: largest and smallest eigenvalue, width of the spectrum and
+        share of negative eigenvalues, means over seeds.
     """
     rows = []
     for (architecture, level), part in found.groupby(["architecture", "rf_level"], sort=False):
@@ -218,6 +221,7 @@ def sharpness(found):
         for stage, words in spectra.STAGES.items():
             cell = part[part["stage"] == stage]
             row[f"Largest, {words}"] = f"{cell['top'].mean():.3g}"
+            row[f"Smallest, {words}"] = f"{cell['smallest'].mean():.2g}"
             row[f"Width, {words}"] = f"{cell['width'].mean():.2g}"
             row[f"Negative (%), {words}"] = f"{100 * cell['negative_mass'].mean():.0f}"
         rows.append(row | {"Seeds": part["seed"].nunique()})
@@ -241,6 +245,7 @@ def initial_sharpness(found):
             "Largest": f"{row.values_[0]:.4g}",
             "10th": f"{row.values_[9]:.4g}",
             "90th": f"{row.values_[89]:.4g}",
+            "Smallest": f"{row.smallest:.2g}",
             "Width": f"{row.width:.2g}",
             "Negative (%)": f"{100 * row.negative_mass:.0f}",
         }

@@ -166,8 +166,11 @@ def test_similarity_and_sharpness_have_claims_too():
         evidence.Evidence(
             runs,
             pairs=pairs,
-            maxima={"vgg19": {"1": [3, 3.1], "2": [2, 2.1], "3": [1, 1.1]}},
-            shapes={"vgg19": {1: 1.0, 4: 0.95}, "resnet50": {1: 1.0, 2: 0.7}, "own": {1: 1.0, 2: 0.3}},
+            maxima={
+                "true": {"vgg19": {"1": [3, 3.1], "2": [2, 2.1], "3": [1, 1.1]}},
+                "linearised": {"vgg19": {"1": [1, 1.1, 1], "2": [2, 2.1, 2], "3": [3, 3.1, 3]}},
+            },
+            shapes={"linearised": {"vgg19": {1: 1.0, 4: 0.95}, "resnet50": {1: 1.0, 2: 0.7}, "own": {1: 1.0, 2: 0.3}}},
         )
     )
     assert {v.claim for v in verdicts} >= {"C7", "C8", "C10", "E3"}
