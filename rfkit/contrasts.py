@@ -57,7 +57,8 @@ CONTRASTS = (
     Contrast("D1", "dead weights", _net("centre_taps", 1), (NETWORK, 1), "breaking_point", "higher",
              third=(NETWORK, 3)),
     Contrast("D2", "dead weights", _net("open_third_pool", 3), (NETWORK, 3), "breaking_point", "lower"),
-    Contrast("D3", "field and final map", _net("open_third_pool", 3), (NETWORK, 2), "breaking_point", "equal", MARGIN_RATE),
+    Contrast("D3", "field and final map", _net("open_third_pool", 3), (NETWORK, 2), "breaking_point", "equal",
+             MARGIN_RATE),
     *(
         Contrast(f"D4, level {level}", "resolution", _net("enlarged", level), (NETWORK, 1), "dense", "equal",
                  MARGIN_POINTS)

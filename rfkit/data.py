@@ -97,7 +97,7 @@ def load(name, *, root=None, image_size=None):
         DataError: If the name is unknown or the files are incomplete, broken or inconsistent.
     """
     root = Path(root) if root is not None else default_root()
-    if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
+    if image_size is not None and (isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1):
         raise DataError(f"image_size is {image_size!r}; expected a number of pixels, such as 32 or 64")
     if name == "digits":
         return _with_statistics(*_digits(image_size or 32))
@@ -108,11 +108,22 @@ def load(name, *, root=None, image_size=None):
         path = root if is_source else _tiny_imagenet_zip(root)
         return _with_statistics(*load_files(path, root.parent if is_source else root, image_size, name))
     if name.startswith("folder:"):
-        path, _, size = name.removeprefix("folder:").rpartition("@")
-        if not size.isdigit() or not path:
-            path, size = name.removeprefix("folder:"), image_size
-        return _with_statistics(*load_files(Path(path).expanduser(), root, int(size) if size else None))
+        path, size = _path_and_size(name.removeprefix("folder:"), image_size)
+        return _with_statistics(*load_files(path, root, size))
     raise DataError(f"unknown data set {name!r}; expected {', '.join(NAMES)} or 'folder:PATH'")
+
+
+def _path_and_size(text, image_size):
+    """A path, and the size that may follow it after an ``@``."""
+    whole, (before, _, size) = Path(text).expanduser(), text.rpartition("@")
+    if not text:
+        raise DataError("'folder:' names no folder; expected 'folder:PATH'")
+    if whole.exists() or not size.isdigit() or not before:
+        return whole, image_size
+    if int(size) < 1 or image_size not in (None, int(size)):
+        given = f" and image_size={image_size}" if image_size is not None else ""
+        raise DataError(f"'folder:{text}' asks for {size} pixels{given}; expected one size of at least 1")
+    return Path(before).expanduser(), int(size)
 
 
 def _with_statistics(train_images, train_labels, test_images, test_labels, class_names, source):

@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -177,9 +178,13 @@ def _decode(files, size, sha256, name):
 
 def _decode_image(raw, file, path, size):
     try:
-        return resized(Image.open(io.BytesIO(raw)).convert("RGB"), size)
+        image = Image.open(io.BytesIO(raw))
+        colours = image.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{file} in {path} is not a readable image ({error}); replace or delete it") from error
+    if image.mode == "F" or image.mode.startswith("I"):  # all above 255 would have been cut off
+        raise DataError(f"{file} in {path} has pixels of mode {image.mode}; expected 8 bits a channel: convert it")
+    return resized(colours, size)
 
 
 def _images(files):
@@ -195,7 +200,7 @@ def _images(files):
 def _class_folders(files):
     """Entries of ``[any/]train/<class>/image`` and ``test`` or ``val``, or of ``[any/]<class>/image``."""
     found = [PurePosixPath(name).parts for name in _images(files)]
-    splits = {part for parts in found for part in parts[:-2] if part in ("train", "test", "val")}
+    splits = {part.lower() for parts in found for part in parts[:-2]} & {"train", "test", "val"}
     if "train" not in splits:
         return _split_class_folders(files, found)
     held_out = "test" if "test" in splits else "val"
@@ -203,9 +208,10 @@ def _class_folders(files):
         raise DataError(f"{files.path} has train/ but neither test/ nor val/; add one of them")
     entries = {"train": [], held_out: []}
     for parts in found:
+        above = [part.lower() for part in parts[:-2]]
         for split in entries:
-            if split in parts[:-2]:
-                entries[split].append(("/".join(parts), parts[parts.index(split) + 1]))
+            if split in above:
+                entries[split].append(("/".join(parts), parts[above.index(split) + 1]))
     names = {split: {label for _, label in rows} for split, rows in entries.items()}
     missing = names["train"] ^ names[held_out]
     if missing:
@@ -227,6 +233,18 @@ def _split_class_folders(files, found):
         raise DataError(
             f"{files.path} holds {len(found)} images in {len(class_names)} class folders; expected "
             "train/<class>/<image> and test/<class>/<image>, or <class>/<image> with at least two classes"
+        )
+    above = sorted({"/".join(parts[:-2]) for parts in deep})
+    if len(above) > 1:  # a test set of another name would be mixed with the training images
+        raise DataError(
+            f"{files.path} has class folders under {above[0] or '.'}/ and under {above[1]}/; expected all of them in "
+            "one folder, or train/<class>/<image> beside test/<class>/<image> (or val/)"
+        )
+    counts = Counter(parts[-2] for parts in deep)
+    if min(counts.values()) < 2:
+        few = min(counts, key=counts.get)
+        raise DataError(
+            f"{files.path}: class folder {few!r} has one image; expected at least one for training and one for test"
         )
     entries = [("/".join(parts), class_names.index(parts[-2])) for parts in deep]
     train, test = stratified_split(np.array([label for _, label in entries]))

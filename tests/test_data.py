@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import class_files, png, write_tree, write_zip
+from PIL import Image
 
 from rfkit import data
 from rfkit.data import DataError
@@ -75,6 +76,9 @@ def test_nested_zip_and_one_folder_a_class(tmp_path):
     files |= {name.replace("train", "test"): content for name, content in files.items()}
     nested = data.load(f"folder:{write_zip(tmp_path / 'nested.zip', files)}")
     assert nested.class_names == ("cat", "dog")
+    capitals = {name.replace("train", "Train").replace("test", "TEST"): content for name, content in files.items()}
+    again = data.load(f"folder:{write_zip(tmp_path / 'capitals.zip', capitals)}")
+    assert (again.test_images == nested.test_images).all() and len(again.train_labels) == len(nested.train_labels)
 
 
 def test_cache_is_used_and_checked(tmp_path, monkeypatch):
@@ -109,6 +113,12 @@ def test_source_of_a_zip_is_its_checksum_and_name(tmp_path):
     )
 
 
+def deep_png():
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(file, "png")
+    return file.getvalue()
+
+
 def without(files, part):
     return {name: content for name, content in files.items() if part not in name}
 
@@ -120,6 +130,15 @@ BROKEN = {
     "extra class": (without(class_files(), "train/dog"), "class folder 'dog' is missing or empty under train/"),
     "no test": (without(class_files(), "test/"), "neither test/ nor val/"),
     "no images": ({"readme.txt": b""}, "holds 0 images"),
+    "splits of other names": (
+        {name.replace("train", "training"): content for name, content in class_files().items()},
+        "class folders under test/ and under training/; expected",
+    ),
+    "one image of a class": (
+        {f"cat/{i}.png": png(i) for i in range(3)} | {"dog/0.png": png(1)},
+        "class folder 'dog' has one image",
+    ),
+    "16 bits": (class_files() | {"train/cat/0.png": deep_png()}, "train/cat/0.png .* of mode I;16; expected 8 bits"),
     "sizes": (class_files() | {"train/dog/3.png": png(3, 9)}, "train/dog/3.png .* is 9x9 pixels.*image_size="),
 }
 
@@ -132,6 +151,16 @@ def test_broken_folders(tmp_path, case, as_zip):
     with pytest.raises(DataError, match=message):
         data.load(f"folder:{path}")
     assert not (tmp_path / "data").exists() or not list((tmp_path / "data").rglob("*"))
+
+
+def test_a_size_after_the_path(tmp_path):
+    path = write_tree(tmp_path / "set@2", class_files())
+    assert data.load(f"folder:{path}").train_images.shape[1] == data.load(f"folder:{path}@16").train_images.shape[1] / 2
+    for name, size in ((f"folder:{path}@0", None), (f"folder:{path}@16", 4)):
+        with pytest.raises(DataError, match="expected one size of at least 1"):
+            data.load(name, image_size=size)
+    with pytest.raises(DataError, match="names no folder"):
+        data.load("folder:")
 
 
 def test_sizes_can_be_made_equal(tmp_path):
