@@ -318,7 +318,14 @@ def _field(options):
 
     model = models.of_any_signature(options.architecture, options.level).eval()
     shape = literal(options.input)
-    fields = receptive_field.trace(model, tuple(shape) if isinstance(shape, list) else shape)
+    try:
+        fields = receptive_field.trace(model, tuple(shape) if isinstance(shape, list) else shape)
+    except AssertionError as error:  # how some networks refuse an image
+        raise ValueError(
+            f"{options.architecture} fails on images of {options.input}: {error} Choose --input"
+        ) from error
+    if not fields:
+        raise ValueError(f"{options.architecture} makes no spatial feature map of images of {options.input}")
     rows = [
         {
             "layer": f.name,

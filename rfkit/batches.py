@@ -1,5 +1,7 @@
 """Batches of augmented, normalised images, made on whole tensors: no per-image Python work."""
 
+from numbers import Integral
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,23 @@ def remember_statistics(model, mean, std):
         std: Three channel standard deviations.
     """
     model.input_statistics = (tuple(mean), tuple(std))
+
+
+def images_at_a_time(batch_size):
+    """Check a number of images that are passed through a network at a time.
+
+    Args:
+        batch_size: The number.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: If it is no whole number of at least 1.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}; expected a whole number of images, at least 1")
+    return batch_size
 
 
 def model_inputs(model, images, device="cpu"):

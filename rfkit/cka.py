@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import blas
 from torch.overrides import TorchFunctionMode
 
-from rfkit.batches import model_inputs
+from rfkit.batches import images_at_a_time, model_inputs
 from rfkit.training import evaluation_mode
 
 RELUS = ("relu", "relu_")
@@ -214,12 +214,12 @@ def _sizes(model, images, layers):
 def _chosen(model, found, layers):
     """Those of the layers found that are asked for."""
     if not found:
-        raise ValueError(f"{type(model).__name__} has no ReLU; name the layers, or use layers='all'")
+        raise ValueError(f"{type(model).__name__} has no ReLU and no addition of two maps; only those are compared")
     if isinstance(layers, str) or layers is None:
         return found
     missing = [name for name in layers if name not in found]
     if missing:
-        raise ValueError(f"no layer {missing[0]!r}; expected some of {', '.join(found)}")
+        raise ValueError(f"no ReLU or addition {missing[0]!r}; expected some of {', '.join(found)}")
     return {name: found[name] for name in found if name in set(layers)}
 
 
@@ -247,7 +247,7 @@ def _passes(sizes, room):
 
 def _kernels(model, images, layers, batch_size, max_gib):
     count = len(images)
-    if batch_size is not None and count <= batch_size:
+    if batch_size is not None and count <= images_at_a_time(batch_size):
         return _kernels_of_batch(model, images, layers)
     every = _sizes(model, images, layers)
     sizes = _chosen(model, every, layers)

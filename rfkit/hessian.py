@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from rfkit import lanczos, training
-from rfkit.batches import model_inputs
+from rfkit.batches import images_at_a_time, model_inputs
 from rfkit.spectra import DensityResult
 from rfkit.thinning import without_dead_taps
 
@@ -88,7 +88,9 @@ class HessianOperator:
         self._weights = list(self._model.parameters())
         self._lengths = [w.numel() for w in self._weights]
         self._max_gib, self._kept = max_gib, None
-        self._batch = batch_size or (min(TRAIN_BATCH, len(images)) if mode == "train" else None)
+        self._batch = None if batch_size is None else images_at_a_time(batch_size)
+        if mode == "train" and batch_size is None:
+            self._batch = min(TRAIN_BATCH, len(images))
         if mode == "train" and len(images) > 1 and len(images) % self._batch == 1:
             raise ValueError(
                 f"{len(images)} images in batches of {self._batch} leave a batch of one, which has no statistics; "

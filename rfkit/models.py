@@ -194,18 +194,25 @@ def of_any_signature(architecture, level):
         `nn.Module`.
 
     Raises:
-        ValueError: As in `build`.
+        ValueError: As in `build`, or if the callable needs other arguments.
     """
     if ":" not in architecture:
         return build(architecture, level)
     maker = _import(architecture)
+    if not callable(maker):
+        raise ValueError(f"{architecture} is a {type(maker).__name__}; expected a callable that makes a network")
     required = [
         parameter
         for parameter in inspect.signature(maker).parameters.values()
         if parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
-    network = maker(level, 10) if len(required) == 2 else maker()
+    if len(required) not in (0, 2):
+        wanted = ", ".join(parameter.name for parameter in required)
+        raise ValueError(
+            f"{architecture} needs {wanted}; expected a callable that needs nothing, or (level, num_classes)"
+        )
+    network = maker(level, 10) if required else maker()
     if not isinstance(network, nn.Module):
         raise ValueError(f"{architecture} returned {type(network).__name__}, not an nn.Module")
     return network

@@ -27,7 +27,8 @@ def prunable(model, exclude=NEVER_PRUNED):
         linear layers, never biases or batch norm.
 
     Raises:
-        ValueError: If an excluded name is not a convolution or linear layer of the model, or nothing is left.
+        ValueError: If an excluded name is not a convolution or linear layer of the model, nothing is left, or a weight
+            is not a parameter.
 
     Source:
         Paper Sec. 3.3 states the rates only; layers and exclusions from the author's public code.
@@ -41,11 +42,17 @@ def prunable(model, exclude=NEVER_PRUNED):
         if name not in special and name not in layers:
             raise ValueError(f"cannot exclude {name!r}; expected first_conv, last_linear or one of {', '.join(layers)}")
         left_out.update(special.get(name, [name]))
-    weights = {}
+    seen = {id(layers[name].weight) for name in left_out}  # a weight that two layers share is left out with either
+    names, weights = {id(weight): name for name, weight in model.named_parameters()}, {}
     for name, module in layers.items():
-        shared = any(module.weight is weight for weight in weights.values())
-        if name not in left_out and not shared:
-            weights[f"{name}.weight" if name else "weight"] = module.weight
+        if id(module.weight) not in seen and name not in left_out:
+            if id(module.weight) not in names:
+                raise ValueError(
+                    f"{name}.weight is parametrised and no parameter of its own; make it one before pruning, by "
+                    "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove"
+                )
+            weights[names[id(module.weight)]] = module.weight
+            seen.add(id(module.weight))
     if not weights:
         raise ValueError(f"{type(model).__name__} has no prunable weights outside {', '.join(exclude) or 'nothing'}")
     return weights
@@ -115,19 +122,25 @@ def apply_masks(model, masks):
             parameters[name].masked_fill_(~mask.to(parameters[name].device), 0)
 
 
-def sparsity(model, masks=None):
+def sparsity(model, masks=None, *, exclude=NEVER_PRUNED):
     """Fraction of the prunable weights that are zero.
 
     Args:
         model: Network.
         masks: Count over these weights and by these masks; by the weights themselves if ``None``.
+        exclude: As in `prunable`; without masks.
 
     Returns:
         Fraction in [0, 1].
+
+    Raises:
+        ValueError: If there are masks, but of no weight.
     """
     if masks is not None:
+        if not masks:
+            raise ValueError("masks is empty; expected those that prune returned, or None")
         return 1 - sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
-    weights = prunable(model).values()
+    weights = prunable(model, exclude).values()
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
@@ -251,15 +264,17 @@ def multiplications(model, input_shape):
         input_shape: Channels, height and width of its images.
 
     Returns:
-        Mapping of weight name to the number of output positions of its layer, in the order of execution.
+        Mapping of weight name to the number of output positions of its layer (of input positions, for a transposed
+        convolution), in the order of execution.
 
     Source:
         Blalock et al. (2020): theoretical speed-up is the ratio of multiply-adds of dense and pruned network.
     """
-    return {
-        f"{name}.weight".lstrip("."): sum(math.prod(after) for _, after in calls)
-        for name, (_, calls) in maps(model, input_shape).items()
-    }
+    places = {}
+    for name, (module, calls) in maps(model, input_shape).items():
+        spread = isinstance(module, nn.modules.conv._ConvTransposeNd)  # each of its weights meets every place it reads
+        places[f"{name}.weight".lstrip(".")] = sum(math.prod(before if spread else after) for before, after in calls)
+    return places
 
 
 def maps(model, input_shape):

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass, field, replace
+from numbers import Real
 
 import torch
 
@@ -101,7 +102,8 @@ def closed_form(kernels, strides, dilations=None):
         )
     for name, values in (("kernel", kernels), ("stride", strides), ("dilation", dilations)):
         for value in values:
-            if isinstance(value, bool) or int(value) != value or value < 1:
+            whole = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+            if not whole or int(value) != value or value < 1:
                 raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
     jumps = itertools.accumulate(map(int, strides[:-1]), lambda a, b: a * b, initial=1)
     growth = ((int(m) - 1) * int(d) * jump for m, d, jump in zip(kernels, dilations, jumps, strict=bool(kernels)))
@@ -195,8 +197,10 @@ def _pick(fields, layer):
     if layer is None:
         if not fields:
             raise ValueError("the model makes no spatial feature map")
-        local = [each for each in fields if not _is_global_pool(each, fields)]
-        return (local or fields)[-1]
+        pools = [i for i, each in enumerate(fields) if _is_global_pool(each, fields)]
+        if pools and all(after.size == fields[pools[-1]].size for after in fields[pools[-1] :]):
+            return fields[max(0, pools[-1] - 1)]  # what follows the last one works on its single pixel
+        return fields[-1]
     exact = [each for each in fields if each.name == layer]
     inside = [each for each in fields if each.name.startswith(f"{layer}.")]
     if not exact and not inside:
@@ -306,8 +310,8 @@ def measured(model, layer=None, input_shape=None):
         found, count, cut = _supports(double, name, call, grown, axis)
         extents = {unit: 0 if seen is None else seen[1] - seen[0] + 1 for unit, seen in found.items()}
         largest = max(extents.values())
-        first, *_, last = [u for u, extent in extents.items() if extent == largest] * 2
-        step = (found[last][0] - found[first][0]) / (last - first) if largest and last > first else math.nan
+        first = next(unit for unit, extent in extents.items() if extent == largest)
+        step = gradients.step_of({u: found[u][0] for u, extent in extents.items() if extent == largest > 0})
         size.append(math.inf if cut and input_shape is None else largest)
         stride.append(_whole_if_possible(step) if step == step else step)
         middle = sum(found[first]) / 2 - first * step if largest else math.nan
@@ -330,12 +334,30 @@ def _module_of(model, layer, shape):
     if layer is None and len(modules) == 1:  # a single layer is its own model
         return "", 1
     if layer is None:
-        local = [f for f in trace(model, shape) if f.name.partition("#")[0] in modules]
-        layer = _pick(local, None).name
+        layer = _module_of_last(model, trace(model, shape), shape, modules)
     path, _, call = layer.partition("#")
     if path not in modules or (call and not call.isdigit()):
         raise ValueError(f"no module {layer!r}; gradients are taken at modules: {', '.join(n for n in modules if n)}")
     return path, int(call or 1)
+
+
+def _module_of_last(model, fields, shape, modules):
+    """The module that makes the last feature map, itself or by an operation in it, as a concatenation."""
+    last = _pick(fields, None)
+    if last.name.partition("#")[0] in modules:
+        return last.name
+    inside = last.name.rpartition(".")[0]
+    double = gradients.positive_copy(model)
+    tap = gradients.Tap(double, inside)
+    with torch.no_grad():
+        output = gradients.run(double, tap, torch.ones(1, *shape, dtype=torch.float64))
+    if tuple(output.shape[2:]) == last.shape:
+        return inside
+    alike = [f.name for f in fields if (f.size, f.center, f.shape) == (last.size, last.center, last.shape)]
+    found = [name for name in alike if name.partition("#")[0] in modules]
+    if not found:
+        raise ValueError(f"the last feature map comes from operation {last.name!r}, no module returns it; name a layer")
+    return found[-1]
 
 
 def effective(model, layer=None, input_size=64, repeats=50, seed=0):
@@ -344,7 +366,7 @@ def effective(model, layer=None, input_size=64, repeats=50, seed=0):
     Args:
         model: Any `nn.Module` with weights; used in evaluation mode, not changed.
         layer: As in `measured`.
-        input_size: Height and width of the images, in pixels.
+        input_size: Height and width of the images, in pixels; or their channels, height and width.
         repeats: Number of Gaussian images averaged over.
         seed: Their seed.
 
@@ -357,11 +379,11 @@ def effective(model, layer=None, input_size=64, repeats=50, seed=0):
     Source:
         Luo et al. (2016): gradient of one unit, one in every channel, averaged over random inputs.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats is {repeats}; expected at least 1")
-    shape = (3, input_size, input_size)
+    if not isinstance(repeats, int) or repeats < 1:
+        raise ValueError(f"repeats is {repeats!r}; expected a whole number of at least 1")
+    shape = _checked_shape(input_size if isinstance(input_size, tuple | list) else (3, input_size, input_size))
     name, call = _module_of(model, layer, shape)
     images = torch.randn(repeats, *shape, generator=torch.Generator().manual_seed(seed))
     pattern = gradients.mean_pattern(model, name, call, images).numpy()
     label = name if call == 1 else f"{name}#{call}"
-    return EffectiveField(label, pattern, _pick(trace(model, shape), label).size, repeats, seed)
+    return EffectiveField(label, pattern, _pick(trace(model, shape), label or None).size, repeats, seed)

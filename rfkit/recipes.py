@@ -305,7 +305,7 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, record=False, 
             folder = Path(results) / preset.name / "recipes" if record else _folder(root)
             write_json(folder / f"{data.source.name}-{recipe.key}.json", here)
         if here is None:
-            print(f"{recipe.name!r} is not recorded; run: rfkit recipes {preset.name} --datasets {dataset}")
+            print(f"{recipe.name!r} is not recorded; run: rfkit recipes {preset.name} --datasets {dataset} --record")
             continue
         found.append(here | {"recipe": here["recipe"] | {"name": recipe.name}})
     return found

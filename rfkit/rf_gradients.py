@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.overrides import TorchFunctionMode
 
 IDENTITY = frozenset(
@@ -18,8 +17,15 @@ IDENTITY = frozenset(
 )
 
 
+COMPARISONS = frozenset("gt ge lt le eq ne greater less greater_equal less_equal not_equal".split())
+
+
 class _Linear(TorchFunctionMode):
     """Replaces what is not linear by something linear that reads the same pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.compared = []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
@@ -32,7 +38,20 @@ class _Linear(TorchFunctionMode):
         if name in ("softmax", "log_softmax"):
             dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
             return args[0].mean(dim, keepdim=True).expand_as(args[0])
-        if name in ("amax", "max") and ("dim" in kwargs or len(args) > 1):
+        if name in COMPARISONS:  # a truth value has no gradient: what it was made from is kept for `where`
+            truth = func(*args, **kwargs)
+            self.compared.append((truth, sum(1.0 * each for each in args if isinstance(each, torch.Tensor))))
+            return truth
+        if name == "where" and len(args) == 3:
+            return sum((made for truth, made in self.compared if truth is args[0]), args[1] + args[2])
+        if name in ("maximum", "minimum") or (
+            name in ("max", "min") and isinstance(args[-1], torch.Tensor) and args[1:]
+        ):
+            return args[0] + args[1]
+        if name in ("max", "min") and ("dim" in kwargs or len(args) > 1):
+            kind = torch.return_types.max if name == "max" else torch.return_types.min
+            return kind((torch.mean(*args, **kwargs), func(*args, **kwargs).indices))
+        if name in ("amax", "amin"):
             return torch.mean(*args, **kwargs)
         if name == "scaled_dot_product_attention":
             query, key, value = args[:3]
@@ -89,7 +108,7 @@ class Tap:
     """
 
     def __init__(self, model, name, call=1):
-        self.module, self.call = model.get_submodule(name), call
+        self.module, self.name, self.call = model.get_submodule(name), name, call
         self.count, self.output = 0, None
 
     def __enter__(self):
@@ -118,6 +137,7 @@ def run(model, tap, images):
 
     Raises:
         RuntimeError: If the pass fails before the tap is reached.
+        ValueError: If the module does not run that often, or makes no tensor.
     """
     with tap:
         try:
@@ -127,6 +147,9 @@ def run(model, tap, images):
                 raise RuntimeError(
                     f"the network fails on images of {tuple(images.shape[2:])} pixels: {error}"
                 ) from error
+    if not isinstance(tap.output, torch.Tensor):
+        made = "no tensor" if tap.count >= tap.call > 0 else f"no call {tap.call}, it runs {tap.count} times"
+        raise ValueError(f"module {tap.name or type(model).__name__!r} has {made}")
     return tap.output
 
 
@@ -176,6 +199,22 @@ def supports(model, name, call, shape, axis, *, span=64, budget=2e7):
     return found, size
 
 
+def step_of(starts):
+    """Pixels from unit to unit, over whole periods where the phases of a map differ.
+
+    Args:
+        starts: Mapping of unit to its first pixel.
+
+    Returns:
+        Pixels; NaN if there is no period.
+    """
+    for period in range(1, len(starts)):
+        steps = {starts[unit + period] - start for unit, start in starts.items() if unit + period in starts}
+        if len(steps) == 1:
+            return steps.pop() / period
+    return math.nan
+
+
 def weights_on_a_path(model, shape):
     """Which weights lie on a path from a pixel or a bias to the output.
 
@@ -211,15 +250,17 @@ def mean_pattern(model, name, call, images, batch=8):
 
     Returns:
         Tensor (H, W): absolute values summed over colours, mean over images.
+
+    Raises:
+        ValueError: If the module makes no map over the image.
     """
     double = copy.deepcopy(model).to("cpu", torch.float64).eval()
-    for module in double.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
     total = 0
     for part in images.double().split(batch):
         x = part.clone().requires_grad_()
-        output = run(double, Tap(double, name, call), x)
+        output = run(double, Tap(double, name, call), x.clone())  # a first layer may work in place
+        if output.dim() != x.dim():
+            raise ValueError(f"module {name!r} makes a tensor of shape {tuple(output.shape)}, not a map over the image")
         middle = output[(slice(None), slice(None), *(n // 2 for n in output.shape[2:]))]
         total = total + torch.autograd.grad(middle.sum(), x)[0].abs().sum((0, 1))
     return total / len(images)

@@ -234,9 +234,9 @@ def layer_norm(recorder, func, args, kwargs, outputs):
 
 
 def matrix_product(recorder, func, args, kwargs, outputs):
-    """Products of matrices: the contracted dimension is seen whole, the others stay."""
-    a, b = [t for t in args if isinstance(t, torch.Tensor)][-2:]
-    states, parts = {id(t): get(t) for t in (a, b)}, []
+    """Products of matrices: the contracted dimension is seen whole, the others stay; what is added to one, as it is."""
+    *added, a, b = [t for t in args if isinstance(t, torch.Tensor)]
+    states, parts = {id(t): get(t) for t in (a, b)}, [get(t) for t in added if get(t) is not None]
     out = outputs.dim()
     if states[id(a)] is not None:
         kept = list(get(a).dims)
@@ -272,7 +272,7 @@ RULES = {
         padding_op: "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
         "replication_pad2d replication_pad3d",
         reduction: "mean sum amax amin max min prod var std logsumexp norm linalg_vector_norm any all argmax argmin",
-        along: "_softmax _log_softmax cumsum cumprod",
+        along: "_softmax _safe_softmax _log_softmax cumsum cumprod",
         batch_norm: "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training "
         "_batch_norm_with_update batch_norm cudnn_batch_norm",
         group_norm: "native_group_norm",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from rfkit.batches import TrainingBatches, model_inputs, remember_statistics
+from rfkit.batches import TrainingBatches, images_at_a_time, model_inputs, remember_statistics
 
 
 class DivergedError(RuntimeError):
@@ -311,6 +311,7 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
     """
     if len(images) != len(labels) or len(images) == 0:
         raise ValueError(f"{len(images)} images and {len(labels)} labels; expected the same positive number of both")
+    images_at_a_time(batch_size)
     labels = torch.as_tensor(labels).to(next(model.parameters()).device)
     total_loss, correct = 0.0, 0
     for logits, part in zip(outputs(model, images, batch_size), labels.split(batch_size), strict=True):
@@ -332,7 +333,7 @@ def outputs(model, images, batch_size=500):
     """
     device = next(model.parameters()).device
     with evaluation_mode(model), torch.inference_mode():
-        for start in range(0, len(images), batch_size):
+        for start in range(0, len(images), images_at_a_time(batch_size)):
             yield model(model_inputs(model, images[start : start + batch_size], device)).float()
 
 
@@ -371,11 +372,17 @@ def calibrated(model, images, batch_size=64):
     Args:
         model: Network; not changed.
         images: As in `loss_and_accuracy`.
-        batch_size: Images at a time; statistics are averaged over batches.
+        batch_size: Images at a time; statistics are averaged over batches, so that a last one of less than half as many
+            images is joined to the one before.
 
     Returns:
         Copy in evaluation mode.
+
+    Raises:
+        ValueError: If there are no images.
     """
+    if not len(images):
+        raise ValueError("no images; statistics of batch norm need some")
     network = copy.deepcopy(model).eval()
     norms = list(batch_norms(network))
     momenta = [norm.momentum for norm in norms]
@@ -383,9 +390,10 @@ def calibrated(model, images, batch_size=64):
         norm.reset_running_stats()
         norm.momentum, norm.training = None, True  # None: the plain average over all batches
     device = next(network.parameters()).device
+    starts = range(0, max(1, len(images) - images_at_a_time(batch_size) // 2 + 1), batch_size)
     with torch.no_grad():
-        for start in range(0, len(images), batch_size):
-            network(model_inputs(network, images[start : start + batch_size], device))
+        for start, end in zip(starts, [*starts[1:], len(images)], strict=True):
+            network(model_inputs(network, images[start:end], device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return network.eval()

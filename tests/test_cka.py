@@ -196,7 +196,7 @@ def test_the_models_are_untouched_also_after_an_error():
 
 def test_bad_requests():
     a, b, images = pair()
-    with pytest.raises(ValueError, match="no layer 'relu9'; expected some of act, act#2, add, relu"):
+    with pytest.raises(ValueError, match="no ReLU or addition 'relu9'; expected some of act, act#2, add, relu"):
         cka.layer_similarity(a, b, images, layers=["relu9"])
     with pytest.raises(ValueError, match="layers is 'every'; expected None"):
         cka.layer_similarity(a, b, images, layers="every")

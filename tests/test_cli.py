@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,19 @@ def test_assignment_from_the_command_line(tmp_path, capsys):
     assert main(["assignment", "grade", str(tmp_path / "empty"), "--json", str(report)]) == 0
     assert "0 of 100 points" in capsys.readouterr().out and json.loads(report.read_text())[0]["total"] == 0
     assert main(["assignment", "pdf", str(tmp_path / "empty")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("torch.nn:Conv2d", "needs in_channels, out_channels, kernel_size"),
+        ("torchvision:models", "is a module; expected a callable"),
+        ("torch.nn:Flatten", "makes no spatial feature map"),
+        ("torchvision.models:vit_b_16", "Wrong image height.* Choose --input"),
+    ],
+)
+def test_networks_that_have_no_field(capsys, network, message):
+    from rfkit.__main__ import main
+
+    assert main(["field", network]) == 2
+    assert re.search(message, capsys.readouterr().err)

@@ -302,3 +302,42 @@ def test_pruning_again_without_dead_weights(tmp_path, monkeypatch):
     assert list(part.index) == [0, 0.5, 0.9] and part.loc[0.5, "kept"] == round(again["usable"] / 2)
     curve = outcomes.accuracies([plain]).set_index("pruning_rate")["accuracy"]
     assert frame[frame["rf_level"] == 1]["accuracy"].tolist() == curve.tolist()
+
+
+# --- weights that are shared, parametrised or spread ------------------------------------------------
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 8, 3)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x)))
+
+
+def test_a_shared_weight_is_left_out_with_the_layer_that_is():
+    net = Tied()
+    before = net.a.weight.clone()
+    assert list(pruning.prune(net, 0.9)) == ["c.weight"] and torch.equal(net.a.weight, before)
+    assert list(pruning.usable_weights(net, (3, 8, 8))) == ["c.weight"]
+    assert list(pruning.prunable(net, ())) == ["a.weight", "c.weight"]
+
+
+def test_a_weight_that_is_computed_is_named():
+    net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 3)))
+    with pytest.raises(ValueError, match=r"1.weight is parametrised and no parameter"):
+        pruning.prune(net, 0.5)
+
+
+def test_sparsity_of_the_same_weights_that_were_pruned():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 3))
+    pruning.prune(net, 0.5, exclude=())
+    assert pruning.sparsity(net, exclude=()) == 0.5
+    with pytest.raises(ValueError, match="masks is empty"):
+        pruning.sparsity(net, {})
+
+
+def test_weights_of_a_transposed_convolution_meet_what_they_read():
+    assert pruning.multiplications(nn.ConvTranspose2d(1, 1, 2, stride=2), (1, 4, 4)) == {"weight": 16}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from rfkit import models
+from rfkit import models, pruning
 from rfkit import receptive_field as rf
 
 # --- the formula ----------------------------------------------------------------------------------
@@ -299,3 +299,95 @@ def test_effective_field_of_a_linear_network():
     assert field.pattern.sum() == pytest.approx(expected.sum())
     assert field.area_px() == 25 and field.area_px(0.5) == 5 and field.radius_px(0.5) == pytest.approx(1.2616, abs=1e-3)
     assert (field.side_px(0.1), field.side_px(0.5), field.side_px(0.999)) == (1, 3, 5)
+
+
+# --- what is not a module, and what is not linear ---------------------------------------------------
+
+
+class TwoBranches(nn.Module):
+    """Two convolutions, joined by a function of the caller's choice."""
+
+    def __init__(self, join, kernels=(7, 3)):
+        super().__init__()
+        self.a, self.b = (nn.Conv2d(3, 4, kernel, padding=kernel // 2) for kernel in kernels)
+        self.join = join
+
+    def forward(self, x):
+        return self.join(self.a(x), self.b(x))
+
+
+JOINS = {
+    "maximum": torch.maximum,
+    "max of two": torch.max,
+    "minimum": torch.minimum,
+    "where": lambda a, b: torch.where(a > 0, b, 0.0 * b),
+    "max over channels": lambda a, b: torch.max(a, 1)[0][:, None] * b,
+    "max of names": lambda a, b: a.max(dim=1, keepdim=True).values * b,
+    "cat": lambda a, b: torch.cat([a, b], 1),
+}
+
+
+@pytest.mark.parametrize("join", JOINS)
+def test_joined_branches_by_both_ways_and_no_weight_of_them_is_dead(join):
+    net = TwoBranches(JOINS[join])
+    assert rf.receptive_field(net).size == rf.measured(net).size == (7, 7)
+    usable = pruning.usable_weights(net, (3, 16, 16))
+    assert all(mask.all() for mask in usable.values())
+
+
+def test_the_last_map_is_taken_where_it_is_returned():
+    net = nn.Sequential(TwoBranches(JOINS["cat"], (5, 1)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    assert rf.measured(net).name == "0" and rf.measured(net).size == (5, 5)
+    assert rf.effective(net, input_size=16, repeats=1).size == (5, 5)
+
+
+def test_what_follows_the_last_global_pool_is_no_feature_map():
+    body = [nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(8), nn.Conv2d(4, 4, 3, padding=1), nn.AvgPool2d(8)]
+    for more in ([nn.Dropout(), nn.Flatten(), nn.Linear(4, 2)], [nn.Conv2d(4, 2, 1)]):
+        net = nn.Sequential(*body, *more)
+        assert rf.receptive_field(net).name == rf.receptive_field(net.eval()).name == "2"
+
+
+def test_phases_have_one_stride_by_gradients_too():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 3))
+    traced, measured = rf.receptive_field(net), rf.measured(net)
+    assert (traced.size, traced.stride, traced.center) == (measured.size, measured.stride, measured.center)
+
+
+def test_attention_without_weights_and_what_is_added_to_a_product():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches, self.attend = nn.Conv2d(3, 8, 4, stride=4), nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            patches = self.patches(x)
+            tokens = patches.flatten(2).transpose(1, 2)
+            return self.attend(tokens, tokens, tokens, need_weights=False)[0].transpose(1, 2).reshape(patches.shape)
+
+    assert rf.receptive_field(Tokens().eval()).size == (math.inf, math.inf)
+    weight = torch.rand(1, 64, 64)
+    net = TwoBranches(lambda a, b: torch.baddbmm(a[:, 0], b[:, 0], weight.expand(len(a), -1, -1))[:, None], (7, 1))
+    assert rf.receptive_field(net).size == (7, math.inf)
+
+
+def test_effective_fields_of_single_layers_and_other_images():
+    assert rf.effective(nn.Conv2d(3, 4, 3), input_size=16, repeats=1).size == (3, 3)
+    in_place = nn.Sequential(nn.ReLU6(inplace=True), nn.Conv2d(1, 4, 3))
+    assert rf.effective(in_place, input_size=(1, 16, 20), repeats=1).pattern.shape == (16, 20)
+
+
+@pytest.mark.parametrize("call", [0, 5])
+def test_calls_that_do_not_happen(call):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    for look in (rf.effective, rf.measured):
+        with pytest.raises(ValueError, match=f"module '0' has no call {call}, it runs"):
+            look(net, f"0#{call}")
+    with pytest.raises(ValueError, match="repeats is 2.5; expected a whole number"):
+        rf.effective(net, repeats=2.5)
+
+
+@pytest.mark.parametrize("value", ["a", None, math.inf, math.nan, (3, 3), True, 2.5, 0])
+def test_no_kernel(value):
+    with pytest.raises(ValueError, match="kernel is .*; expected a whole number of at least 1"):
+        rf.closed_form([value], [1])

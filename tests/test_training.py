@@ -176,3 +176,31 @@ def test_a_compiled_step_is_the_same_step(digits):
     plain, compiled = (torch.cat([p.flatten() for p in model.parameters()]) for model in nets)
     torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-6)
     assert [*nets[0].state_dict()] == [*nets[1].state_dict()]
+
+
+def test_calibration_with_a_short_last_batch_and_none():
+    images = torch.randn(65, 3, 4, 4)
+    images[-1] += 100
+    mean = training.calibrated(nn.BatchNorm2d(3), images).running_mean
+    assert torch.allclose(mean, images.mean((0, 2, 3)), atol=1e-4)
+    with pytest.raises(ValueError, match="no images"):
+        training.calibrated(nn.BatchNorm2d(3), images[:0])
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True])
+def test_no_number_of_images_at_a_time(size):
+    from rfkit import cka, hessian
+
+    net, images, labels = (
+        nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)),
+        torch.randn(6, 3, 4, 4),
+        [0, 1] * 3,
+    )
+    for use in (
+        lambda: training.evaluate(net, images, labels, size),
+        lambda: training.calibrated(net, images, size),
+        lambda: cka.layer_similarity(net, net, images, batch_size=size),
+        lambda: hessian.top_eigenvalues(net, images, labels, 2, batch_size=size),
+    ):
+        with pytest.raises(ValueError, match="batch_size is .*; expected a whole number of images"):
+            use()
