@@ -304,6 +304,7 @@ def recipes(made):
     return pd.DataFrame([
         {
             "Network": record["recipe"]["name"],
+            "Data": record["provenance"]["data"]["label"],
             "Parameters": f"{record['parameters']:,}",
             "Epochs": record["recipe"]["epochs"],
             "Minutes": f"{record['provenance']['wall_seconds'] / 60:.1f}",
