@@ -198,8 +198,10 @@ def _pick(fields, layer):
         if not fields:
             raise ValueError("the model makes no spatial feature map")
         pools = [i for i, each in enumerate(fields) if _is_global_pool(each, fields)]
-        if pools and all(after.size == fields[pools[-1]].size for after in fields[pools[-1] :]):
-            return fields[max(0, pools[-1] - 1)]  # what follows the last one works on its single pixel
+        if pools:
+            pool, *after = fields[pools[-1] :]
+            if all((each.size, each.shape) == (pool.size, pool.shape) for each in after):
+                return fields[max(0, pools[-1] - 1)]  # what follows works on the single pixel it leaves
         return fields[-1]
     exact = [each for each in fields if each.name == layer]
     inside = [each for each in fields if each.name.startswith(f"{layer}.")]

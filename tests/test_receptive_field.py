@@ -348,6 +348,19 @@ def test_what_follows_the_last_global_pool_is_no_feature_map():
         assert rf.receptive_field(net).name == rf.receptive_field(net.eval()).name == "2"
 
 
+def test_a_gate_made_from_the_whole_map_is_no_end():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.pool, self.gate = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            x = self.body(x)
+            return x * self.gate(self.pool(x)).sigmoid()
+
+    assert rf.receptive_field(Gated(), (3, 16, 16)).shape == (14, 14)
+
+
 def test_phases_have_one_stride_by_gradients_too():
     net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 3))
     traced, measured = rf.receptive_field(net), rf.measured(net)
