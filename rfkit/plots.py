@@ -247,7 +247,9 @@ def by_network(frame, plot, **options):
             figure.delaxes(ax)
             continue
         plot(parts[key], ax=ax, **options)
-        ax.set_ylabel(ax.get_ylabel() if ax.get_subplotspec().is_first_col() else "")
+        first = not tops[key[0]]  # of its row, where a network may not be there
+        ax.tick_params(labelleft=first)
+        ax.yaxis.label.set_visible(first)
         tops[key[0]] = max(tops[key[0]], ax.get_ylim()[1])
         ax.set_ylim(0, tops[key[0]])
     legends = [ax.get_legend_handles_labels() for ax in figure.axes]

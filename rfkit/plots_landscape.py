@@ -36,13 +36,9 @@ def plot_density(spectra, *, title="", ax=None):
     ax.set_xscale("symlog", linthresh=linear)
     ax.set(xlabel="eigenvalue λ", ylabel="P(λ)", yscale="log", ylim=(1e-6, 10), title=title)
     ax.axvspan(-linear, linear, color="#888888", alpha=0.15, linewidth=0)
-    far = int(np.floor(np.log10(reach)))
-    marks = (far - 2, far)
-    ax.set_xticks(
-        [*(-(10.0**power) for power in reversed(marks)), 0, *(10.0**power for power in marks)],
-        [*(f"$-10^{{{power}}}$" for power in reversed(marks)), "0", *(f"$10^{{{power}}}$" for power in marks)],
-        fontsize=9,
-    )
+    far = 10.0 ** np.floor(np.log10(reach))
+    ax.set_xticks([-far, -far / 100, 0, far / 100, far])
+    ax.tick_params(axis="x", labelsize=9)
     ax.set_xticks([], minor=True)
     ax.legend(loc="best", fontsize=9)
     return ax

@@ -25,9 +25,11 @@ def trends(frame):
     for (label, architecture, rate), part in frame.groupby(["data_label", "architecture", "pruning_rate"], sort=False):
         means = part.groupby("rf_level")["accuracy"].mean()
         steps = means.diff().dropna()
-        direction = "falls" if (steps < 0).all() else "rises" if (steps > 0).all() else "not monotone"
         ordered = len(means) > 1 and not outcomes.floors(part)
-        direction = direction if ordered else "near chance" if len(means) > 1 else MISSING
+        if ordered:
+            direction = "falls" if (steps < 0).all() else "rises" if (steps > 0).all() else "not monotone"
+        else:
+            direction = "near chance" if len(means) > 1 else MISSING
         correlation = part[["rf_level", "accuracy"]].corr("spearman").iloc[0, 1] if ordered else float("nan")
         rows.append(
             {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Data": label}
@@ -138,20 +140,20 @@ def recorded(preset, runs):
             if (run.config.architecture, run.config.level) == (architecture, level)
             and dataset in (run.config.dataset, records.paper_dataset(run.config))
         ]
-        row = {
+        speeds = [
+            run.config.train_images / statistics.median(epoch["seconds"] for epoch in run.metrics) for run in here
+        ]
+        hours = sum(run.provenance["wall_seconds"] * run.provenance["threads"] for run in here) / 3600
+        rows.append({
             "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
             "Data": DATASET_LABELS.get(dataset, dataset),
             "Level": level,
             "Seeds": f"{len(here)} of {len(preset.seeds)}",
             "Fine-tuned": sum(bool(run.analyses("fine_tune")) for run in here),
             "Spectra": sum(bool(run.analyses("spectrum")) for run in here),
-        }
-        speeds = [
-            run.config.train_images / statistics.median(epoch["seconds"] for epoch in run.metrics) for run in here
-        ]
-        hours = sum(run.provenance["wall_seconds"] * run.provenance["threads"] for run in here) / 3600
-        row["Images/s"] = f"{statistics.mean(speeds):,.0f}" if here else MISSING
-        rows.append(row | {"Core-hours": f"{hours:.2f}" if here else MISSING})
+            "Images/s": f"{statistics.mean(speeds):,.0f}" if here else MISSING,
+            "Core-hours": f"{hours:.2f}" if here else MISSING,
+        })
     return pd.DataFrame(rows)
 
 

@@ -181,7 +181,7 @@ def importance_shapes(found):
     """
     rows = []
     for setting, (record, patterns) in found.items():
-        if setting.variant not in ("linearised", "true"):
+        if setting.variant not in importance_records.MAIN:
             continue
         each = {level: mean_std(values) for level, values in record["similarity"].items()}
         fits = fitted_to_first(setting.levels, patterns)

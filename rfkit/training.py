@@ -311,10 +311,11 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
     """
     if len(images) != len(labels) or len(images) == 0:
         raise ValueError(f"{len(images)} images and {len(labels)} labels; expected the same positive number of both")
-    images_at_a_time(batch_size)
     labels = torch.as_tensor(labels).to(next(model.parameters()).device)
     total_loss, correct = 0.0, 0
-    for logits, part in zip(outputs(model, images, batch_size), labels.split(batch_size), strict=True):
+    for logits, part in zip(
+        outputs(model, images, batch_size), labels.split(images_at_a_time(batch_size)), strict=True
+    ):
         total_loss += F.cross_entropy(logits, part, reduction="sum")
         correct += (logits.argmax(1) == part).sum()
     return float(total_loss) / len(labels), 100 * int(correct) / len(labels)
