@@ -112,7 +112,7 @@ def importance_table(n, found):
         row = {"architecture": IMPORTANCE_TABLES[n], "rf_level": int(level)}
         row["field_px"] = presets.field_px(IMPORTANCE_TABLES[n], int(level))
         row |= {"paper_mean": float(paper["mean"]), "paper_std": float(paper["std"])}
-        for variant in ("linearised", "true"):
+        for variant in importance_records.MAIN:
             record = _importance_record(found, IMPORTANCE_TABLES[n], variant)
             maxima = record["maxima"].get(str(level)) if record else None
             mean, std = mean_std(maxima) if maxima else (None, None)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pandas as pd
 
 import rfkit
-from rfkit import presets, records
+from rfkit import importance_records, presets, records
 from rfkit.presets import DATASET_LABELS
 from rfkit.tables import (
     ARCHITECTURE_LABELS,
@@ -130,7 +130,7 @@ def show_importance_table(n, builds):
             apart = [MISSING if each is None else f"{each:.1f}" for each in table["standard_errors"]]
             columns["Distance to the paper (standard errors)"] = apart
         columns[f"True, {name}"] = list(map(_scientific, table["true_mean"], table["true_std"]))
-        shown = {s: each for s, each in found.items() if s.variant in ("linearised", "true")}
+        shown = {s: each for s, each in found.items() if s.variant in importance_records.MAIN}
         notes.append(f"{name.capitalize()}: {importance_line(shown, IMPORTANCE_TABLES[n])}")
     caption = (
         f"**Paper Table {n}.** {network}: largest projected gradient in a 64×64 image, mean ± standard deviation over "
