@@ -1,5 +1,6 @@
 """Similarity of representations: linear centred kernel alignment between the layers of two networks."""
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -47,7 +48,7 @@ class SimilarityResult:
         """Mean similarity of each layer to the same layer of the other network, live layers only.
 
         Args:
-            share: The last share of the layers, such as 0.5 for the deeper half.
+            share: The last share of the layers, rounded up, such as 0.5 for the deeper half.
 
         Returns:
             Mean; NaN if all of them are dead or the networks have different numbers of layers.
@@ -55,7 +56,7 @@ class SimilarityResult:
         if self.matrix.shape[0] != self.matrix.shape[1]:
             return float("nan")
         values = np.diagonal(self.matrix)
-        values = values[len(values) - round(share * len(values)) :]
+        values = values[len(values) - math.ceil(round(share * len(values), 9)) :]
         values = values[np.isfinite(values)]
         return float(values.mean()) if len(values) else float("nan")
 

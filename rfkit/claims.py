@@ -69,42 +69,54 @@ class Verdict:
     p_holm: float | None = None
 
 
-def _blocks(evidence, dataset, architecture, outcome, *, floor_rate=None, table=None):
-    """Rows of seeds, columns of levels, whole rows only; levels at floor are left out."""
+def _values(evidence, dataset, architecture, outcome, *, floor_rate=None, table=None):
+    """One column a level, those at floor left out; one row a seed that has them all, or networks that are no pairs."""
     table = evidence.runs if table is None else table
     if outcome not in table:
         return pd.DataFrame()
     part = table[(table["paper_dataset"] == dataset) & (table["architecture"] == architecture)]
-    part = part[part[outcome].notna()]
-    if floor_rate is not None:
-        at_floor = {
-            level for d, a, level, rate in evidence.floors if (d, a, rate) == (dataset, architecture, floor_rate)
-        }
-        part = part[~part["rf_level"].isin(at_floor)]
+    part = part[part[outcome].notna() & ~part["rf_level"].isin(_at_floor(evidence, dataset, architecture, floor_rate))]
     if evidence.paired:
         return part.pivot(index="seed", columns="rf_level", values=outcome).dropna(axis=1, how="all").dropna()
-    columns = {level: cell[outcome].reset_index(drop=True) for level, cell in part.groupby("rf_level")}
-    return pd.DataFrame(columns).dropna()
+    return pd.DataFrame({level: cell[outcome].reset_index(drop=True) for level, cell in part.groupby("rf_level")})
 
 
-def _trend(blocks, falling):
-    """(towards, two-sided p, smallest p, effect, test) of Page's test, or None where it cannot be made."""
-    seeds, levels = blocks.shape
+def _at_floor(evidence, dataset, architecture, rate):
+    return sorted(level for d, a, level, r in evidence.floors if (d, a, r) == (dataset, architecture, rate))
+
+
+def _columns(values):
+    """{level: values}, without the gaps that networks without pairs leave."""
+    return {level: list(column.dropna()) for level, column in values.items()}
+
+
+def _trend(values, falling, paired=True):
+    """(towards, two-sided p, smallest p, effect, test) of the test of a trend, or None where it cannot be made."""
+    seeds, levels = values.shape
     if levels < 3 or not seeds:
         return None
-    means = blocks.mean()
-    # levels before the first are at floor or were not run
-    start = "" if int(means.index[0]) == 1 else f"from level {means.index[0]}: "
-    effect = f"{start}{means.iloc[0]:.3g} → {means.iloc[-1]:.3g}"
-    smallest = min(1.0, 2 / math.factorial(levels) ** seeds)
-    test = f"Page, {seeds} seeds × {levels} levels"
+    means = values.mean()
+    effect = f"{means.iloc[0]:.3g} → {means.iloc[-1]:.3g}"
     if seeds < 2:
-        test = "one seed: not tested"
         towards = None if means.iloc[0] == means.iloc[-1] else bool((means.iloc[-1] < means.iloc[0]) == falling)
-        return towards, 1.0, smallest, effect, test
-    p_claimed = stats.page_trend(blocks.to_numpy(), falling=falling)
-    p_opposite = stats.page_trend(blocks.to_numpy(), falling=not falling)
-    return p_claimed <= p_opposite, min(1.0, 2 * min(p_claimed, p_opposite)), smallest, effect, test
+        return towards, 1.0, min(1.0, 2 / math.factorial(levels)), effect, "one seed: not tested"
+    if paired:
+        test, data, count = stats.page_trend, values.to_numpy(), f"Page, {seeds} seeds"
+    else:
+        groups = list(_columns(values).values())
+        test, data, count = stats.jonckheere_trend, groups, f"Jonckheere, {sum(map(len, groups))} networks"
+    (claimed, smallest), (opposite, _) = test(data, falling=falling), test(data, falling=not falling)
+    named = f"{count}, levels {', '.join(map(str, means.index))}"
+    return claimed <= opposite, min(1.0, 2 * min(claimed, opposite)), min(1.0, 2 * smallest), effect, named
+
+
+def _floored(claim, evidence, dataset, architecture, rate):
+    """The verdict where levels at floor leave no trend to test, or None if it is not they that are missing."""
+    levels = _at_floor(evidence, dataset, architecture, rate)
+    if not levels:
+        return None
+    effect = f"near chance at level {', '.join(map(str, levels))}"
+    return Verdict(claim, dataset, architecture, None, None, None, effect, "too few levels above chance: not tested")
 
 
 def _ordered(claim, outcome, falling, floor_rate=None, table=None):
@@ -112,17 +124,21 @@ def _ordered(claim, outcome, falling, floor_rate=None, table=None):
         source = getattr(evidence, table) if table else None
         if table and source is None:
             return None
-        found = _trend(_blocks(evidence, dataset, architecture, outcome, floor_rate=floor_rate, table=source), falling)
-        return found and Verdict(claim, dataset, architecture, *found)
+        values = _values(evidence, dataset, architecture, outcome, floor_rate=floor_rate, table=source)
+        found = _trend(values, falling, evidence.paired)
+        if not found:
+            return _floored(claim, evidence, dataset, architecture, floor_rate)
+        return Verdict(claim, dataset, architecture, *found)
 
     return test
 
 
 def _reversed_order(evidence, dataset, architecture):
-    dense = _trend(_blocks(evidence, dataset, architecture, "dense"), True)
-    pruned = _trend(_blocks(evidence, dataset, architecture, "pruned_0.9", floor_rate=0.9), False)
+    dense = _trend(_values(evidence, dataset, architecture, "dense"), True, evidence.paired)
+    pruned = _values(evidence, dataset, architecture, "pruned_0.9", floor_rate=0.9)
+    pruned = _trend(pruned, False, evidence.paired)
     if not dense or not pruned:
-        return None
+        return _floored("C4", evidence, dataset, architecture, 0.9)
     if dense[0] and pruned[0]:  # both must hold: the weaker one counts
         return Verdict("C4", dataset, architecture, True, *max((dense, pruned), key=lambda trend: trend[1])[1:])
     worse = min((trend for trend in (dense, pruned) if not trend[0]), key=lambda trend: trend[1])
@@ -131,25 +147,26 @@ def _reversed_order(evidence, dataset, architecture):
 
 def _only_above(evidence, dataset, architecture):
     """C5: a falling gap at a rate up to 0.8 contradicts; no difference there and one at 0.9 supports."""
-    lower = [rate for rate in PAPER_RATES if rate <= 0.8]
-    found = {}
-    for rate in lower:
-        blocks = _blocks(evidence, dataset, architecture, f"gap_{rate}", floor_rate=rate)
-        found[rate] = (_trend(blocks, True), blocks)
-    tested = {rate: trend for rate, (trend, _) in found.items() if trend}
+    gaps = {rate: _values(evidence, dataset, architecture, f"gap_{rate}", floor_rate=rate) for rate in PAPER_RATES}
+    trends = {rate: _trend(values, True, evidence.paired) for rate, values in gaps.items()}
+    above = trends.pop(0.9)
+    tested = {rate: trend for rate, trend in trends.items() if trend}
     if not tested:
-        return None
-    smallest = min(trend[2] for trend in tested.values())
-    falls = {rate: trend[1] * len(tested) for rate, trend in tested.items() if trend[0]}  # Bonferroni inside
+        return _floored("C5", evidence, dataset, architecture, 0.8)
+    smallest = min(1.0, len(tested) * min(trend[2] for trend in tested.values()))  # Bonferroni inside
+    falls = {rate: trend[1] * len(tested) for rate, trend in tested.items() if trend[0]}
     if falls and min(falls.values()) < ALPHA:
         rate = min(falls, key=falls.get)
         effect = f"gap at {rate:g}: {tested[rate][3]}"
         return Verdict("C5", dataset, architecture, False, min(1.0, falls[rate]), smallest, effect, tested[rate][4])
-    above = _trend(_blocks(evidence, dataset, architecture, "gap_0.9", floor_rate=0.9), True)
-    if not above or not above[0] or min(len(b) for t, b in found.values() if t) < 2:
-        return Verdict("C5", dataset, architecture, None, 1.0, smallest, "no significant trend up to 0.8", "Page")
-    none = [stats.equivalence(list(b.iloc[:, 0]), list(b.iloc[:, -1]), MARGIN_POINTS) for t, b in found.values() if t]
-    test = f"Page at 0.9, TOST ±{MARGIN_POINTS:g} points below"
+    if not above or not above[0] or min(len(gaps[rate]) for rate in tested) < 2:
+        test = next(iter(tested.values()))[4].partition(",")[0]
+        return Verdict("C5", dataset, architecture, None, 1.0, smallest, "no significant trend up to 0.8", test)
+    none = []
+    for rate in tested:
+        first, *_, last = _columns(gaps[rate]).values()
+        none.append(stats.equivalence(first, last, MARGIN_POINTS, paired=evidence.paired))
+    test = f"{above[4].partition(',')[0]} at 0.9, TOST ±{MARGIN_POINTS:g} points below"
     return Verdict("C5", dataset, architecture, True, max(above[1], *none), smallest, above[3], test)
 
 
@@ -157,9 +174,9 @@ def _steps(evidence, dataset, architecture):
     """E1, on the gap at every rate and after fine-tuning."""
     cells = {}
     for outcome, rate in (*((f"gap_{rate}", rate) for rate in PAPER_RATES), ("gap_tuned", None)):
-        blocks = _blocks(evidence, dataset, architecture, outcome, floor_rate=rate)
-        if len(blocks) > 1:
-            cells[rate] = {level: list(values) for level, values in blocks.items()}
+        values = _values(evidence, dataset, architecture, outcome, floor_rate=rate)
+        if len(values) > 1:
+            cells[rate] = {level: column for level, column in _columns(values).items() if len(column) > 1}
     if not any(len(cell) > 1 for cell in cells.values()):
         return None
     interval, kind = (stats.paired_interval, "paired") if evidence.paired else (_welch, "Welch")
@@ -207,7 +224,8 @@ def _everywhere(verdicts):
         return []
     kinds = {v.verdict for v in needed}
     cells = {(v.dataset, v.architecture) for v in needed}
-    whole = len(needed) == 2 * len(cells) and all(len({cell[i] for cell in cells}) > 1 for i in (0, 1))
+    datasets, networks = ({cell[i] for cell in cells} for i in (0, 1))
+    whole = min(len(datasets), len(networks)) > 1 and len(needed) == 2 * len(datasets) * len(networks)
     verdict = CONTRADICTED if CONTRADICTED in kinds else SUPPORTED if kinds == {SUPPORTED} and whole else UNDECIDED
     held = sum(v.verdict == SUPPORTED for v in needed)
     return [Verdict("C9", "", "", None, None, None, f"{held} of {len(needed)} supported", "C1 and C2", verdict)]
@@ -249,16 +267,13 @@ def _across_cells(evidence):
     means = means.join(evidence.pairs.groupby(outcomes.CELL)["deep_similarity"].mean()).dropna()
     if len(means) < 4:
         return []
-    from scipy.stats import spearmanr
-
-    features = spearmanr(means["top_eigenvalue"], means["deep_similarity"])
-    robust = spearmanr(means["top_eigenvalue"], means["breaking_point"])
-    if not math.isfinite(features.pvalue + robust.pvalue):  # one of them does not vary over the cells
+    features, p_features, smallest = stats.rank_correlation(means["top_eigenvalue"], means["deep_similarity"])
+    robust, p_robust, _ = stats.rank_correlation(means["top_eigenvalue"], means["breaking_point"])
+    if not math.isfinite(features + robust):  # one of them does not vary over the cells
         return []
-    towards = bool(features.statistic < 0 and robust.statistic > 0)
-    effect = f"ρ = {features.statistic:+.2f} with similarity, {robust.statistic:+.2f} with the breaking point"
+    effect = f"ρ = {features:+.2f} with similarity, {robust:+.2f} with the breaking point"
     test = f"Spearman over {len(means)} cells"
-    return [Verdict("C10", "", "", towards, float(max(features.pvalue, robust.pvalue)), None, effect, test)]
+    return [Verdict("C10", "", "", features < 0 < robust, max(p_features, p_robust), smallest, effect, test)]
 
 
 _TESTS: tuple[Callable, ...] = (

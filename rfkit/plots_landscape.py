@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rfkit import plots
+from rfkit import plots, spectra
 
 AUTHOR_VARIANCE = 0.0032
 """Of the Gaussian that the author's code puts at each Ritz value."""
@@ -174,25 +174,27 @@ KINDS = {
 
 
 def plot_similarities(pairs, kinds=(("final", "matrix"),)):
-    """Similarity of all layers, one column a receptive field, one row a network and kind of comparison.
+    """Similarity of all layers, one column a receptive field, one row a network, data set and kind of comparison.
 
     Args:
-        pairs: As made by `rfkit.outcomes.similarities`; of each network and level the first pair is drawn.
+        pairs: As made by `rfkit.outcomes.similarities`; of each network, data set and level the first pair is drawn.
         kinds: Keys of `KINDS`.
 
     Returns:
         Array of Axes. The first layer is at the lower left, the middle layer is dashed, dead layers are hatched.
     """
-    first = pairs.drop_duplicates(["architecture", "rf_level", "stage"])
-    names, levels = list(dict.fromkeys(first["architecture"])), sorted(set(first["rf_level"]))
-    rows = [(name, kind) for name in names for kind in kinds]
+    first = pairs.drop_duplicates(["data_label", "architecture", "rf_level", "stage"])
+    levels, several = sorted(set(first["rf_level"])), first["data_label"].nunique() > 1
+    cells = first[["data_label", "architecture"]].drop_duplicates().itertuples(index=False)
+    rows = [(cell, kind) for cell in cells for kind in kinds]
     if not rows:
         return np.array([plots.nothing(plt.subplots(figsize=(plots.WIDTH_IN / 2, 2))[1])])
     size = (plots.WIDTH_IN, (plots.WIDTH_IN - 1.2) / max(3, len(levels)) * len(rows) + 0.5)
     figure, axes = plt.subplots(len(rows), len(levels), figsize=size, squeeze=False)
     image = None
-    for (name, (stage, column)), line in zip(rows, axes, strict=True):
-        found = first[(first["architecture"] == name) & (first["stage"] == stage)].set_index("rf_level")
+    for ((data, name), (stage, column)), line in zip(rows, axes, strict=True):
+        here = (first["data_label"] == data) & (first["architecture"] == name) & (first["stage"] == stage)
+        found = first[here].set_index("rf_level")
         for level, ax in zip(levels, line, strict=True):
             ax.set(xticks=[], yticks=[])
             ax.grid(False)
@@ -201,7 +203,7 @@ def plot_similarities(pairs, kinds=(("final", "matrix"),)):
                 if column == "matrix" and stage == kinds[0][0]:
                     ax.set_title(plots.field_label(level, found.loc[level, "field_px"]), fontsize=11)
         words = KINDS[stage, column] if len(kinds) > 1 else plots.network_label(name)
-        line[0].set_ylabel(words, fontsize=10)
+        line[0].set_ylabel(f"{words}\n{data}" if several else words, fontsize=10)
     figure.supxlabel("layer of the second network →", fontsize=10)
     figure.supylabel("layer of the first network →", fontsize=10)
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, label="linear CKA")
@@ -222,23 +224,26 @@ def _draw(matrix, ax):
     return image
 
 
-def plot_diagonals(pairs, *, title="", ax=None):
+def plot_diagonals(pairs):
     """Similarity of each layer to the same layer of another seed, one line a receptive field.
 
     Args:
-        pairs: Rows of `rfkit.outcomes.similarities` of one network and stage.
-        title: Title of the Axes.
-        ax: Axes to draw in; new ones if ``None``.
+        pairs: As made by `rfkit.outcomes.similarities`.
 
     Returns:
-        The Axes; dead layers leave gaps.
+        Array of Axes, one a data set, network and stage; dead layers leave gaps.
     """
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
-    for level, part in pairs.groupby("rf_level"):
-        mean = np.mean([np.diagonal(matrix) for matrix in part["matrix"]], 0)
-        style = plots.level_style(level) | {"markersize": 3}
-        ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, part["field_px"].iloc[0]), **style)
-    ax.set(xlabel="layer", ylabel="linear CKA", ylim=(0, 1.02), title=title)
-    if part["stage"].iloc[0] == "init":  # the same lines after training, where there is no room
-        ax.legend(fontsize=9)
-    return ax
+    cells = list(pairs.groupby(["data_label", "architecture", "stage"], sort=False))
+    axes, several = plots.beside(2, rows=len(cells) // 2), pairs["data_label"].nunique() > 1
+    if not cells:
+        return np.array([plots.nothing(ax) for ax in axes])
+    for ((data, name, stage), part), ax in zip(cells, axes, strict=True):
+        for level, cell in part.groupby("rf_level"):
+            mean = np.mean([np.diagonal(matrix) for matrix in cell["matrix"]], 0)
+            style = plots.level_style(level) | {"markersize": 3}
+            ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, cell["field_px"].iloc[0]), **style)
+        title = f"{plots.network_label(name)}, {spectra.STAGES[stage]}" + (f"\n{data}" if several else "")
+        ax.set(xlabel="layer", ylabel="linear CKA", ylim=(0, 1.02), title=title)
+        if stage == "init":  # the same lines after training, where there is no room
+            ax.legend(fontsize=9)
+    return axes

@@ -1,7 +1,14 @@
 """Statistics over seeds."""
 
+import functools
+import itertools
 import math
 from collections.abc import Sequence
+
+import numpy as np
+
+EXACT_LEVELS = 8
+"""Up to so many levels or cells every order is looked at."""
 
 
 def mean_std(values: Sequence[float]):
@@ -34,21 +41,95 @@ def page_trend(rows, *, falling=False):
         falling: Test for a fall from the first column to the last instead of a rise.
 
     Returns:
-        p-value, exact where that is feasible.
+        (p, smallest): one-sided p-value, and that of values all in the claimed order but for the ties they have. Exact
+        up to eight levels, by the distribution over the orders of what each block holds, ties as they are; of more
+        levels by the normal approximation.
 
     Raises:
         ValueError: If there are too few blocks or levels, or a value is not finite.
 
     Source:
-        Page (1963); computed by `scipy.stats.page_trend_test`.
+        Page (1963).
     """
-    import numpy as np
-    from scipy.stats import page_trend_test
+    from scipy.stats import page_trend_test, rankdata
 
     rows = np.asarray(rows, float)
     if rows.ndim != 2 or rows.shape[0] < 2 or rows.shape[1] < 3 or not np.isfinite(rows).all():
         raise ValueError(f"rows have shape {rows.shape}; expected at least 2 blocks of 3 levels, all values finite")
-    return float(page_trend_test(-rows if falling else rows).pvalue)
+    rows = -rows if falling else rows
+    if rows.shape[1] > EXACT_LEVELS:
+        best = np.sort(rows, axis=1)
+        return tuple(float(page_trend_test(each, method="asymptotic").pvalue) for each in (rows, best))
+    ranks = np.rint(2 * rankdata(rows, axis=1)).astype(int)  # doubled, so that ties are whole numbers too
+    places = np.arange(1, rows.shape[1] + 1)
+    chances, lowest = np.ones(1), 0
+    for block in ranks:
+        least, weights = _rank_sums(tuple(sorted(block)))
+        chances, lowest = np.convolve(chances, weights), lowest + least
+    return float(chances[(ranks @ places).sum() - lowest :].sum()), float(chances[-1])
+
+
+@functools.cache
+def _rank_sums(ranks):
+    """(smallest, probabilities from there on) of the sum of place times rank over all orders of the ranks."""
+    sums = np.array([np.dot(order, range(1, len(ranks) + 1)) for order in itertools.permutations(ranks)])
+    return int(sums.min()), np.bincount(sums - sums.min()) / len(sums)
+
+
+def jonckheere_trend(groups, *, falling=False):
+    """The Jonckheere-Terpstra test for an ordered trend of independent groups.
+
+    Args:
+        groups: One sequence of values a level, in the order of the levels; at least three.
+        falling: As in `page_trend`.
+
+    Returns:
+        (p, smallest): one-sided p-value by the normal approximation with ties, as that of Kendall's tau of level and
+        value, which is the same test (for a dozen values and more it is too large rather than too small where it is
+        below 0.05); smallest p-value of so many values, exact.
+
+    Raises:
+        ValueError: If there are too few levels, or one has no value.
+
+    Source:
+        Jonckheere (1954).
+    """
+    from scipy.stats import kendalltau
+
+    sizes = [len(group) for group in groups]
+    if len(sizes) < 3 or min(sizes) == 0:
+        raise ValueError(f"groups of {sizes} values; expected at least 3, none of them empty")
+    level, values = np.repeat(range(len(sizes)), sizes), np.concatenate(groups)
+    smallest = math.prod(map(math.factorial, sizes)) / math.factorial(sum(sizes))
+    p = kendalltau(level, values, method="asymptotic", alternative="less" if falling else "greater").pvalue
+    return (1.0 if math.isnan(p) else float(p)), smallest
+
+
+def rank_correlation(x, y):
+    """Spearman's rank correlation and its two-sided p-value.
+
+    Args:
+        x: Values, one a cell; at least three.
+        y: The same of another quantity.
+
+    Returns:
+        (correlation, p, smallest): p is exact up to eight cells, by all their orders, and smallest that of a perfect
+        correlation; NaN where one of the quantities does not vary.
+
+    Raises:
+        ValueError: If there are fewer than three cells, or the numbers differ.
+    """
+    from scipy.stats import rankdata, spearmanr
+
+    if len(x) != len(y) or len(x) < 3:
+        raise ValueError(f"{len(x)} and {len(y)} values; expected the same number of at least 3")
+    found = spearmanr(x, y)
+    if len(x) > EXACT_LEVELS or math.isnan(found.statistic):
+        return float(found.statistic), float(found.pvalue), 2 / math.factorial(len(x))
+    a, b = (rankdata(values) - (len(values) + 1) / 2 for values in (x, y))
+    sums = np.abs(np.array(list(itertools.permutations(a))) @ b)
+    reached = sums >= abs(a @ b) - 1e-9
+    return float(found.statistic), float(reached.mean()), float((sums >= sums.max() - 1e-9).mean())
 
 
 def standard_errors_apart(mean_a, std_a, n_a, mean_b, std_b, n_b):
@@ -113,9 +194,14 @@ def welch_interval(mean_a, std_a, n_a, mean_b, std_b, n_b, level=0.95):
     Source:
         Welch (1947), with Satterthwaite's degrees of freedom.
     """
+    return _interval(*_welch(mean_a, std_a, n_a, mean_b, std_b, n_b), level)
+
+
+def _welch(mean_a, std_a, n_a, mean_b, std_b, n_b):
+    """Difference ``b - a``, its standard error and degrees of freedom."""
     a, b = std_a**2 / n_a, std_b**2 / n_b
     freedom = (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1)) if a + b else 1.0
-    return _interval(mean_b - mean_a, math.sqrt(a + b), freedom, level)
+    return mean_b - mean_a, math.sqrt(a + b), freedom
 
 
 def _interval(mean, error, freedom, level):
@@ -125,29 +211,35 @@ def _interval(mean, error, freedom, level):
     return float(mean - half), float(mean + half)
 
 
-def equivalence(first, second, margin):
-    """Two one-sided tests that the mean paired difference lies within a margin.
+def equivalence(first, second, margin, *, paired=True):
+    """Two one-sided tests that a difference of means lies within a margin.
 
     Args:
         first: Values, one a pair.
         second: Values, one a pair.
         margin: Largest difference that counts as none, in the unit of the values.
+        paired: Whether the values are pairs; Welch's test of independent ones otherwise.
 
     Returns:
         p-value, the larger of the two.
 
     Raises:
-        ValueError: If there are fewer than two pairs, or their numbers differ.
+        ValueError: If there are fewer than two values of one, or the numbers of pairs differ.
 
     Source:
         Schuirmann (1987).
     """
     from scipy.stats import t
 
-    mean, error = _paired_difference(first, second)
+    if paired:
+        (mean, error), freedom = _paired_difference(first, second), len(first) - 1
+    elif min(len(first), len(second)) < 2:
+        raise ValueError(f"{len(first)} and {len(second)} values; expected at least 2 of both")
+    else:
+        mean, error, freedom = _welch(*mean_std(first), len(first), *mean_std(second), len(second))
     if error == 0:
         return 0.0 if abs(mean) < margin else 1.0
-    return float(t.sf((margin - abs(mean)) / error, len(first) - 1))
+    return float(t.sf((margin - abs(mean)) / error, freedom))
 
 
 def holm(p_values):

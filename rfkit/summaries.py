@@ -5,6 +5,7 @@ import statistics
 import pandas as pd
 
 from rfkit import outcomes, records, spectra
+from rfkit.config import PROTOCOLS
 from rfkit.presets import DATASET_LABELS
 from rfkit.stats import mean_std
 from rfkit.tables import ARCHITECTURE_LABELS, MISSING
@@ -157,6 +158,38 @@ def recorded(preset, runs):
     return pd.DataFrame(rows)
 
 
+def protocols(runs):
+    """What the ways of training come to on one network.
+
+    Args:
+        runs: List of `rfkit.store.Run` of one data set and one architecture.
+
+    Returns:
+        Data frame, one row a level and protocol: mean ± standard deviation over seeds.
+    """
+    cells, rows = {}, []
+    for run in runs:
+        cells.setdefault((run.config.level, run.config.protocol, run.config.train), []).append(run)
+    for level, protocol, train in sorted(cells, key=lambda cell: (cell[0], PROTOCOLS.index(cell[1]))):
+        here = cells[level, protocol, train]
+        frame = outcomes.accuracies(here)
+        dense, each = frame[frame["pruning_rate"] == 0], outcomes.by_run(frame)
+        rows.append({
+            "Level": level,
+            "Protocol": f"`{protocol}`",
+            "Learning rate": f"{train.lr:g}",
+            "Clipped at": MISSING if train.clip_value is None else f"{train.clip_value:g}",
+            "Epochs": train.epochs,
+            "Train (%)": _spread(dense["train_accuracy"], 1),
+            "Dense (%)": _spread(dense["accuracy"], 1),
+            "Pruned at 0.9 (%)": _spread(each["pruned_0.9"], 1),
+            "Breaking point": _spread(each["breaking_point"], 3),
+            "Shrink factor": f"{here[0].summary['shrink_factor']:.2g}",
+            "Seeds": len(here),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def costs(frame):
     """What pruning saves, by the reporting standard of Blalock et al. (2020), and what it costs in accuracy.
 
@@ -188,13 +221,13 @@ def similarities(found):
         found: As made by `rfkit.outcomes.similarities`.
 
     Returns:
-        Data frame, one row a network and level.
+        Data frame, one row a network, data set and level.
     """
     author = outcomes.author_similarities().set_index(["architecture", "rf_level"])
     rows = []
-    for key, part in found.groupby(["architecture", "rf_level"], sort=False):
-        row = {"Network": ARCHITECTURE_LABELS.get(key[0], key[0]), "Level": key[1]}
-        known = author.loc[key] if key in author.index else None
+    for (data, *key), part in found.groupby(["data_label", "architecture", "rf_level"], sort=False):
+        row = {"Network": ARCHITECTURE_LABELS.get(key[0], key[0]), "Data": data, "Level": key[1]}
+        known = author.loc[tuple(key)] if tuple(key) in author.index else None
         row["Author, all layers"] = MISSING if known is None else f"{known['similarity']:.3f}"
         row["Author, deep half"] = MISSING if known is None else f"{known['deep_similarity']:.3f}"
         for stage, words in (("init", "before"), ("final", "after")):
@@ -217,6 +250,7 @@ def sharpness(found):
         Data frame, one row a network and level: largest and smallest eigenvalue, width of the spectrum and
         share of negative eigenvalues, means over seeds.
     """
+    outcomes.refuse_mixed(found)
     rows = []
     for (architecture, level), part in found.groupby(["architecture", "rf_level"], sort=False):
         row = {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Level": level}

@@ -159,7 +159,7 @@ def importance_variants(found):
     for setting, (record, _) in found.items():
         by_network = list(zip(*record["maxima"].values(), strict=True))
         testable = len(by_network) > 1 and len(record["maxima"]) > 2
-        p = f"{page_trend(by_network, falling=True):.2g}" if testable else MISSING
+        p = f"{page_trend(by_network, falling=True)[0]:.2g}" if testable else MISSING
         rows.append(
             _network_and_definition(setting)
             | {f"Level {level}": f"{mean_std(values)[0]:.3g}" for level, values in record["maxima"].items()}

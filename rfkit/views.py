@@ -44,15 +44,24 @@ class TableView:
 
 @dataclass(frozen=True)
 class NumberedTable:
-    """A table with the book's own numbering: HTML in Jupyter, a captioned MyST table in the book."""
+    """A table with the book's own numbering: HTML in Jupyter, a captioned MyST table in the book.
+
+    Attributes:
+        body: Its rows.
+        caption: One sentence.
+        label: For ``{numref}``.
+        words: Whether cells hold words that wrap, rather than figures that do not.
+    """
 
     body: pd.DataFrame
     caption: str
     label: str
+    words: bool = False
 
     def _repr_markdown_(self):
         body = _markdown(self.body if len(self.body.columns) else NOTHING)
-        return f"```{{table}} {self.caption}\n:name: {self.label}\n\n{body}\n```"
+        options = f":name: {self.label}" + ("\n:class: words" if self.words else "")
+        return f"```{{table}} {self.caption}\n{options}\n\n{body}\n```"
 
     def _repr_html_(self):
         return f"<p>{self.caption}</p>{self.body.to_html(index=False)}"

@@ -1,6 +1,8 @@
 """The ledger on the paper's own numbers, on the author's rows, and on made-up evidence with known answers."""
 
+import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -82,9 +84,20 @@ def test_the_authors_rows_agree():
     assert verdict(verdicts, "E1", dataset="tiny_imagenet").verdict == CONTRADICTED
     assert {v.verdict for v in verdicts if v.claim == "C1"} == {SUPPORTED}
     assert verdict(verdicts, "E2", "", "").verdict == CONTRADICTED
-    assert verdict(verdicts, "C2", "resnet50").smallest_p == pytest.approx(2 / 24**3)  # three seeds
+    three_networks = verdict(verdicts, "C2", "resnet50").smallest_p
+    assert three_networks == pytest.approx(2 * math.factorial(3) ** 4 / math.factorial(12))
     (everywhere,) = [v for v in verdicts if v.claim == "C9"]
-    assert everywhere.verdict == UNDECIDED and everywhere.effect == "7 of 8 supported"
+    assert everywhere.verdict == SUPPORTED and everywhere.effect == "8 of 8 supported"
+
+
+def test_networks_that_are_no_pairs_are_not_paired():
+    author = evidence.of_author()
+    shuffled = author.runs.sample(frac=1, random_state=1)
+    assert claims.judge(replace(author, runs=shuffled)) == claims.judge(author)
+
+
+def test_means_over_three_networks_are_tested_as_such():
+    assert verdict(claims_printed.judge(), "C6", "resnet50").verdict == UNDECIDED  # five would support it
 
 
 def test_swapping_two_rows_of_the_paper_flips_the_verdict():
@@ -151,9 +164,31 @@ def test_levels_at_floor_support_no_ordering():
     whole = verdict(claims.judge(story), "C3")
     floor = {("cifar10", "vgg19", 1, 0.9)}
     without = verdict(claims.judge(evidence.Evidence(story.runs, floor)), "C3")
-    assert (
-        whole.effect.startswith("80") and without.effect.startswith("from level 2: 40") and "3 levels" in without.test
-    )
+    assert whole.effect.startswith("80") and without.effect.startswith("40") and "levels 2, 3, 4" in without.test
+    two = {("cifar10", "vgg19", level, 0.9) for level in (1, 3)}
+    verdicts = claims.judge(evidence.Evidence(story.runs, two))
+    for claim in ("C3", "C4"):
+        found = verdict(verdicts, claim)
+        assert found.verdict == UNDECIDED and found.effect == "near chance at level 1, 3" and found.p is None
+
+
+def test_all_combinations_are_needed_for_all():
+    story, cells = made_up([90, 88, 86, 84], [60, 40, 20, 10], seeds=6).runs, []
+    for dataset, name in (("cifar10", "vgg19"), ("cifar10", "resnet50"), ("tiny_imagenet", "vgg19")):
+        cells.append(story.assign(paper_dataset=dataset, architecture=name))
+    (three,) = [v for v in claims.judge(evidence.Evidence(pd.concat(cells))) if v.claim == "C9"]
+    assert (three.verdict, three.effect) == (UNDECIDED, "6 of 6 supported")
+    cells.append(story.assign(paper_dataset="tiny_imagenet", architecture="resnet50"))
+    (four,) = [v for v in claims.judge(evidence.Evidence(pd.concat(cells))) if v.claim == "C9"]
+    assert (four.verdict, four.effect) == (SUPPORTED, "8 of 8 supported")
+
+
+def test_few_cells_cannot_show_a_correlation():
+    story = made_up([90, 88, 86, 84], [60, 40, 20, 10], noise=0)
+    runs = story.runs.assign(top_eigenvalue=story.runs["rf_level"])
+    pairs = runs[["paper_dataset", "architecture", "rf_level", "seed"]].assign(deep_similarity=-runs["rf_level"])
+    (found,) = [v for v in claims.judge(evidence.Evidence(runs, pairs=pairs)) if v.claim == "C10"]
+    assert found.towards and found.p == found.smallest_p == pytest.approx(2 / 24) and found.verdict == UNDECIDED
 
 
 def test_similarity_and_sharpness_have_claims_too():
@@ -201,6 +236,55 @@ def test_intervals_agree_with_scipy():
         scipy_stats.ttest_1samp(b[:5] - a, -3, alternative="greater").pvalue,
     )
     assert stats.equivalence(list(a), list(b[:5]), 3) == pytest.approx(one_sided)
+
+
+def test_jonckheere_counts_the_orders_of_independent_groups():
+    groups = [[1.0, 2.0, 2.5], [2.2, 3.0], [3.5, 2.4, 4.0]]
+    values, sizes = np.concatenate(groups), [len(group) for group in groups]
+    level = np.repeat(range(3), sizes)
+
+    def score(order):
+        pairs = itertools.combinations(range(len(order)), 2)
+        return sum(np.sign(order[j] - order[i]) for i, j in pairs if level[i] != level[j])
+
+    splits = {
+        (a, b)
+        for a in itertools.combinations(range(8), 3)
+        for b in itertools.combinations(sorted(set(range(8)) - set(a)), 2)
+    }
+    scores = []
+    for a, b in splits:
+        rest = [i for i in range(8) if i not in a + b]
+        scores.append(score(values[[*a, *b, *rest]]))
+    exact = np.mean(np.array(scores) >= score(values))
+    p, smallest = stats.jonckheere_trend(groups)
+    assert p == pytest.approx(exact, rel=0.6) and smallest == pytest.approx(1 / len(splits))
+    assert stats.jonckheere_trend(groups, falling=True)[0] == pytest.approx(1 - p, abs=0.02)
+    assert stats.jonckheere_trend([[1.0], [1.0], [1.0]])[0] == 1.0
+    with pytest.raises(ValueError, match=r"groups of \[1, 0, 2\] values"):
+        stats.jonckheere_trend([[1], [], [1, 2]])
+
+
+def test_a_correlation_over_few_cells_is_exact():
+    random = np.random.default_rng(3)
+    x, y = random.normal(size=6), random.normal(size=6)
+    rho, p, smallest = stats.rank_correlation(x, y)
+    theirs = [scipy_stats.spearmanr(x, order).statistic for order in itertools.permutations(y)]
+    assert rho == pytest.approx(scipy_stats.spearmanr(x, y).statistic)
+    assert p == pytest.approx(np.mean(np.abs(theirs) >= abs(rho) - 1e-9)) and smallest == pytest.approx(2 / 720)
+    with pytest.raises(ValueError, match="2 and 2 values; expected the same number of at least 3"):
+        stats.rank_correlation([1, 2], [1, 2])
+
+
+def test_equivalence_of_independent_values():
+    random = np.random.default_rng(2)
+    a, b = random.normal(size=6), random.normal(0.3, 2, size=4)
+    sides = {"greater": a - 3, "less": a + 3}
+    theirs = [scipy_stats.ttest_ind(b, c, equal_var=False, alternative=side).pvalue for side, c in sides.items()]
+    assert stats.equivalence(list(a), list(b), 3, paired=False) == pytest.approx(max(theirs))
+    assert stats.equivalence([1.0, 1.0], [1.2, 1.2, 1.2], 0.5, paired=False) == 0.0
+    with pytest.raises(ValueError, match="1 and 3 values; expected at least 2 of both"):
+        stats.equivalence([1.0], [1.0, 2.0, 3.0], 1, paired=False)
 
 
 def test_holm():

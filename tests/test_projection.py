@@ -1,10 +1,12 @@
 import copy
 import functools
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import page_trend_test, rankdata
 from torch import nn
 
 from rfkit import importance, importance_records, models, patterns, plots, projection, stats, tables, training, views
@@ -133,13 +135,34 @@ def test_calibrated_statistics_are_those_of_the_images():
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
-def test_page_trend_and_standard_errors():
+def test_page_trend():
     rising = [[1, 2, 3, 4], [2, 3, 5, 9], [0, 1, 2, 3]]
-    assert stats.page_trend(rising) == pytest.approx(1 / 24**3)
-    assert stats.page_trend(rising, falling=True) == pytest.approx(1.0)
-    assert stats.page_trend([row[::-1] for row in rising], falling=True) == pytest.approx(1 / 24**3)
+    least = 1 / 24**3
+    assert stats.page_trend(rising) == pytest.approx((least, least))
+    assert stats.page_trend(rising, falling=True) == pytest.approx((1.0, least))
+    assert stats.page_trend([row[::-1] for row in rising], falling=True) == pytest.approx((least, least))
     with pytest.raises(ValueError, match=r"shape \(1, 4\)"):
         stats.page_trend(rising[:1])
+    random = np.random.default_rng(0)
+    for rows in (random.normal(size=(4, 4)), random.normal(size=(6, 3))):
+        assert stats.page_trend(rows)[0] == pytest.approx(page_trend_test(rows, method="exact").pvalue)
+    nine = random.normal(size=(3, 9))
+    assert stats.page_trend(nine)[0] == page_trend_test(nine, method="asymptotic").pvalue
+
+
+def test_page_trend_with_ties_counts_the_orders_of_what_is_there():
+    rows = np.array([[1.0, 2, 2, 3], [5, 4, 5, 5]])
+    sums = [
+        rankdata(a) @ range(1, 5) + rankdata(b) @ range(1, 5)
+        for a in itertools.permutations(rows[0])
+        for b in itertools.permutations(rows[1])
+    ]
+    observed = sums[0]
+    assert stats.page_trend(rows)[0] == pytest.approx(np.mean(np.array(sums) >= observed))
+    assert stats.page_trend(rows)[1] == pytest.approx(np.mean(np.array(sums) == max(sums)))
+
+
+def test_standard_errors_apart():
     assert stats.standard_errors_apart(1.0, 0.3, 9, 1.5, 0.4, 16) == pytest.approx(0.5 / np.sqrt(0.02))
 
 
@@ -230,7 +253,7 @@ def test_the_recorded_study_is_close_to_the_paper(monkeypatch):
         name = tables.IMPORTANCE_TABLES[n]
         record = next(r for s, (r, _) in recorded.items() if (s.architecture, s.variant) == (name, "true"))
         by_network = list(zip(*record["maxima"].values(), strict=True))
-        assert (stats.page_trend(by_network, falling=True) < 0.05) == falls
+        assert (stats.page_trend(by_network, falling=True)[0] < 0.05) == falls
 
 
 def test_recorded_networks_can_be_made_again(monkeypatch):

@@ -133,6 +133,52 @@ def test_what_is_recorded_is_counted_cell_by_cell():
     assert (three["Data"], three["Level"], three["Seeds"]) == ("Tiny ImageNet", 1, "1 of 3") and four["Fine-tuned"] == 0
 
 
+def test_protocols_stand_side_by_side():
+    from dataclasses import replace
+
+    stated, short, other = (
+        FakeRun(4, 0, 40.0, [30.0, 20.0]),
+        FakeRun(4, 0, 60.0, [58.0, 50.0]),
+        FakeRun(1, 0, 80.0, [79.0, 9.0]),
+    )
+    stated.config = replace(
+        stated.config, protocol="as_stated", train=replace(stated.config.train, lr=1e-4, clip_value=0.1)
+    )
+    for run, shrink in ((stated, 0.9), (short, 0.0123), (other, 0.0123)):
+        run.summary["shrink_factor"] = shrink
+    first, second, third = summaries.protocols([short, stated, other]).to_dict("records")
+    assert (first["Level"], first["Protocol"], first["Dense (%)"], first["Clipped at"]) == (1, "`short`", "80.0", "–")
+    assert (second["Protocol"], second["Learning rate"], second["Clipped at"]) == ("`as_stated`", "0.0001", "0.1")
+    assert (second["Dense (%)"], second["Pruned at 0.9 (%)"], second["Breaking point"]) == ("40.0", "20.0", "0.400")
+    assert (third["Dense (%)"], third["Shrink factor"], third["Seeds"]) == ("60.0", "0.012", 1)
+
+
+def test_similarities_of_two_data_sets_are_not_averaged():
+    from rfkit import plots_landscape
+
+    pairs = pd.DataFrame([
+        {
+            "data_label": data, "architecture": "vgg19", "rf_level": level, "field_px": 3 + 178 * level, "stage": stage,
+            "similarity": value, "deep_similarity": value, "dead": 0, "barrier": 1.0,
+            "matrix": np.full((3, 3), value), "own": np.eye(3),
+        }
+        for data, value in (("first", 0.2), ("second", 0.6))
+        for level in (1, 2)
+        for stage in ("init", "final")
+    ])  # fmt: skip
+    table = summaries.similarities(pairs)
+    assert list(table["Data"]) == ["first", "first", "second", "second"]
+    assert list(table["All layers, after"]) == ["0.200"] * 2 + ["0.600"] * 2
+    titles = [ax.get_title() for ax in plots_landscape.plot_diagonals(pairs)]
+    assert len(titles) == 4 and titles[0].endswith("first") and titles[-1].endswith("second")
+    lines = plots_landscape.plot_diagonals(pairs)[-1].lines
+    assert [line.get_ydata().tolist() for line in lines] == [[0.6] * 3] * 2
+    labels = [line[0].get_ylabel().splitlines()[-1] for line in plots_landscape.plot_similarities(pairs)]
+    assert labels == ["first", "second"]
+    none = plots_landscape.plot_diagonals(pairs[:0])
+    assert all("not in this build" in ax.texts[0].get_text() for ax in none)
+
+
 def test_mean_std():
     assert stats.mean_std([1.0, 2.0, 4.0]) == (pytest.approx(7 / 3), pytest.approx(np.std([1, 2, 4], ddof=1)))
     assert stats.mean_std([3.0]) == (3.0, None)
