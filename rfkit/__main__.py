@@ -154,7 +154,7 @@ def _add_preset(command):
 
 def _preset(options):
     from rfkit import presets
-    from rfkit.book import literal
+    from rfkit.config import literal
 
     given = {name: getattr(options, name) for name in PRESET_OPTIONS}
     changes = {name: literal(value) for name, value in given.items() if value is not None}
@@ -217,12 +217,16 @@ def _units(options):
 
 def _summary(options):
     preset = _preset(options)
-    from rfkit import outcomes, records
+    from rfkit import outcomes, records, study
 
     found, missing = records.find(preset)
+    if found:
+        print(outcomes.accuracies(found).to_csv(index=False), end="")
     if missing:
-        raise RuntimeError(f"{len(missing)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing")
-    print(outcomes.accuracies(found).to_csv(index=False), end="")
+        count = f"{len(missing)} of {len(found) + len(missing)}"
+        raise RuntimeError(
+            f"{count} runs of preset {preset.name!r} are missing; run: rfkit study {study.command(preset)}"
+        )
 
 
 def _record(options):
@@ -289,7 +293,7 @@ def _importance(options):
 
 def _spectra(options):
     from rfkit import initial_spectra, presets
-    from rfkit.book import literal
+    from rfkit.config import literal
 
     # the preset checks the values; its own width is not the one wanted here
     names = ("datasets", "architectures", "levels", "width")
@@ -314,7 +318,7 @@ def _recipes(options):
 
 def _field(options):
     from rfkit import models, receptive_field
-    from rfkit.book import literal
+    from rfkit.config import literal
 
     model = models.of_any_signature(options.architecture, options.level).eval()
     shape = literal(options.input)

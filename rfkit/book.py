@@ -16,8 +16,8 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from rfkit import editions, kernel, outcomes, pairs, plots, presets, study, views
-from rfkit.config import ConfigError, check_keys, one_of
+from rfkit import editions, kernel, outcomes, plots, presets, study, views
+from rfkit.config import ConfigError, check_keys, literal, one_of
 
 STAGE = Path("_build/stage")
 PRESET_FIELDS = ("datasets", "architectures", "levels", "seeds", "rates", "epochs", "width", "protocol")
@@ -76,24 +76,6 @@ def parse(pairs):
             raise ConfigError(f"parameter {pair!r} has no value; expected key=value, such as levels=1,3")
         parameters[key.strip()] = literal(value)
     return parameters
-
-
-def literal(value):
-    """A value given as text: a Python literal, a list ``1,3`` or ``[1,3]``, or else the text itself.
-
-    Args:
-        value: Text.
-
-    Returns:
-        Number, bool, None, list or text.
-    """
-    try:
-        parsed = ast.literal_eval(value)
-        return list(parsed) if isinstance(parsed, tuple) else parsed
-    except (ValueError, SyntaxError):
-        inner = value.strip().removeprefix("[").removesuffix("]")
-        is_list = "," in inner or inner != value.strip()
-        return [literal(part.strip()) for part in inner.split(",") if part.strip()] if is_list else value
 
 
 def check_parameters(name, parameters):
@@ -190,7 +172,6 @@ def build(preset_name, *, jobs=None, device=None, max_minutes=60, edition="full"
     names = notebook_names()
     start = time.perf_counter()
     runs = study.ensure(preset, max_minutes=max_minutes, jobs=jobs, device=device)
-    pairs.ensure(preset, runs, jobs=jobs)
     trained = time.perf_counter()
     print(f"{len(runs)} runs ready ({trained - start:.0f} s)", flush=True)
     stage(preset, runs)

@@ -1,5 +1,6 @@
 """What a run is: frozen, checked, hashable configurations."""
 
+import ast
 import difflib
 import hashlib
 import json
@@ -36,8 +37,25 @@ def one_of(what, value, valid):
     if value in valid:
         return value
     near = difflib.get_close_matches(str(value), [str(v) for v in valid], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"unknown {what} {value!r}{hint} Valid: {', '.join(str(v) for v in valid)}")
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ConfigError(
+        f"unknown {what} {value!r}{hint} Valid: {', '.join(str(v) for v in valid) or 'none, there is none'}"
+    )
+
+
+def whole(field, value, least):
+    """Check that a value is a whole number.
+
+    Args:
+        field: What the value is, for the message.
+        value: The value.
+        least: Smallest valid one.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{field} holds {value!r}; expected whole numbers of at least {least}")
 
 
 def check_keys(what, given, valid):
@@ -251,3 +269,21 @@ def _flat(mapping, prefix=""):
 
 def _is_int(value):
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def literal(value):
+    """A value given as text: a Python literal, a list ``1,3`` or ``[1,3]``, or else the text itself.
+
+    Args:
+        value: Text.
+
+    Returns:
+        Number, bool, None, list or text.
+    """
+    try:
+        parsed = ast.literal_eval(value)
+        return list(parsed) if isinstance(parsed, tuple) else parsed
+    except (ValueError, SyntaxError):
+        inner = value.strip().removeprefix("[").removesuffix("]")
+        is_list = "," in inner or inner != value.strip()
+        return [literal(part.strip()) for part in inner.split(",") if part.strip()] if is_list else value

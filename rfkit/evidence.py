@@ -60,7 +60,7 @@ def of_runs(runs, importance=None):
     table = outcomes.by_run(frame, outcomes.fine_tuned(runs)) if len(frame) else frame
     parameters = {}
     for run in runs:
-        cell = (records.paper_dataset(run.config) or "", run.config.architecture)
+        cell = (records.describe(run)["paper_dataset"], run.config.architecture)
         parameters.setdefault(cell, {})[run.config.level] = run.summary["parameters"]
     pairs = outcomes.similarities(runs).query("stage == 'final'")
     return Evidence(

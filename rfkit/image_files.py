@@ -154,21 +154,21 @@ def _decode(files, size, sha256, name):
             if image.shape != images.shape[1:]:
                 raise DataError(
                     f"{file} in {files.path} is {image.shape[1]}x{image.shape[0]} pixels, the first image "
-                    f"{images.shape[2]}x{images.shape[1]}; give image_size= to resize all images"
+                    f"{images.shape[2]}x{images.shape[1]}; resize all images, by folder:PATH@64 or image_size=64"
                 )
             images[i] = image
         if images is None:
             raise DataError(f"{files.path} has an empty split; expected images under train/ and test/ (or val/)")
         if images.shape[1] != images.shape[2]:
             raise DataError(
-                f"images in {files.path} are {images.shape[2]}x{images.shape[1]} pixels; they must be square: give "
-                "image_size= to resize them"
+                f"images in {files.path} are {images.shape[2]}x{images.shape[1]} pixels; they must be square: "
+                "resize them, by folder:PATH@64 or image_size=64"
             )
         arrays += [images, np.array([label for _, label in entries], np.int64)]
     if arrays[0].shape[1:] != arrays[2].shape[1:]:
         raise DataError(
             f"{files.path}: training images are {arrays[0].shape[1:3]} pixels, test images {arrays[2].shape[1:3]}; "
-            "give image_size= to resize all images"
+            "resize all images, by folder:PATH@64 or image_size=64"
         )
     sha256 = sha256 or digest.hexdigest()
     label = "Tiny ImageNet" if name == "tiny_imagenet" else files.path.stem

@@ -66,7 +66,7 @@ class LevelNet(nn.Module):
         if min(x.shape[-2:]) < self.min_size:
             raise ValueError(
                 f"input of {x.shape[-2]}x{x.shape[-1]} pixels is too small for {self.name}: it needs at least "
-                f"{self.min_size}x{self.min_size}; use larger images (image_size=) or a lower level"
+                f"{self.min_size}x{self.min_size}; use larger images (image_size=, folder:PATH@64) or a lower level"
             )
         x = self.features(x)  # (N, C, h, w)
         return self.classifier(self.pool(x).flatten(1))  # (N, num_classes)

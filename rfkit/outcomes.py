@@ -40,28 +40,24 @@ def accuracies(runs):
             "test_images": config.test_images,
             "dense": run.summary["test_accuracy"],
         }
-        by_rate = {rate: row for analysis in run.analyses("pruning") for rate, row in _curve(analysis)}
-        rows += [about | {"pruning_rate": rate} | row for rate, row in sorted(by_rate.items())]
+        analysis = run.newest("pruning")
+        rows += [about | _point(analysis, i) for i in run.places(analysis["rates"])]
     return pd.DataFrame(rows)
 
 
-def _curve(analysis):
-    """(rate, columns) at each rate of a stored pruning analysis, the dense network first."""
-    usable = sum(analysis["usable"])
-    for i, rate in enumerate(analysis["rates"]):
-        yield (
-            rate,
-            {
-                "accuracy": analysis["test_accuracy"][i],
-                "test_loss": analysis["test_loss"][i],
-                "train_accuracy": analysis["train_accuracy"][i],
-                "train_loss": analysis["train_loss"][i],
-                "reestimated_accuracy": analysis["reestimated_accuracy"][i],
-                "usable_sparsity": 1 - analysis["usable_kept"][i] / usable,
-                "compression": analysis["parameters"][0] / analysis["parameters"][i],
-                "speed_up": analysis["multiplications"][0] / analysis["multiplications"][i],
-            },
-        )
+def _point(analysis, i):
+    """Columns of the rate at a place of a stored pruning analysis, whose first one is the dense network."""
+    return {
+        "pruning_rate": analysis["rates"][i],
+        "accuracy": analysis["test_accuracy"][i],
+        "test_loss": analysis["test_loss"][i],
+        "train_accuracy": analysis["train_accuracy"][i],
+        "train_loss": analysis["train_loss"][i],
+        "reestimated_accuracy": analysis["reestimated_accuracy"][i],
+        "usable_sparsity": 1 - analysis["usable_kept"][i] / sum(analysis["usable"]),
+        "compression": analysis["parameters"][0] / analysis["parameters"][i],
+        "speed_up": analysis["multiplications"][0] / analysis["multiplications"][i],
+    }
 
 
 def fine_tuned(runs):
@@ -106,7 +102,7 @@ def repruned(runs):
         again, curve = run.newest("usable_pruning"), run.newest("pruning")
         if again is not None:
             source = again if again["dead"] else curve
-            points = dict(zip(source["rates"], source["test_accuracy"], strict=True))
+            points = {source["rates"][i]: source["test_accuracy"][i] for i in run.places(source["rates"])}
             points[0.0] = dense = run.summary["test_accuracy"]
             about = records.describe(run) | {"dense": dense}
             rows += [
@@ -184,8 +180,9 @@ def by_run(frame, tuned=None):
 
     Returns:
         Data frame: paper_dataset, architecture, rf_level, seed, dense, breaking_point, breaking_point_reestimated (of
-        accuracy with batch norm re-estimated), and for the paper's rates that were run ``pruned_<rate>`` and
-        ``gap_<rate>`` (dense minus pruned); gap_tuned where the run was fine-tuned.
+        accuracy with batch norm re-estimated), top_rate (the highest rate run, which a breaking point that was not
+        reached equals), and for the paper's rates that were run ``pruned_<rate>`` and ``gap_<rate>`` (dense minus
+        pruned); gap_tuned where the run was fine-tuned.
 
     Raises:
         ConfigError: If runs on two data sets with images of one size would be taken for one.
@@ -196,7 +193,7 @@ def by_run(frame, tuned=None):
         part = part.sort_values("pruning_rate")
         rates, accuracy = part["pruning_rate"].tolist(), part["accuracy"].tolist()
         row = {"paper_dataset": dataset, "architecture": architecture, "rf_level": level, "seed": seed}
-        row |= {"dense": accuracy[0], "breaking_point": breaking_point(rates, accuracy)}
+        row |= {"dense": accuracy[0], "breaking_point": breaking_point(rates, accuracy), "top_rate": rates[-1]}
         if "reestimated_accuracy" in part:
             row["breaking_point_reestimated"] = breaking_point(rates, part["reestimated_accuracy"].tolist())
         for rate in PAPER_RATES:

@@ -6,9 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 
-import torch
-
-from rfkit import analyses, cka, landscape, records, store, training
+from rfkit import records, store
 from rfkit.config import stable_hash
 
 
@@ -26,6 +24,9 @@ def ensure(preset, runs, *, jobs=None):
         Number of pairs that were compared now.
     """
     todo = list(_todo(preset, runs))
+    here = [name for name in preset.datasets if records.is_here(name)] if todo else []
+    names = {records.load(name, preset.image_limit).source.name: name for name in here}
+    todo = [(a.path, b.path, preset, names[b.config.dataset]) for a, b in todo if b.config.dataset in names]
     if not todo:
         return 0
     jobs = max(1, min(jobs or os.cpu_count() or 1, len(todo)))
@@ -37,26 +38,18 @@ def ensure(preset, runs, *, jobs=None):
 
 
 def _todo(preset, runs):
-    if preset.pairs is None:
-        return
-    by_key = {
-        (r.config.image_size, r.config.dataset, r.config.architecture, r.config.level, r.config.seed): r for r in runs
-    }
-    datasets = {records.load(name, preset.image_limit).source.name: name for name in _here(preset)}
-    for (size, dataset, architecture, level, seed), second in by_key.items():
-        if preset.pairs.levels is not None and level not in preset.pairs.levels:
-            continue
-        for a, b in preset.pairs.seeds:
-            first = by_key.get((size, dataset, architecture, level, a))
-            if seed != b or first is None or dataset not in datasets:
-                continue
-            weights = [run.path / "weights" / f"{which}.pt" for run in (first, second) for which in ("init", "final")]
-            if not second.analysis_done("pair", key(preset, a)) and all(path.is_file() for path in weights):
-                yield first.path, second.path, preset, datasets[dataset]
-
-
-def _here(preset):
-    return [name for name in preset.datasets if records.is_here(name)]
+    """Pairs of runs that are not compared yet and have their weights."""
+    levels = preset.pairs and preset.pairs.levels
+    cells = {}
+    for run in runs:
+        if levels is None or run.config.level in levels:
+            cells.setdefault(run.config.folder.rpartition("/")[0], {})[run.config.seed] = run
+    for by_seed in cells.values():
+        for a, b in preset.seed_pairs:
+            if a in by_seed and b in by_seed and not by_seed[b].analysis_done("pair", key(preset, a)):
+                pair = by_seed[a], by_seed[b]
+                if all((run.path / "weights" / f"{which}.pt").is_file() for run in pair for which in ("init", "final")):
+                    yield pair
 
 
 def key(preset, other_seed):
@@ -76,6 +69,8 @@ def key(preset, other_seed):
 
 
 def _compare(first, second, preset, dataset):
+    import torch
+
     torch.set_num_threads(1)
     first, second = store.Run(first), store.Run(second)
     data = records.load(dataset, preset.image_limit)
@@ -95,6 +90,8 @@ def compare(first, second, settings, data):
         JSON-able mapping: ``layers``; for the stages ``init`` and ``final`` the matrix between the two networks, that
         of the first with itself, and dead layers; ``line``, the loss between the two trained networks.
     """
+    from rfkit import analyses, cka, landscape, training  # here, as what is compared already does not wait for torch
+
     few, result = data.sample(settings.line_images, settings.images), {}
     images = few.test_images
     for stage in ("init", "final"):

@@ -153,12 +153,13 @@ def plot_pattern(pattern, *, box_px=None, title="", label="mean |gradient|", ax=
     return ax
 
 
-def plot_patterns(patterns, fields_px):
+def plot_patterns(patterns, fields_px, *, title=""):
     """Importance patterns of all levels: above on one common logarithmic scale, below each on its own.
 
     Args:
         patterns: Array (levels, H, W).
         fields_px: Receptive field of each level, for the titles.
+        title: Title of the figure.
 
     Returns:
         Array of Axes (2, levels).
@@ -179,6 +180,7 @@ def plot_patterns(patterns, fields_px):
             ax.grid(False)
     figure.colorbar(shared, ax=axes[0], fraction=0.02, label="common scale")
     axes[1][0].set_ylabel("own scale")
+    figure.suptitle(title)
     return axes
 
 

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from rfkit import contrasts, plots
 
@@ -20,10 +21,13 @@ def plot_layer_sparsity(runs, *, title="", ax=None):
     """
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
     analyses = [run.newest("pruning") for run in runs]
-    mean = sum(pd.DataFrame(each["layer_sparsity"]).to_numpy() for each in analyses) / len(analyses)
+    places = [run.places(each["rates"]) for run, each in zip(runs, analyses, strict=True)]
+    each = [pd.DataFrame(one["layer_sparsity"]).to_numpy()[where] for one, where in zip(analyses, places, strict=True)]
+    mean = sum(each) / len(each)
     image = ax.imshow(mean.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    rates = analyses[0]["rates"]
+    rates = [analyses[0]["rates"][i] for i in places[0]]
     ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=90, fontsize=9)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(title=title, xlabel="pruning rate", ylabel="layer")
     ax.grid(False)
     ax.figure.colorbar(image, ax=ax, fraction=0.05, label="share pruned")

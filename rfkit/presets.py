@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from rfkit.config import PROTOCOLS, ConfigError, TrainConfig, check_keys, one_of
+from rfkit.config import PROTOCOLS, ConfigError, TrainConfig, check_keys, literal, one_of, whole
 
 PAPER_RATES = (0.5, 0.6, 0.7, 0.8, 0.9)
 FINE_TUNED_RATE = 0.9
@@ -79,14 +79,12 @@ class Pairs:
 
     Attributes:
         images: Of the test set, so many.
-        seeds: The pairs; no seed is in two of them, so that they are independent.
         levels: At these levels only; ``None`` for all.
         points: Points on the straight line between the two trained networks.
         line_images: Of the training set, so many, for the loss on that line.
     """
 
     images: int
-    seeds: tuple[tuple[int, int], ...]
     levels: tuple[int, ...] | None = None
     points: int = 11
     line_images: int = 512
@@ -148,9 +146,9 @@ class Preset:
             if not values or len(set(values)) != len(values):
                 raise ConfigError(f"{field} is {list(values)}; expected at least one value, each only once")
         for level in self.levels:
-            _whole("levels", level, 1)
+            whole("levels", level, 1)
         for seed in self.seeds:
-            _whole("seeds", seed, 0)
+            whole("seeds", seed, 0)
         for rate in self.rates:
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
                 raise ConfigError(f"rates holds {rate!r}; expected fractions in [0, 1), such as 0.9")
@@ -165,9 +163,10 @@ class Preset:
         """A preset with some fields changed; ``None`` keeps a field as it is.
 
         Args:
-            **changes: `datasets`, `architectures`, `levels`, `seeds`, `rates` (lists or a single value;
-                an integer for `seeds` given as ``3`` is one seed, number 3), `epochs`, `width`, `protocol`,
-                `precision`, `compiled`, `stacked`.
+            **changes: `datasets`, `architectures`, `levels`, `seeds`, `rates` (lists, a single value, or a text such
+                as ``"1,3"``; an integer for `seeds` given as ``3`` is one seed, number 3), `epochs`, `width`,
+                `protocol`, `precision`, `compiled`, `stacked`. Spectra and pairs of seeds are computed at all of the
+                levels if these leave out every one of the preset's own.
 
         Returns:
             `Preset`.
@@ -180,12 +179,16 @@ class Preset:
         given = {key: value for key, value in changes.items() if value is not None}
         for key in lists:
             if key in given:
-                value = given[key]
+                value = literal(given[key]) if isinstance(given[key], str) else given[key]
                 given[key] = tuple(value) if isinstance(value, list | tuple | range) else (value,)
         if all(isinstance(level, int) for level in given.get("levels", ("none",))):
             given["levels"] = tuple(sorted(given["levels"]))
+        for key in ("spectrum", "pairs") if "levels" in given else ():
+            part = getattr(self, key)
+            if part and part.levels and not set(part.levels) & set(given["levels"]):
+                given[key] = replace(part, levels=None)
         if "epochs" in given:
-            _whole("epochs", given["epochs"], 1)
+            whole("epochs", given["epochs"], 1)
             given["epochs_of"] = ()
         if "width" in given and not (isinstance(given["width"], int | float) and given["width"] > 0):
             raise ConfigError(f"width is {given['width']!r}; expected a positive factor such as 0.125")
@@ -195,6 +198,11 @@ class Preset:
     def headline_rate(self):
         """The rate that figures single out: the paper's 0.9 where it is run, else the highest."""
         return 0.9 if 0.9 in self.rates else max(self.rates)
+
+    @property
+    def seed_pairs(self):
+        """Pairs of seeds that are compared; no seed is in two of them, so that they are independent."""
+        return tuple(zip(self.seeds[::2], self.seeds[1::2], strict=False)) if self.pairs else ()
 
     def cells(self):
         """Every (dataset, architecture, level) of the preset.
@@ -289,11 +297,6 @@ def field_px(architecture, level):
     return None if per_level is None else 3 + per_level * level
 
 
-def _whole(field, value, least):
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{field} holds {value!r}; expected whole numbers of at least {least}")
-
-
 _PAPER = Preset(
     name="paper",
     protocol="as_stated",
@@ -301,7 +304,7 @@ _PAPER = Preset(
     purpose="exactly the paper: full width, 200 epochs, 5 seeds; days on a GPU",
     seeds=(0, 1, 2, 3, 4),
     spectrum=Spectrum(k=90, images=10_000, probes=10, steps=90, seeds=(0, 1, 2)),
-    pairs=Pairs(images=1_000, seeds=((0, 1), (2, 3))),
+    pairs=Pairs(images=1_000),
     left_out=(("tiny_imagenet", "resnet50", 1),),
 )
 _STUDY = replace(
@@ -323,7 +326,7 @@ _DEMO = replace(
     seeds=(0, 1, 2),
     fine_tuned_seeds=(0,),
     spectrum=Spectrum(k=8, images=16, probes=2, steps=16, seeds=(0,), levels=(1, 4), author_steps=30),
-    pairs=Pairs(images=200, seeds=((0, 1),), levels=(1, 4), points=9, line_images=128),
+    pairs=Pairs(images=200, levels=(1, 4), points=9, line_images=128),
     epochs=8,
     epochs_of=(),
     left_out=(),
@@ -338,7 +341,7 @@ _SMOKE = replace(
     epochs=1,
     fine_tuning_epochs=1,
     spectrum=Spectrum(k=2, images=8, probes=1, steps=4, seeds=(0,), levels=(3,), author_steps=4),
-    pairs=Pairs(images=16, seeds=((0, 1),), points=3, line_images=16),
+    pairs=Pairs(images=16, points=3, line_images=16),
     rates=(0.5, 0.9),
     image_limit=(256, 128),
 )

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import importlib.util
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rfkit import data as datasets
@@ -195,7 +195,7 @@ def _own(unit, runs, complete):
     for run, stored in runs:
         if _fits(key, stored, about_data) and _covers(run, unit.rates):
             if not complete or all(run.analysis_done(*other) for other in others.items()):
-                return run
+                return replace(run, rates=unit.rates)
     return None
 
 
@@ -204,7 +204,8 @@ def _recorded(unit, runs):
     # the study was recorded on copies of the paper's data: one of the same image size stands for the paper's own,
     # and its label goes with every number
     key, about_data = _match_key(unit.config.to_dict()), _DATA_FIELDS if unit.dataset in PUBLISHED_SIZES else ()
-    return next((run for run, stored in runs if _fits(key, stored, about_data) and _covers(run, unit.rates)), None)
+    fitting = (run for run, stored in runs if _fits(key, stored, about_data) and _covers(run, unit.rates))
+    return next((replace(run, rates=unit.rates) for run in fitting), None)
 
 
 _DATA_FIELDS = ("dataset", "data_sha256", "train_images", "test_images", "num_classes")
@@ -265,11 +266,12 @@ def describe(run):
         run: `rfkit.store.Run`.
 
     Returns:
-        Mapping: data_label, paper_dataset, architecture, rf_level, field_px, seed.
+        Mapping: data_label, paper_dataset (the data set's own name where its images have another size than the
+        paper's), architecture, rf_level, field_px, seed.
     """
     return {
         "data_label": run.provenance["data"]["label"],
-        "paper_dataset": paper_dataset(run.config),
+        "paper_dataset": paper_dataset(run.config) or run.config.dataset,
         "architecture": run.config.architecture,
         "rf_level": run.config.level,
         "field_px": run.summary["field_px"],

@@ -38,9 +38,15 @@ def default_root():
 
 @dataclass(frozen=True)
 class Run:
-    """A stored run, finished or not."""
+    """A stored run, finished or not.
+
+    Attributes:
+        path: Its folder.
+        rates: Pruning rates that were asked for; None for all that were ever run.
+    """
 
     path: Path
+    rates: tuple[float, ...] | None = None
 
     @property
     def done(self):
@@ -128,7 +134,7 @@ class Run:
         return (self.analysis_path(name, key) / DONE).is_file()
 
     def analyses(self, name):
-        """Finished results of one analysis, whatever its settings.
+        """Finished results of one analysis, whatever its settings, but with every rate that was asked for.
 
         Args:
             name: Name of the analysis.
@@ -137,7 +143,19 @@ class Run:
             List of mappings, the newest last.
         """
         marks = sorted((self.path / "analysis").glob(f"{name}-*/{DONE}"), key=lambda mark: mark.stat().st_mtime_ns)
-        return [read_json(mark.parent / "result.json") for mark in marks]
+        found = [read_json(mark.parent / "result.json") for mark in marks]
+        return [each for each in found if "rates" not in each or set(self.rates or ()) <= set(each["rates"])]
+
+    def places(self, rates):
+        """Where rates that were asked for stand in an analysis that may have more.
+
+        Args:
+            rates: Its rates.
+
+        Returns:
+            List of indices, that of 0 (dense) with them.
+        """
+        return [i for i, rate in enumerate(rates) if self.rates is None or rate in (0.0, *self.rates)]
 
     def newest(self, name):
         """Finished result of one analysis, the newest where its settings have changed.

@@ -4,9 +4,11 @@ PyTorch is imported where something is trained or measured: a page made from rec
 """
 
 import math
+import shlex
 from dataclasses import replace
 
-from rfkit import contrasts, presets, records, store
+from rfkit import contrasts, pairs, presets, records, store
+from rfkit.config import ConfigError
 
 
 class TooLongError(RuntimeError):
@@ -14,7 +16,7 @@ class TooLongError(RuntimeError):
 
 
 def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESULTS, device=None):
-    """The runs of a preset: found, or trained if that is quick enough.
+    """The runs of a preset and its pairs of seeds: found, or made if that is quick enough.
 
     Args:
         preset: `Preset`.
@@ -29,9 +31,18 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=records.RESU
         missing is printed.
 
     Raises:
+        ConfigError: If `max_minutes` is not a number.
         TooLongError: If nothing is there and training would take longer; names the command to run.
         RuntimeError: If a training fails.
     """
+    if isinstance(max_minutes, bool) or not isinstance(max_minutes, int | float):
+        raise ConfigError(f"max_minutes is {max_minutes!r}; expected a number of minutes, such as 10")
+    found = _ensure_runs(preset, max_minutes, jobs, root, results, device)
+    pairs.ensure(preset, found, jobs=jobs)
+    return found
+
+
+def _ensure_runs(preset, max_minutes, jobs, root, results, device):
     found, missing = records.find(preset, root, results)
     if not missing:
         return found
@@ -82,7 +93,7 @@ def command(preset):
             words.append(f"--{field}")
         elif value != getattr(base, field):
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words.append(f"--{field} {text}")
+            words.append(f"--{field} {shlex.quote(text)}")
     return " ".join(words)
 
 

@@ -77,19 +77,20 @@ def breaking_points(by_run, repruned):
         repruned: As made by `rfkit.outcomes.repruned`.
 
     Returns:
-        Data frame, one row a data set, network and level: mean ± standard deviation over seeds.
+        Data frame, one row a data set, network and level: mean ± standard deviation over seeds; "≥" where a network has
+        not lost 5 points at the highest rate.
     """
     rows = []
     by_run = by_run.merge(outcomes.usable_breaking_points(repruned), how="left", on=[*outcomes.CELL, "seed"])
     for (dataset, architecture, level), cell in by_run.groupby(outcomes.CELL, sort=False):
         rows.append({
             "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
-            "Data (by image size)": DATASET_LABELS.get(dataset, MISSING),
+            "Data (by image size)": DATASET_LABELS.get(dataset, dataset),
             "Level": level,
             "Dense (%)": _spread(cell["dense"], 2),
-            "Breaking point": _spread(cell["breaking_point"], 3),
-            "Counted in usable weights": _spread(cell["usable"].dropna(), 3),
-            "Batch norm re-estimated": _spread(cell["breaking_point_reestimated"], 3),
+            "Breaking point": _reached(cell, "breaking_point"),
+            "Counted in usable weights": _reached(cell, "usable"),
+            "Batch norm re-estimated": _reached(cell, "breaking_point_reestimated"),
             "Seeds": len(cell),
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -348,6 +349,11 @@ def recipes(made):
         }
         for record in made
     ])
+
+
+def _reached(cell, column):
+    beyond = (cell[column] >= cell["top_rate"]).any()
+    return ("≥ " if beyond else "") + _spread(cell[column].dropna(), 3)
 
 
 def _spread(values, digits):

@@ -68,9 +68,9 @@ def paper_table(n, preset="demo", *, runs=None):
     Raises:
         ConfigError: If there is no such table or no such preset.
     """
+    one_of("table", n, sorted((*ACCURACY_TABLES, *IMPORTANCE_TABLES)))
     if n in IMPORTANCE_TABLES:
         return importance_table(n, importance_records.recorded(preset))
-    one_of("table", n, ACCURACY_TABLES)
     if runs is None:
         runs = records.find(presets.get(preset))[0]
     printed = reference().query("table == @n")

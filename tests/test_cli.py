@@ -6,7 +6,7 @@ import pytest
 
 from rfkit import book, presets, tables
 from rfkit.__main__ import main
-from rfkit.config import ConfigError
+from rfkit.config import ConfigError, literal
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ["smoke", "--architectures", "vgg19", "--levels", "3"]
@@ -62,7 +62,7 @@ def test_bad_requests_are_one_clear_line(words, message, capsys):
     ],
 )  # fmt: skip
 def test_literals(text, value):
-    assert book.literal(text) == value
+    assert literal(text) == value
 
 
 def test_study_ls_show_table(capsys):
@@ -153,6 +153,10 @@ def test_command_names_what_differs_from_the_preset():
 
     chosen = presets.get("demo", "careful").select(levels=[1, 3], width=0.25)
     assert study.command(chosen) == "demo --protocol careful --levels 1,3 --width 0.25"
+    spaced = presets.get("demo").select(datasets="folder:my pictures@32")
+    assert study.command(spaced) == "demo --datasets 'folder:my pictures@32'"
+    with pytest.raises(ConfigError, match="max_minutes is 'soon'; expected a number of minutes"):
+        study.ensure(chosen, max_minutes="soon")
 
 
 def test_parameters_of_a_notebook():

@@ -121,6 +121,22 @@ def test_select_accepts_single_values_and_lists():
     assert chosen.headline_rate == 0.9 and chosen.select(rates=[0.1, 0.3]).headline_rate == 0.3
 
 
+def test_select_reads_texts_as_the_command_line_does():
+    chosen = presets.get("demo").select(levels="1,3", seeds="2", rates="0.5, 0.9", architectures="vgg19,resnet50")
+    assert (chosen.levels, chosen.seeds, chosen.rates) == ((1, 3), (2,), (0.5, 0.9))
+    assert chosen.architectures == ("vgg19", "resnet50")
+    with pytest.raises(ConfigError, match="levels holds 'one'"):
+        presets.get("demo").select(levels="one,2")
+
+
+def test_chosen_levels_and_seeds_have_spectra_and_pairs():
+    demo = presets.get("demo")
+    assert demo.spectrum.levels == demo.select(levels=[1, 2]).pairs.levels == (1, 4)
+    assert demo.select(levels=[2, 3]).spectrum.levels is demo.select(levels=[2, 3]).pairs.levels is None
+    assert demo.seed_pairs == ((0, 1),) and demo.select(seeds=[5, 6, 7, 8]).seed_pairs == ((5, 6), (7, 8))
+    assert presets.get("study").seed_pairs == ((0, 1), (2, 3)) and demo.select(seeds=3).seed_pairs == ()
+
+
 def test_unknown_preset():
     with pytest.raises(ConfigError, match="unknown preset 'dmeo'; did you mean 'demo'.*smoke, demo, study, paper"):
         presets.get("dmeo")

@@ -80,6 +80,18 @@ def test_record_is_whole_and_found_again(smoke, tmp_path, index, capsys):
         recipes.find(recipe, "smoke", root=tmp_path, results=tmp_path / "results")
 
 
+def test_each_data_set_has_its_own_record(smoke, tmp_path):
+    from conftest import class_files, write_tree
+
+    folder = write_tree(tmp_path / "photos", class_files(count=12, size=32))
+    recipe, where = recipes.networks("smoke")[2], {"root": tmp_path, "results": tmp_path / "none"}
+    photos = smoke.select(datasets=f"folder:{folder}")
+    for _ in range(2):
+        for preset, label in ((smoke, "scikit-learn digits"), (photos, "photos")):
+            (made,) = recipes.ensure([recipe], preset, **where)
+            assert made["provenance"]["data"]["label"] == label
+
+
 def test_same_seed_same_record(smoke, tmp_path):
     recipe = recipes.networks("smoke")[2]
     first, second = (

@@ -55,6 +55,29 @@ def test_a_finished_run_holds_what_it_should():
     assert tuned["sparsity"] == pytest.approx(0.9, abs=1e-4) and tuned["epochs"] == 1
 
 
+def test_pairs_of_seeds_come_with_the_runs():
+    from rfkit import outcomes, presets, study
+
+    chosen = presets.get("smoke").select(architectures="vgg19", levels=[3], seeds="0,1")
+    found = outcomes.similarities(study.ensure(chosen, jobs=1))
+    assert set(found["seed"]) == {"0-1"} and set(found["stage"]) == {"init", "final"}
+
+
+def test_rates_that_were_not_asked_for_are_not_shown():
+    from rfkit import outcomes, presets, records
+
+    smoke = presets.get("smoke").select(architectures="vgg19", levels=[3])
+    complete()
+    wide, narrow = records.find(smoke)[0], records.find(smoke.select(rates=[0.5]), complete=False)[0]
+    assert outcomes.accuracies(wide)["pruning_rate"].tolist() == [0, 0.5, 0.9]
+    assert outcomes.accuracies(narrow)["pruning_rate"].tolist() == [0, 0.5]
+    (run,) = narrow
+    assert (
+        run.rates == (0.5,) and run.newest("pruning")["rates"] == [0, 0.5, 0.9] and run.places([0, 0.5, 0.9]) == [0, 1]
+    )
+    assert replace(run, rates=(0.3,)).newest("pruning") is None
+
+
 def test_stored_weights_give_the_recorded_accuracy():
     from rfkit import training
     from rfkit.batches import remember_statistics

@@ -39,9 +39,10 @@ class FakeRun:
         self.summary = {"test_accuracy": dense, "field_px": 3 + 178 * level}
         self.provenance = {"data": {"label": "made up"}, "device": "cpu"}
         self.pruned, self.tuned = pruned, []
+        self.places = lambda rates: range(len(rates))
 
     def analyses(self, name):
-        if name in ("spectrum", "pair"):
+        if name in ("spectrum", "pair", "usable_pruning"):
             return []
         if name == "fine_tune":
             return self.tuned
@@ -177,6 +178,34 @@ def test_similarities_of_two_data_sets_are_not_averaged():
     assert labels == ["first", "second"]
     none = plots_landscape.plot_diagonals(pairs[:0])
     assert all("not in this build" in ax.texts[0].get_text() for ax in none)
+
+
+def test_a_breaking_point_that_was_not_reached_says_so():
+    flat = [FakeRun(1, seed, 90.0, [89.0, 88.0]) for seed in (0, 1)] + [FakeRun(2, 0, 90.0, [89.0, 20.0])]
+    by_run = outcomes.by_run(outcomes.accuracies(flat))
+    rows = []
+    for level, seed, bottom in ((1, 0, 80.0), (1, 1, 80.0), (2, 0, 88.0)):
+        cell = {"paper_dataset": "cifar10", "architecture": "vgg19", "rf_level": level, "seed": seed, "kept": 9}
+        rows += [cell | {"usable_sparsity": r, "accuracy": a} for r, a in ((0.0, 90.0), (0.9, bottom))]
+    repruned = pd.DataFrame(rows)
+    first, second = summaries.breaking_points(by_run, repruned).to_dict("records")
+    assert first["Breaking point"] == "≥ 0.900 ± 0.000" and second["Breaking point"] == "0.806"
+    assert first["Counted in usable weights"] == "0.450 ± 0.000" and second["Counted in usable weights"] == "≥ 0.900"
+
+
+def test_images_of_another_size_are_a_data_set_of_their_own():
+    runs = [FakeRun(level, seed, 90.0 - 9 * level, [50.0, 34.0], size=48) for level in (1, 2, 3) for seed in (0, 1, 2)]
+    from dataclasses import replace
+
+    for run in runs:
+        run.config = replace(run.config, dataset="photos", num_classes=3)
+    frame = outcomes.accuracies(runs)
+    assert set(frame["paper_dataset"]) == {"photos"} and len(outcomes.by_run(frame)) == 9
+    assert {("photos", "vgg19", level, 0.9) for level in (1, 2, 3)} <= outcomes.floors(frame)
+    assert set(summaries.breaking_points(outcomes.by_run(frame), outcomes.repruned(runs))["Data (by image size)"]) == {
+        "photos"
+    }
+    assert "near chance" in set(summaries.trends(frame)["As the field grows"])
 
 
 def test_mean_std():
