@@ -121,6 +121,7 @@ def plot_growth(curves, *, image_px=(), ax=None):
             textcoords="offset points", fontsize=10,
         )  # fmt: skip
     ax.set(xlabel="layer", ylabel="receptive field (px)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.legend()

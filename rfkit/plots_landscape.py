@@ -96,6 +96,7 @@ def plot_eigenvalues(spectra, *, title="", ax=None):
         style = plots.level_style(level) | {"markersize": 3}
         ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, part["field_px"].iloc[0]), **style)
     ax.set(xlabel="rank", ylabel="eigenvalue λ", yscale="log", title=title)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(loc="best", fontsize=9)
     return ax
 
@@ -115,7 +116,7 @@ def plot_surface(places, losses, *, levels=12, title="", ax=None):
     """
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
     filled = ax.contourf(places, places, np.log10(losses), levels=levels, cmap="cividis")
-    ax.figure.colorbar(filled, ax=ax, fraction=0.046, format="%.2g", label="log10 of the loss")
+    ax.figure.colorbar(filled, ax=ax, fraction=0.046, format="%.3g", label="log10 of the loss")
     ax.plot(0, 0, "+", color="white", markersize=9)
     ax.set(title=title, xlabel="first direction", ylabel="second direction", aspect="equal")
     ax.grid(False)

@@ -3,7 +3,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
 from rfkit import contrasts, plots
 
@@ -27,7 +26,7 @@ def plot_layer_sparsity(runs, *, title="", ax=None):
     image = ax.imshow(mean.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     rates = [analyses[0]["rates"][i] for i in places[0]]
     ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=90, fontsize=9)
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.get_major_locator().set_params(integer=True)
     ax.set(title=title, xlabel="pruning rate", ylabel="layer")
     ax.grid(False)
     ax.figure.colorbar(image, ax=ax, fraction=0.05, label="share pruned")
