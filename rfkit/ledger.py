@@ -59,6 +59,28 @@ def counts(sources):
     return pd.DataFrame(rows)
 
 
+def behind_tables(counted):
+    """Means that are not over five networks, for readers.
+
+    Args:
+        counted: As made by `rfkit.evidence.seeds_behind_tables`.
+
+    Returns:
+        Data frame, one row a network and number of networks, with the tables and levels that have it.
+    """
+
+    def each(values):
+        return ", ".join(map(str, sorted(set(values))))
+
+    grouped = counted.groupby(["architecture", "networks"], as_index=False).agg({"table": each, "rf_level": each})
+    return pd.DataFrame({
+        "Network": [tables.ARCHITECTURE_LABELS.get(name, name) for name in grouped["architecture"]],
+        "Paper Tables": grouped["table"],
+        "Levels": grouped["rf_level"],
+        "Networks": grouped["networks"],
+    })
+
+
 def _combination(verdict):
     network, dataset = verdict.architecture, verdict.dataset
     return {

@@ -50,17 +50,17 @@ class NumberedTable:
         body: Its rows.
         caption: One sentence.
         label: For ``{numref}``.
-        words: Whether cells hold words that wrap, rather than figures that do not.
+        words_from: Column, counted from 1, from which on cells hold words that wrap; figures do not.
     """
 
     body: pd.DataFrame
     caption: str
     label: str
-    words: bool = False
+    words_from: int | None = None
 
     def _repr_markdown_(self):
         body = _markdown(self.body if len(self.body.columns) else NOTHING)
-        options = f":name: {self.label}" + ("\n:class: words" if self.words else "")
+        options = f":name: {self.label}" + (f"\n:class: words-from-{self.words_from}" if self.words_from else "")
         return f"```{{table}} {self.caption}\n{options}\n\n{body}\n```"
 
     def _repr_html_(self):
