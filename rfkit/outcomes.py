@@ -142,10 +142,12 @@ def breaking_point(rates, accuracies, drop=DROP_POINTS):
         Fraction, by linear interpolation; the last rate if accuracy never falls that far.
 
     Raises:
-        ValueError: If the first rate is not 0.
+        ValueError: If the first rate is not 0, or an accuracy is not finite.
     """
     if not len(rates) or rates[0] != 0:
         raise ValueError(f"rates are {list(rates)}; expected 0, the dense network, first")
+    if not np.isfinite(accuracies).all():
+        raise ValueError(f"accuracies are {list(accuracies)}; expected finite numbers")
     floor = accuracies[0] - drop
     for i in range(1, len(rates)):
         if accuracies[i] <= floor:

@@ -166,8 +166,10 @@ def test_the_papers_layers():
     found = cka.layer_similarity(resnet, vgg, images)
     assert found.matrix.shape == (49, 16) and len(set(found.layers_a)) == 49 and np.isnan(found.diagonal())
     own = cka.layer_similarity(resnet, resnet, images)
+    resnet_pair = cka.layer_similarity(resnet, models.seeded_build("resnet50", 2, width=1 / 32, seed=5), images)
     alive = [name not in own.dead_a for name in own.layers_a]
     assert np.diagonal(own.matrix)[alive] == pytest.approx(1) and np.allclose(own.matrix, own.matrix.T, equal_nan=True)
+    assert resnet_pair.diagonal(0.5) == pytest.approx(np.nanmean(np.diagonal(resnet_pair.matrix)[24:]))  # 25 of 49
 
 
 def test_minibatches_are_unbiased_in_each_criterion():

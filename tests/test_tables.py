@@ -255,6 +255,8 @@ def test_breaking_point(rates, accuracies, point):
     assert outcomes.breaking_point(rates, accuracies) == pytest.approx(point)
     with pytest.raises(ValueError, match="expected 0, the dense network, first"):
         outcomes.breaking_point(rates[2:], accuracies[2:])
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        outcomes.breaking_point(rates, [*accuracies[:2], float("nan")])
 
 
 def test_floor():
