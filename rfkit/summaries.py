@@ -178,8 +178,6 @@ def protocols(runs):
         rows.append({
             "Level": level,
             "Protocol": f"`{protocol}`",
-            "Learning rate": f"{train.lr:g}",
-            "Clipped at": MISSING if train.clip_value is None else f"{train.clip_value:g}",
             "Epochs": train.epochs,
             "Train (%)": _spread(dense["train_accuracy"], 1),
             "Dense (%)": _spread(dense["accuracy"], 1),
