@@ -154,13 +154,13 @@ def plot_pattern(pattern, *, box_px=None, title="", label="mean |gradient|", ax=
     return ax
 
 
-def plot_patterns(patterns, fields_px, *, title=""):
+def plot_patterns(patterns, fields_px, *, title=None):
     """Importance patterns of all levels: above on one common logarithmic scale, below each on its own.
 
     Args:
         patterns: Array (levels, H, W).
         fields_px: Receptive field of each level, for the titles.
-        title: Title of the figure.
+        title: Title of the figure; none if ``None``.
 
     Returns:
         Array of Axes (2, levels).
@@ -181,7 +181,8 @@ def plot_patterns(patterns, fields_px, *, title=""):
             ax.grid(False)
     figure.colorbar(shared, ax=axes[0], fraction=0.02, label="common scale")
     axes[1][0].set_ylabel("own scale")
-    figure.suptitle(title)
+    if title:
+        figure.suptitle(title)
     return axes
 
 

@@ -289,7 +289,7 @@ def test_the_studys_tables_follow_from_its_records(n):
     seeds = {}
     for path in (ROOT / "results" / "study").glob("*/seed*/config.json"):
         config = json.loads(path.read_text())
-        if config["image_size"] != size or ":" in config["architecture"]:
+        if config["image_size"] != size or ":" in config["architecture"] or config["protocol"] != "short":
             continue
         dense = json.loads((path.parent / "summary.json").read_text())["test_accuracy"]
         for result in path.parent.glob(
