@@ -58,6 +58,19 @@ def whole(field, value, least):
         raise ConfigError(f"{field} holds {value!r}; expected whole numbers of at least {least}")
 
 
+def width_factor(width):
+    """Check a factor on channel counts.
+
+    Args:
+        width: The factor.
+
+    Raises:
+        ConfigError: If it is not a positive number.
+    """
+    if isinstance(width, bool) or not isinstance(width, int | float) or not width > 0:
+        raise ConfigError(f"width is {width!r}; expected a positive factor such as 0.125")
+
+
 def check_keys(what, given, valid):
     """Check that every key is a valid one.
 

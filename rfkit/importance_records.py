@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rfkit import store
-from rfkit.config import ConfigError, one_of, stable_hash, whole
+from rfkit.config import ConfigError, one_of, stable_hash, whole, width_factor
 from rfkit.files import read_json, replacing, write_json
 from rfkit.records import RESULTS, source_sha256
 
@@ -61,8 +61,7 @@ class Setting:
         """Check the variant, the number of networks and the width, as `ConfigError`."""
         one_of("variant", self.variant, tuple(VARIANTS))
         whole("repeats", self.repeats, 1)
-        if isinstance(self.width, bool) or not isinstance(self.width, int | float) or not self.width > 0:
-            raise ConfigError(f"width is {self.width!r}; expected a positive factor such as 0.125")
+        width_factor(self.width)
 
     @property
     def name(self):

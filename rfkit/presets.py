@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from rfkit.config import PROTOCOLS, ConfigError, TrainConfig, check_keys, literal, one_of, whole
+from rfkit.config import PROTOCOLS, ConfigError, TrainConfig, check_keys, literal, one_of, whole, width_factor
 
 PAPER_RATES = (0.5, 0.6, 0.7, 0.8, 0.9)
 FINE_TUNED_RATE = 0.9
@@ -190,8 +190,8 @@ class Preset:
         if "epochs" in given:
             whole("epochs", given["epochs"], 1)
             given["epochs_of"] = ()
-        if "width" in given and not (isinstance(given["width"], int | float) and given["width"] > 0):
-            raise ConfigError(f"width is {given['width']!r}; expected a positive factor such as 0.125")
+        if "width" in given:
+            width_factor(given["width"])
         return replace(self, **given)
 
     @property

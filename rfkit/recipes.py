@@ -298,8 +298,9 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, record=False, 
         and said to be.
     """
     dataset, found = preset.datasets[0], []
+    names = _name_of(dataset, preset)
     for recipe in wanted:
-        here = find(recipe, preset.name, root=root, results=results, dataset=_name_of(dataset, preset))
+        here = find(recipe, preset.name, root=root, results=results, dataset=names)
         if here is None and (preset.name in ("smoke", "demo") or record):
             data = records.load(dataset, preset.image_limit)
             here = train(recipe, data, progress=progress)
