@@ -4,7 +4,7 @@ import statistics
 
 import pandas as pd
 
-from rfkit import outcomes, records, spectra
+from rfkit import contrasts, outcomes, records, spectra
 from rfkit.config import PROTOCOLS
 from rfkit.presets import DATASET_LABELS
 from rfkit.stats import mean_std
@@ -185,6 +185,37 @@ def protocols(runs):
             "Breaking point": _spread(each["breaking_point"], 3),
             "Shrink factor": f"{here[0].summary['shrink_factor']:.2g}",
             "Seeds": len(here),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def changed_networks(runs):
+    """What the networks of the contrasts are like after training, whatever a contrast asks of them.
+
+    Args:
+        runs: List of `rfkit.store.Run` with a finished ``pruning`` analysis: levels and changed networks.
+
+    Returns:
+        Data frame, one row a data set and network: mean ± standard deviation over seeds of accuracies in percent, their
+        difference in points, and the largest Hessian eigenvalue, over the seeds whose spectra there are; a dash where
+        there is none.
+    """
+    frame = outcomes.accuracies(runs)
+    dense = frame[frame["pruning_rate"] == 0].merge(outcomes.sharpness(runs), how="left", on=[*outcomes.CELL, "seed"])
+    dense["gap"] = dense["train_accuracy"] - dense["accuracy"]
+    order = {architecture: place for place, architecture in enumerate(contrasts.LABELS)}
+    dense = dense.sort_values(["paper_dataset", "architecture", "rf_level"], key=lambda column: column.replace(order))
+    rows = []
+    for (dataset, architecture, level), cell in dense.groupby(outcomes.CELL, sort=False):
+        rows.append({
+            "Data (by image size)": DATASET_LABELS.get(dataset, dataset),
+            "Network": contrasts.label(architecture, level),
+            "Train (%)": _spread(cell["train_accuracy"], 1),
+            "Dense (%)": _spread(cell["accuracy"], 1),
+            "Train − test (points)": _spread(cell["gap"], 1),
+            "Largest eigenvalue before training": _spread(cell["top_eigenvalue_init"].dropna(), 0),
+            "and after": _spread(cell["top_eigenvalue"].dropna(), 0),
+            "Seeds": len(cell),
         })  # fmt: skip
     return pd.DataFrame(rows)
 

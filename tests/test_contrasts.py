@@ -1,10 +1,11 @@
 """The changed networks keep weights and turn one thing at a time; verdicts follow from paired seeds."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from rfkit import contrast_nets, contrasts, models, presets, pruning, records
+from rfkit import contrast_nets, contrasts, models, presets, pruning, records, summaries
 from rfkit.study import command
 
 NAMES = {cell[0].partition(":")[2]: cell for cell in reversed(contrasts.CELLS)}
@@ -176,3 +177,19 @@ def test_the_table_says_everything():
         and row["Seeds"] == 2
         and row["Expected of"] == "dead weights: higher"
     )
+
+
+def test_what_is_said_of_the_trained_networks_is_what_is_recorded():
+    found = contrasts.find(presets.get("study"))[1]
+    table = summaries.changed_networks(found).set_index("Network")
+    labels = [contrasts.label(run.config.architecture, run.config.level) for run in found]
+    assert set(table.index) == set(labels)
+    for name, row in table.iterrows():
+        here = [run for run, of in zip(found, labels, strict=True) if of == name]
+        curves, spectra = [run.newest("pruning") for run in here], [run.newest("spectrum") for run in here]
+        gaps = [curve["train_accuracy"][0] - curve["test_accuracy"][0] for curve in curves]
+        tops = [spectrum["final"]["values"][0] for spectrum in spectra if spectrum]
+        assert row["Seeds"] == len(here)
+        assert row["Dense (%)"].split(" ± ")[0] == f"{np.mean([run.summary['test_accuracy'] for run in here]):.1f}"
+        assert row["Train − test (points)"].split(" ± ")[0] == f"{np.mean(gaps):.1f}"
+        assert row["and after"].split(" ± ")[0] == (f"{np.mean(tops):.0f}" if tops else "–")
