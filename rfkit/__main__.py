@@ -380,10 +380,10 @@ def _assignment(options):
             print(path)
     elif options.action == "pdf":
         (folder,) = options.folders
-        found = [path for name in editions.HANDOUT if (path := folder / f"{name}.ipynb").is_file()]
-        if not found:
-            raise ConfigError(f"no notebook of the homework in {folder}; expected {', '.join(editions.HANDOUT)}")
-        print(printing.notebooks(found, options.output or folder / "homework.pdf"))
+        path, remarks = printing.homework(folder, options.output)
+        print(path)
+        for remark in remarks:
+            print(f"rfkit: {remark}", file=sys.stderr)
     else:
         limits = {"seconds": options.seconds, "memory_gib": options.memory}
         graded = []

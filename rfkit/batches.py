@@ -1,12 +1,12 @@
 """Batches of augmented, normalised images, made on whole tensors: no per-image Python work."""
 
+from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop_flip")
 PADDING = 4  # pixels on each side before the random crop, as in the author's code
 
 
@@ -88,13 +88,13 @@ def model_inputs(model, images, device="cpu"):
 class TrainingBatches:
     """Shuffled, augmented, normalised batches of a training set held on one device.
 
-    Each pass over the object is one epoch. All randomness comes from one CPU generator, so its state
+    Each pass over the object is one epoch. All their randomness comes from one CPU generator, so its state
     (`generator.get_state()`) and the epoch are all that is needed to resume.
 
     Args:
         data: `ImageData`.
         batch_size: Images a batch; a last batch of one image is dropped, since batch norm needs two.
-        augmentation: One of `AUGMENTATIONS`.
+        augmentation: One of `rfkit.config.AUGMENTATIONS`.
         seed: Seed of order and augmentation.
         device: Device of the images and batches.
         share: Share of the training images to use, a random subset fixed by the seed.
@@ -134,6 +134,23 @@ class TrainingBatches:
             return self.images[chosen.to(self.device)]
         offsets = torch.randint(2 * PADDING + 1, (2, count), generator=self.generator)
         return crops(self.images, chosen, offsets, flip, self.size)
+
+
+@contextmanager
+def seeded(seed, epoch, device):
+    """Random numbers of an epoch's layers, such as dropout: the same when it is run again, and nobody else's.
+
+    Args:
+        seed: Seed of the training.
+        epoch: Number of the epoch.
+        device: `torch.device`.
+
+    Yields:
+        Nothing.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(1_000_003 * seed + epoch)
+        yield
 
 
 def crops(padded, chosen, offsets, flip, size):

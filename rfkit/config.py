@@ -4,6 +4,7 @@ import ast
 import difflib
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 
 SCHEMA = 1
@@ -14,6 +15,8 @@ ALGORITHM = 1
 PROTOCOLS = ("as_stated", "as_run", "careful", "short")
 SCHEDULES = ("cosine", "one_cycle", "constant")
 SELECTIONS = ("last", "best_test")
+AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop_flip")
+"""What `rfkit.batches` knows to do to a batch."""
 
 
 class ConfigError(ValueError):
@@ -64,11 +67,15 @@ def width_factor(width):
     Args:
         width: The factor.
 
+    Returns:
+        It as a float, so that 1 and 1.0 are one configuration.
+
     Raises:
-        ConfigError: If it is not a positive number.
+        ConfigError: If it is not a positive, finite number.
     """
-    if isinstance(width, bool) or not isinstance(width, int | float) or not width > 0:
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < math.inf:
         raise ConfigError(f"width is {width!r}; expected a positive factor such as 0.125")
+    return float(width)
 
 
 def check_keys(what, given, valid):
@@ -105,7 +112,7 @@ class TrainConfig:
         schedule: ``cosine`` (one step an epoch, ``T_max = epochs``), ``one_cycle`` (one step a batch)
             or ``constant``.
         clip_value: Each gradient entry is clipped to this magnitude; ``None`` for no clipping.
-        augmentation: One of `rfkit.batches.AUGMENTATIONS`.
+        augmentation: One of `AUGMENTATIONS`.
         train_share: Share of the training images used, a random subset fixed by the seed.
         selection: ``last`` epoch, or ``best_test`` accuracy (only the author's protocol may).
         precision: ``float32`` or ``bfloat16`` (autocast).
@@ -134,6 +141,7 @@ class TrainConfig:
         _require(_is_int(self.batch_size) and self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
         _require(self.lr > 0, "lr", self.lr, "a positive learning rate")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
+        _require(self.momentum > 0 or not self.nesterov, "momentum", self.momentum, "more than 0 for Nesterov's form")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of at least 0")
         _require(self.clip_value is None or self.clip_value > 0, "clip_value", self.clip_value, "None or positive")
         _require(0 < self.train_share <= 1, "train_share", self.train_share, "a share in (0, 1]")
@@ -141,7 +149,7 @@ class TrainConfig:
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("selection", self.selection, SELECTIONS)
         one_of("precision", self.precision, ("float32", "bfloat16"))
-        one_of("augmentation", self.augmentation, ("none", "crop", "crop_flip", "resized_crop_flip"))
+        one_of("augmentation", self.augmentation, AUGMENTATIONS)
 
     def to_dict(self):
         """Every field as JSON-able values; those younger than the first records are left out at their default."""
@@ -191,7 +199,7 @@ class RunConfig:
         one_of("protocol", self.protocol, PROTOCOLS)
         _require(_is_int(self.level) and self.level >= 1, "level", self.level, "a whole number of at least 1")
         _require(_is_int(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
-        _require(self.width > 0, "width", self.width, "a positive number")
+        object.__setattr__(self, "width", width_factor(self.width))
         for field in ("dataset", "architecture"):  # they become part of a folder's name
             name = getattr(self, field)
             _require(not set(name) & set("/\\\0") and ".." not in name, field, name, "a name, not a path")
@@ -297,6 +305,8 @@ def literal(value):
         parsed = ast.literal_eval(value)
         return list(parsed) if isinstance(parsed, tuple) else parsed
     except (ValueError, SyntaxError):
-        inner = value.strip().removeprefix("[").removesuffix("]")
-        is_list = "," in inner or inner != value.strip()
+        text = value.strip()
+        bracketed = text.startswith("[") and text.endswith("]")
+        inner = text[1:-1] if bracketed else text
+        is_list = bracketed or "," in inner
         return [literal(part.strip()) for part in inner.split(",") if part.strip()] if is_list else value

@@ -18,11 +18,24 @@ HANDOUT = {
     "CNN": "hw4_cifar10_cnn",
 }
 """Notebooks of the hand-out in its order, and the chapters they are made from; question 1 to 4."""
+README = """# Homework: receptive fields and convolutional networks
+
+Four notebooks: *Receptive-Fields* (10 points), *CNN-Layers* (40), *CNN-BatchNorm* (20), *CNN* (30). They need Python
+3.11 or newer and the package `rfkit` that your teacher names; `jupyter lab` opens them.
+
+- Write your code where a cell says "your code here". The cells below it check it as far as can be seen; hidden tests
+  with other numbers decide about the points.
+- Hand in the four notebooks with their names unchanged, no other files: each must run by itself, from its first cell
+  to its last. A cell that fails or takes longer than a minute is left out.
+- Do not change the names, arguments and results of the functions.
+- `rfkit assignment pdf FOLDER` prints them, run and saved, as one PDF.
+"""
 EDITIONS = ("full", "student")
 HIDDEN_TESTS = Path(__file__).parent / "hidden_tests"
 YOUR_CODE = 'raise NotImplementedError("your code here")'
 _LEFT_OUT = ("method",)
 """Arguments that a stub does not have: how a layer is computed is the student's choice."""
+_RAISES = re.compile(r"\n *Raises:\n(?: {8,}.*\n)+")
 _BODY = r"\n(?::\w+:[^\n]*\n)*((?:.|\n)*?)"
 """Options of a directive, and its content as a group."""
 _SOLUTION = re.compile(r"^(`{3,})\{solution\}.*?^\1\s*$\n?", re.MULTILINE | re.DOTALL)
@@ -72,18 +85,23 @@ def solved(source):
 
 
 def _imported(source):
-    """(module, name) of all that a cell imports from rfkit's modules."""
-    return [
+    """(module, name) of all that a cell imports from rfkit's modules, in the order of their definition."""
+    names = [
         (node.module, alias.name)
         for node in ast.parse(source).body
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rfkit.")
         for alias in node.names
     ]
+    return sorted(names, key=lambda name: (name[0], inspect.getsourcelines(_object(*name))[1]))
+
+
+def _object(module, name):
+    return getattr(importlib.import_module(module), name)
 
 
 def _empty(module, name):
     """A function or class of ours without what it does."""
-    tree = ast.parse(inspect.getsource(getattr(importlib.import_module(module), name)))
+    tree = ast.parse(inspect.getsource(_object(module, name)))
     node = tree.body[0]
     methods = [node]
     if isinstance(node, ast.ClassDef):
@@ -92,6 +110,8 @@ def _empty(module, name):
     for function in methods:
         documented = ast.get_docstring(function) is not None
         function.body = [*function.body[: int(documented)], *ast.parse(YOUR_CODE).body]
+        if documented:  # which errors ours raise is not asked for
+            function.body[0].value.value = _RAISES.sub("", function.body[0].value.value)
         for i, argument in reversed(list(enumerate(function.args.kwonlyargs))):
             if argument.arg in _LEFT_OUT:
                 del function.args.kwonlyargs[i], function.args.kw_defaults[i]
@@ -121,7 +141,7 @@ def without_solutions(notebook):
 
 
 def build(folder, tests=None, *, solutions=False):
-    """Write the notebooks of the hand-out.
+    """Write the notebooks of the hand-out, and how to work on them.
 
     Args:
         folder: Where to; made if it is not there.
@@ -147,6 +167,9 @@ def build(folder, tests=None, *, solutions=False):
         path = folder / f"{name}.ipynb"
         nbformat.write(_handout(nbformat.read(source, as_version=4), solutions), path)
         written.append(path)
+    if not solutions:
+        (folder / "README.md").write_text(README, encoding="utf-8")
+        written.append(folder / "README.md")
     if tests is not None:
         written += _template(Path(tests))
     return written
@@ -155,16 +178,17 @@ def build(folder, tests=None, *, solutions=False):
 def _handout(notebook, solutions):
     cells = []
     for cell in notebook.cells:
-        if has(cell, "answer") or (cell.cell_type == "code" and has(cell, "remove-input")):
-            if "question" in cell.metadata:
-                cells.append(nbformat.v4.new_markdown_cell(cell.metadata["question"], id=cell.id))
+        if "handout" in cell.metadata:  # what stands there instead, often nothing
+            cell.source = cell.metadata["handout"]
+        elif has(cell, "answer") or (cell.cell_type == "code" and has(cell, "remove-input")):
             continue
-        if cell.cell_type == "markdown":
+        elif cell.cell_type == "markdown":
             cell.source = plain(cell.source)
         elif has(cell, "solution"):
             cell.source = solved(cell.source) if solutions else stub(cell.source)
         cell.metadata = nbformat.NotebookNode({"tags": [tag for tag in ("solution", "test") if has(cell, tag)]})
-        cells.append(cell)
+        if cell.source:
+            cells.append(cell)
     notebook.cells = cells
     return notebook
 
@@ -183,7 +207,10 @@ def plain(text):
     text = re.sub(rf"^(`{{3,}})\{{exercise\}}{_BODY}^\1", r"**Exercise.** \2", text, flags=re.MULTILINE)
     as_details = r"<details><summary>\2</summary>\n\n\3\n</details>"
     text = re.sub(rf"^(:{{3,}})\{{admonition\}} ([^\n]*){_BODY}^\1", as_details, text, flags=re.MULTILINE)
-    text = re.sub(r"\{cite:[tp]\}`([a-z]+)(\d{4})\w*`", lambda m: f"{m[1].title()} ({m[2]})", text)
+    text = re.sub(r"\{cite:t\}`([a-z]+)(\d{4})\w*`", lambda m: f"{m[1].title()} ({m[2]})", text)
+    text = re.sub(r"\{cite:p\}`([a-z]+)(\d{4})\w*`", lambda m: f"({m[1].title()}, {m[2]})", text)
+    text = re.sub(r"\{term\}`([^`<]*?)(?: <[^`]*>)?`", r"\1", text)
+    text = re.sub(r"\{math\}`([^`]*)`", r"$\1$", text)
     text = re.sub(r"\$\$ \([\w-]+\)", "$$", text)
     return re.sub(r"\{(numref|ref|eq)\}`[^`]*`", lambda m: _ROLES[m[1]], text)
 

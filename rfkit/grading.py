@@ -9,12 +9,12 @@ from rfkit.config import ConfigError
 from rfkit.editions import HANDOUT, HIDDEN_TESTS
 
 BLOCKED = {
-    1: ("rfkit.field_answers",),
-    2: ("rfkit.numpy_layers", "rfkit.numpy_nets"),
-    3: ("rfkit.numpy_layers", "rfkit.numpy_nets"),
-    4: ("rfkit.numpy_nets",),
+    1: ("rfkit.field_answers", "rfkit.receptive_field", "rfkit.hidden_tests"),
+    2: ("rfkit.numpy_layers", "rfkit.numpy_nets", "rfkit.hidden_tests", "torch"),
+    3: ("rfkit.numpy_layers", "rfkit.numpy_nets", "rfkit.hidden_tests", "torch"),
+    4: ("rfkit.numpy_nets", "rfkit.hidden_tests"),
 }
-"""Modules that a question's code cannot import."""
+"""Modules that a question's code cannot import: our answers, and where the layers are to be written, torch's."""
 
 
 def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
@@ -33,6 +33,7 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
 
     Raises:
         ConfigError: If a folder or a test file is not there.
+        rfkit.kernel.SetupError: If this computer cannot start a kernel to grade in.
     """
     folder, suites = Path(folder), _suites(Path(tests) if tests is not None else HIDDEN_TESTS)
     if not folder.is_dir():
@@ -79,6 +80,8 @@ def _message(test, student):
         test(student)
     except (AssertionError, kernel.StudentError) as error:
         return str(error) or "wrong"
+    except kernel.SetupError:  # no fault of the student
+        raise
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""

@@ -282,7 +282,8 @@ def _tiny_imagenet_entries(files):
         if wnid not in index:
             raise DataError(f"{files.path}: val_annotations.txt gives {row} the class {wnid}, not in wnids.txt")
         test.append((name, index[wnid]))
-    return [_words(files, base).get(wnid, wnid) for wnid in wnids], train, test
+    words = _words(files, base)
+    return [words.get(wnid, wnid) for wnid in wnids], train, test
 
 
 def _annotations(files, base) -> Iterator[tuple[str, str]]:

@@ -61,7 +61,7 @@ class Setting:
         """Check the variant, the number of networks and the width, as `ConfigError`."""
         one_of("variant", self.variant, tuple(VARIANTS))
         whole("repeats", self.repeats, 1)
-        width_factor(self.width)
+        object.__setattr__(self, "width", width_factor(self.width))
 
     @property
     def name(self):

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty
 
@@ -15,7 +16,12 @@ import numpy as np
 from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
-MAX_RESTARTS = 4
+MAX_STARTS = 3
+"""Tries at starting a kernel before its own preparation counts as broken."""
+
+
+class SetupError(RuntimeError):
+    """A kernel cannot be prepared on this computer: nothing of the submission has run."""
 
 
 class StudentError(Exception):
@@ -56,8 +62,8 @@ class Submission:
         self.seconds, self.problems = seconds, []
         self._setup = _SETUP.format(blocked=tuple(blocked), limit=int((memory_gib or 0) * 2**30))
         self._manager = self._client = None
-        self._left_out, self._restarts = set(), 0
-        self._cells = _code_cells(path, self.problems)
+        self._left_out = set()
+        self._cells = _code_cells(Path(path), self.problems)
         self._folder = tempfile.mkdtemp(prefix="rfkit-grade-")
 
     def close(self):
@@ -78,6 +84,7 @@ class Submission:
 
         Raises:
             StudentError: If the code fails, takes too long or kills the kernel.
+            SetupError: If no kernel can be prepared.
         """
         if not self._cells:
             raise StudentError("nothing to run")
@@ -95,31 +102,34 @@ class Submission:
             raise StudentError(f"results are no numbers or arrays ({error})") from None
 
     def _ready(self):
-        """Have a kernel in which every good cell has run."""
+        """Have a kernel in which every good cell has run; every kernel that is lost costs one cell, so it ends."""
         while self._manager is None:
-            if self._restarts > MAX_RESTARTS:
-                raise StudentError(f"stopped after {MAX_RESTARTS} restarts of the kernel")
-            self._restarts += 1
+            self._prepare()
+            with suppress(_KernelLost):
+                self._run_cells()
+
+    def _prepare(self):
+        for tries_left in reversed(range(MAX_STARTS)):
             self._start()
             try:
                 self._execute(self._setup)
-                self._run_cells()
-            except _KernelLost:
-                continue
+                return
+            except StudentError as error:
+                self._kill()
+                if not tries_left:
+                    raise SetupError(f"no kernel can be prepared to grade in: {error}") from error
 
     def _run_cells(self):
-        for number, source in self._cells:
-            if number in self._left_out:
+        for name, source in self._cells:
+            if name in self._left_out:
                 continue
             try:
                 self._execute(source)
-            except _KernelLost as error:
-                self._left_out.add(number)
-                self.problems.append(f"cell {number}: {error}; left out")
-                raise
             except StudentError as error:
-                self._left_out.add(number)
-                self.problems.append(f"cell {number}: {error}")
+                self._left_out.add(name)
+                self.problems.append(f"{name}: {error}; left out")
+                if isinstance(error, _KernelLost):
+                    raise
 
     def _start(self):
         self._manager = KernelManager(kernel_name="python3", config=private_sockets(self._folder))
@@ -167,15 +177,23 @@ class _KernelLost(StudentError):
 
 
 def _code_cells(path, problems):
-    """(number, source) of the code cells; none, and a problem, where there is no notebook."""
+    """(name, source) of the code cells; none, and a problem, where there is no notebook."""
     try:
         notebook = nbformat.read(path, as_version=4)
-        return [(i, str(cell.source)) for i, cell in enumerate(notebook.cells, start=1) if cell.cell_type == "code"]
+        sources = [str(cell.source).strip() for cell in notebook.cells if cell.cell_type == "code"]
+        return [(f"code cell {i} ({_first_line(source)})", source) for i, source in enumerate(sources, start=1)]
     except FileNotFoundError:
-        problems.append(f"{Path(path).name} was not handed in")
+        others = sorted(str(other.relative_to(path.parent)) for other in path.parent.rglob("*.ipynb"))
+        found = f"; in the folder: {', '.join(others)}" if others else ""
+        problems.append(f"{path.name} was not handed in under this name{found}")
     except Exception as error:  # whatever a broken file makes the reader raise
-        problems.append(f"{Path(path).name} cannot be read: {str(error).splitlines()[0][:200]}")
+        problems.append(f"{path.name} cannot be read: {str(error).splitlines()[0][:200]}")
     return []
+
+
+def _first_line(source):
+    line = source.splitlines()[0] if source else "empty"
+    return line if len(line) <= 40 else f"{line[:39]}…"
 
 
 def memory_is_limited():
@@ -192,11 +210,13 @@ import importlib.abc as _abc, sys as _sys
 class _Blocked(_abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name in {blocked!r}:
-            raise ImportError(name + " holds the solution and is not available here: write your own")
+            raise ImportError(name + " is not available here: write your own")
 _sys.meta_path.insert(0, _Blocked())
 if {limit} and _sys.platform.startswith("linux"):
     import resource as _resource
-    _resource.setrlimit(_resource.RLIMIT_AS, ({limit}, {limit}))
+    _hard = _resource.getrlimit(_resource.RLIMIT_AS)[1]
+    _limit = {limit} if _hard == _resource.RLIM_INFINITY else min({limit}, _hard)
+    _resource.setrlimit(_resource.RLIMIT_AS, (_limit, _limit))
 """
 
 _CALL = """

@@ -143,13 +143,15 @@ def extreme(
 
     Raises:
         RuntimeError: If it does not converge within `max_products`.
-        ValueError: If k is not between 1 and n, or the basis is not larger than k.
+        ValueError: If k is not between 1 and n, tol not a positive number, or the basis not larger than k.
 
     Source:
         Wu & Simon (2000), thick-restart Lanczos; Stewart (2001), Krylov-Schur.
     """
     if not 1 <= k <= size:
         raise ValueError(f"k is {k}; expected between 1 and {size}, the size of the operator")
+    if not isinstance(tol, int | float) or not 0 < tol < float("inf"):
+        raise ValueError(f"tol is {tol!r}; expected a positive number, such as 1e-3 of the largest eigenvalue")
     room = min(size, basis or k + max(20, k // 3))
     if room < min(size, k + 2):
         raise ValueError(f"a basis of {room} vectors is too small for {k} eigenvalues; expected at least {k + 2}")

@@ -8,6 +8,7 @@ of a network has the same parameters in the same order.
 import importlib
 import inspect
 from collections import OrderedDict
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -30,8 +31,9 @@ def level_pool(level):
     Source:
         Paper Sec. 3.2; kernel, stride and padding from the author's public code.
     """
-    if isinstance(level, bool) or not isinstance(level, int) or level < 1:
+    if isinstance(level, bool) or not isinstance(level, Integral) or level < 1:
         raise ValueError(f"RF level is {level!r}; expected an integer of at least 1, such as 1, 2, 3 or 4")
+    level = int(level)  # of a numpy range too
     return nn.MaxPool2d(level + 1, stride=level, padding=min(1, level - 1))
 
 

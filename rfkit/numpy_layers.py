@@ -55,7 +55,7 @@ def conv_forward(x, w, b, *, stride=1, padding=0, dilation=1, method="fast"):
         stride: Step, one number or one an axis.
         padding: Zeros on each side, one number or one an axis.
         dilation: Distance of neighbouring taps, one number or one an axis.
-        method: ``"fast"`` or ``"naive"``.
+        method: ``"fast"`` or ``"naive"``, of the backward pass as well.
 
     Returns:
         (out, cache): maps (N, F, H', W') with ``H' = floor((H + 2p - d(kh - 1) - 1) / s) + 1``, and what
@@ -117,7 +117,7 @@ def conv_backward(dout, cache):
 
     Args:
         dout: Upstream gradient (N, F, H', W').
-        cache: As made by `conv_forward`; its method is used here as well.
+        cache: As made by `conv_forward`.
 
     Returns:
         (dx, dw, db), of the shapes of x, w and b.

@@ -20,7 +20,9 @@ class ThreeLayerConvNet:
         dtype: Of the weights.
 
     Attributes:
-        parameters: Mapping of name to array, changed in place by an optimiser.
+        parameters: Mapping of name to array, changed in place by an optimiser: ``w1`` (filters, C, kernel, kernel),
+            ``b1`` (filters,), ``w2`` (filters * H/2 * W/2, hidden), its rows in the order channel, row, column, ``b2``
+            (hidden,), ``w3`` (hidden, classes) and ``b3`` (classes,).
 
     Source:
         UCLA ECE C147 homework 5, question 4.

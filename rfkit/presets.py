@@ -13,6 +13,8 @@ NEVER_PRUNED = ("first_conv", "last_linear")
 PAPER_DATASET_BY_SIZE = MappingProxyType({32: "cifar10", 64: "tiny_imagenet"})
 """Which of the paper's data sets images of a size (in pixels) are set beside."""
 DATASET_LABELS = MappingProxyType({"cifar10": "CIFAR-10", "tiny_imagenet": "Tiny ImageNet"})
+COPIES = MappingProxyType({"cifar10_jpeg": "cifar10", "tiny_imagenet_100": "tiny_imagenet"})
+"""Copies of the paper's data, by the names that `rfkit.data` gives them: trained as those, and set beside them."""
 CONTRASTS = "rfkit.contrast_nets:"
 """Networks of this module are trained as the VGG19-like one that they change."""
 
@@ -141,17 +143,22 @@ class Preset:
     def __post_init__(self):
         """Check every list of values, as `ConfigError`."""
         one_of("protocol", self.protocol, PROTOCOLS)
-        for field in ("datasets", "architectures", "levels", "seeds"):
-            values = getattr(self, field)
-            if not values or len(set(values)) != len(values):
-                raise ConfigError(f"{field} is {list(values)}; expected at least one value, each only once")
         for level in self.levels:
             whole("levels", level, 1)
         for seed in self.seeds:
             whole("seeds", seed, 0)
+        whole("stacked", self.stacked, 1)
         for rate in self.rates:
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
                 raise ConfigError(f"rates holds {rate!r}; expected fractions in [0, 1), such as 0.9")
+        for field in ("datasets", "architectures"):
+            for name in getattr(self, field):
+                if not isinstance(name, str):
+                    raise ConfigError(f"{field} holds {name!r}; expected names")
+        for field in ("datasets", "architectures", "levels", "seeds", "rates"):
+            values = getattr(self, field)
+            if not values or len(set(values)) != len(values):
+                raise ConfigError(f"{field} is {list(values)}; expected at least one value, each only once")
         for dataset in self.datasets:
             if not dataset.startswith("folder:"):
                 one_of("data set", dataset, ("digits", "cifar10", "tiny_imagenet", "folder:PATH"))
@@ -181,8 +188,9 @@ class Preset:
             if key in given:
                 value = literal(given[key]) if isinstance(given[key], str) else given[key]
                 given[key] = tuple(value) if isinstance(value, list | tuple | range) else (value,)
-        if all(isinstance(level, int) for level in given.get("levels", ("none",))):
-            given["levels"] = tuple(sorted(given["levels"]))
+        for key in ("levels", "rates"):
+            if all(isinstance(value, int | float) for value in given.get(key, ("none",))):
+                given[key] = tuple(sorted(given[key]))
         for key in ("spectrum", "pairs") if "levels" in given else ():
             part = getattr(self, key)
             if part and part.levels and not set(part.levels) & set(given["levels"]):
@@ -191,7 +199,7 @@ class Preset:
             whole("epochs", given["epochs"], 1)
             given["epochs_of"] = ()
         if "width" in given:
-            width_factor(given["width"])
+            given["width"] = width_factor(given["width"])
         return replace(self, **given)
 
     @property
@@ -217,21 +225,21 @@ class Preset:
         """How the networks of a cell are trained.
 
         Args:
-            dataset: Data set, as named in the preset or as `rfkit.data.Source.name`.
+            dataset: Data set, as named in the preset or in `COPIES`.
             architecture: Network.
 
         Returns:
             `TrainConfig`: the protocol's, with the preset's epochs and the data set's augmentation.
         """
         base = PROTOCOL_TRAINING[self.protocol]
-        # a copy of a data set carries its name and more, as in cifar10_jpeg
+        dataset = COPIES.get(dataset, dataset)
         like = "vgg19" if architecture.startswith(CONTRASTS) else architecture
-        exceptions = [n for (name, net), n in self.epochs_of if dataset.startswith(name) and net == like]
+        exceptions = [n for (name, net), n in self.epochs_of if (name, net) == (dataset, like)]
         epochs = [*exceptions, self.epochs or base.epochs][0]
         changes = {"epochs": epochs, "precision": self.precision, "compiled": self.compiled, "stacked": self.stacked}
         if dataset == "digits":  # a mirrored digit is another sign, and few images ask for smaller batches
             changes |= {"augmentation": "crop", "batch_size": 64, "lr": min(base.lr, 0.05)}
-        elif dataset.startswith("tiny_imagenet") and self.protocol != "short":
+        elif dataset == "tiny_imagenet" and self.protocol != "short":
             changes |= {
                 "augmentation": "resized_crop_flip",
                 "train_share": 0.95 if self.protocol == "as_run" else 1.0,
@@ -269,12 +277,12 @@ class Preset:
         """
         if self.fine_tuned_seeds is not None and seed not in self.fine_tuned_seeds:
             return None
-        base = PROTOCOL_FINE_TUNING[self.protocol]
+        base, dataset = PROTOCOL_FINE_TUNING[self.protocol], COPIES.get(dataset, dataset)
         changes = {"epochs": self.fine_tuning_epochs or base.epochs, "precision": self.precision}
         changes["compiled"] = self.compiled
         if dataset == "digits":  # 23 steps an epoch, where CIFAR-10 has 391
             changes |= {"augmentation": "crop", "batch_size": 64, "lr": base.lr * 10}
-        elif dataset.startswith("tiny_imagenet") and self.protocol != "short":
+        elif dataset == "tiny_imagenet" and self.protocol != "short":
             share = 5_000 / 100_000 if self.protocol == "as_run" else 1.0
             changes |= {"augmentation": "resized_crop_flip", "train_share": share}
         return FineTuning(FINE_TUNED_RATE, replace(base, **changes), self.protocol == "as_run")

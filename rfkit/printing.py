@@ -13,6 +13,7 @@ import nbformat
 import yaml
 
 from rfkit.config import ConfigError
+from rfkit.editions import HANDOUT
 from rfkit.files import replacing
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
@@ -67,6 +68,41 @@ def to_pdf(page, output):
     return output
 
 
+def homework(folder, output=None):
+    """Print a submission of the homework into one PDF.
+
+    Args:
+        folder: Folder with the notebooks of the hand-out.
+        output: PDF to write; ``homework.pdf`` in the folder by default.
+
+    Returns:
+        (path, remarks): the PDF, and what a student should know before handing it in: notebooks that are not there,
+        cells that were not run.
+
+    Raises:
+        ConfigError: If there is no notebook at all, or one cannot be read.
+    """
+    folder, remarks = Path(folder), []
+    paths = [folder / f"{name}.ipynb" for name in HANDOUT]
+    found = [path for path in paths if path.is_file()]
+    if not found:
+        raise ConfigError(f"no notebook of the homework in {folder}; expected {', '.join(HANDOUT)}")
+    if missing := [path.name for path in paths if path not in found]:
+        remarks.append(f"{len(missing)} of {len(paths)} notebooks are not there: {', '.join(missing)}")
+    for path in found:
+        cells = [cell for cell in _read(path).cells if cell.cell_type == "code" and cell.source.strip()]
+        if left := sum(cell.execution_count is None for cell in cells):
+            remarks.append(f"{left} of {len(cells)} cells of {path.name} were not run; run them, save, print again")
+    return notebooks(found, output or folder / "homework.pdf"), remarks
+
+
+def _read(path):
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # whatever a broken file makes the reader raise
+        raise ConfigError(f"{path} cannot be read as a notebook: {str(error).splitlines()[0][:200]}") from error
+
+
 def notebooks(paths, output):
     """Print notebooks, one after the other, into one PDF; formulas need no network.
 
@@ -76,12 +112,15 @@ def notebooks(paths, output):
 
     Returns:
         Path of the PDF.
+
+    Raises:
+        ConfigError: If one cannot be read.
     """
     from nbconvert import HTMLExporter
 
     joined = nbformat.v4.new_notebook()
     for path in paths:
-        read = nbformat.read(path, as_version=4)
+        read = _read(path)
         joined.metadata = read.metadata
         joined.cells += [nbformat.v4.new_markdown_cell(f'<h1 class="notebook">{path.stem}</h1>'), *read.cells]
     for i, cell in enumerate(joined.cells):

@@ -79,7 +79,7 @@ def gradient_projection(
         repeats: Number of networks.
         seed: The networks get the seeds ``seed``, ``seed + 1``, …
         backward: ``"true"``, autograd as it is; ``"linearised"``, batch norm and ReLU passed through and max-pooling
-            as averaging, as in the author's code.
+            as averaging, as in the author's code; Table 4 (ResNet50) needs `keep_first_relu` as well.
         image: ``"constant"`` (every value 3) or ``"gaussian"``, drawn anew for every network.
         colours: ``"first"``, the first colour channel only, as in the author's code, or ``"all"``.
         keep_first_relu: Leave the first ReLU real in the linearised pass, as the author's code does for ResNet50.

@@ -110,16 +110,26 @@ def apply_masks(model, masks):
         masks: `Masks`.
 
     Raises:
-        ValueError: If a name is not a parameter of the model or a shape differs.
+        ValueError: If there is no mask, a name is not a parameter of the model, a shape differs or a mask is not bool.
     """
+    parameters = _checked(model, masks)
+    with torch.no_grad():
+        for name, mask in masks.items():
+            parameters[name].masked_fill_(~mask.to(parameters[name].device), 0)
+
+
+def _checked(model, masks):
+    """The parameters of a model by name, if masks fit them."""
     parameters = dict(model.named_parameters())
+    if not masks:
+        raise ValueError("masks is empty; expected those that prune returned")
     for name, mask in masks.items():
         if name not in parameters or parameters[name].shape != mask.shape:
             shape = tuple(parameters[name].shape) if name in parameters else "no such parameter"
             raise ValueError(f"mask {name!r} has shape {tuple(mask.shape)}, the model has {shape}")
-    with torch.no_grad():
-        for name, mask in masks.items():
-            parameters[name].masked_fill_(~mask.to(parameters[name].device), 0)
+        if mask.dtype != torch.bool:
+            raise ValueError(f"mask {name!r} is of {mask.dtype}; expected bool, True where a weight is kept")
+    return parameters
 
 
 def sparsity(model, masks=None, *, exclude=NEVER_PRUNED):
@@ -127,18 +137,18 @@ def sparsity(model, masks=None, *, exclude=NEVER_PRUNED):
 
     Args:
         model: Network.
-        masks: Count over these weights and by these masks; by the weights themselves if ``None``.
+        masks: Count over these weights and by these masks, whatever the weights are; by the weights themselves if
+            ``None``.
         exclude: As in `prunable`; without masks.
 
     Returns:
         Fraction in [0, 1].
 
     Raises:
-        ValueError: If there are masks, but of no weight.
+        ValueError: As in `apply_masks`.
     """
     if masks is not None:
-        if not masks:
-            raise ValueError("masks is empty; expected those that prune returned, or None")
+        _checked(model, masks)
         return 1 - sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
     weights = prunable(model, exclude).values()
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
@@ -161,7 +171,7 @@ def fine_tune(model, masks, data, config, *, seed=0, device=None, frozen_batchno
         Test accuracy of the selected epoch, in percent.
 
     Raises:
-        ValueError: If a mask does not fit the model.
+        ValueError: As in `apply_masks`.
         rfkit.training.DivergedError: If the loss becomes NaN or infinite.
 
     Source:

@@ -128,7 +128,8 @@ def trace(model, input_shape=(3, 64, 64), *, follow_statistics=False):
 
     Raises:
         UnsupportedOperation: If an operation has no rule; names it and its module.
-        ValueError: If the shape is not (channels, height, width) of positive whole numbers.
+        ValueError: If the shape is not (channels, height, width) of positive whole numbers, or the network fails on
+            such images.
 
     Source:
         Araujo, Norris and Sim, Distill 2019, Eq. 2-7, extended to phases; see `rfkit.rf_rules`.
@@ -167,7 +168,7 @@ def trace(model, input_shape=(3, 64, 64), *, follow_statistics=False):
     image = torch.empty(2, *shape, device="meta", dtype=_dtype(model))
     image._rf_state = image_state(shape)
     try:
-        with torch.no_grad(), recorder:
+        with torch.no_grad(), rf_trace.failing_on(shape), recorder:
             torch.func.functional_call(model, stand_ins, (image,))
     finally:
         for hook in hooks:
@@ -283,8 +284,9 @@ def measured(model, layer=None, input_shape=None):
         model: Any `nn.Module`; not changed.
         layer: Path of a module (``#2`` for its second call); by default the last module with a spatial map
             before global pooling.
-        input_shape: Channels and spatial size of the image. By default the image starts at (3, 64, 64) and grows
-            along each axis until the field is not clipped, up to `LARGEST_IMAGE`.
+        input_shape: Channels and spatial size of the image. By default the image has the channels and axes of the
+            first convolution, starts at 64 pixels and grows along each axis until the field is not clipped, up to
+            `LARGEST_IMAGE`.
 
     Returns:
         `Field`. With a given `input_shape` that ends before the field does, `clipped` is true and `size` is what
@@ -293,7 +295,7 @@ def measured(model, layer=None, input_shape=None):
     Raises:
         ValueError: If there is no such module, or it makes no map over the image.
     """
-    shape = _checked_shape(input_shape or (3, 64, 64))
+    shape = _checked_shape(input_shape or gradients.first_shape(model))
     name, call = _module_of(model, layer, shape)
     double = gradients.positive_copy(model)
     size, stride, center, units, clipped = [], [], [], [], False

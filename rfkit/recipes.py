@@ -257,7 +257,7 @@ def _count(net):
     return sum(int(np.prod(array.shape)) for array in arrays)
 
 
-def find(recipe, preset_name, *, root=None, results=records.RESULTS, dataset=None):
+def find(recipe, preset_name, *, root=None, results=records.RESULTS, dataset=None, sha256=None):
     """Look for the record of a recipe, in the run store and then among the committed ones.
 
     Args:
@@ -266,6 +266,7 @@ def find(recipe, preset_name, *, root=None, results=records.RESULTS, dataset=Non
         root: Folder of the run store.
         results: Folder of the committed records.
         dataset: Pattern of the name of the data set, as in `rfkit.data.Source`; ``None`` for whichever is there.
+        sha256: Checksum of the data set; ``None`` for whichever has the name.
 
     Returns:
         The record as `train` makes it, or None.
@@ -278,7 +279,8 @@ def find(recipe, preset_name, *, root=None, results=records.RESULTS, dataset=Non
             record = read_json(path)
             if record["recipe"] | {"name": ""} != json.loads(json.dumps(asdict(recipe))) | {"name": ""}:
                 raise ConfigError(f"{path} is of another recipe; delete it")
-            return record
+            if sha256 in (None, record["provenance"]["data"]["sha256"]):
+                return record
     return None
 
 
@@ -298,9 +300,9 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, record=False, 
         and said to be.
     """
     dataset, found = preset.datasets[0], []
-    names = _name_of(dataset, preset)
+    source = _source(dataset, preset)
     for recipe in wanted:
-        here = find(recipe, preset.name, root=root, results=results, dataset=names)
+        here = find(recipe, preset.name, root=root, results=results, **source)
         if here is None and (preset.name in ("smoke", "demo") or record):
             data = records.load(dataset, preset.image_limit)
             here = train(recipe, data, progress=progress)
@@ -313,11 +315,12 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, record=False, 
     return found
 
 
-def _name_of(dataset, preset):
-    """Pattern of the names of a data set's records; copies of the paper's data stand for them."""
+def _source(dataset, preset):
+    """What `find` asks of a data set; copies of the paper's data stand for them."""
     if dataset in records.PUBLISHED_SIZES:
-        return f"{dataset}*"
-    return glob.escape(records.load(dataset, preset.image_limit).source.name)
+        return {"dataset": f"{dataset}*"}
+    source = records.load(dataset, preset.image_limit).source
+    return {"dataset": glob.escape(source.name), "sha256": source.sha256}
 
 
 def _folder(root):

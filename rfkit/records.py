@@ -10,17 +10,20 @@ from rfkit import data as datasets
 from rfkit import store
 from rfkit.config import ConfigError, RunConfig, stable_hash
 from rfkit.files import read_json
-from rfkit.presets import NEVER_PRUNED, PAPER_DATASET_BY_SIZE, FineTuning
+from rfkit.presets import COPIES, NEVER_PRUNED, PAPER_DATASET_BY_SIZE, FineTuning
 
 # What must be known of a data set that is not on this machine yet:
 # image size, training images, test images, classes.
 PUBLISHED_SIZES = {"cifar10": (32, 50_000, 10_000, 10), "tiny_imagenet": (64, 100_000, 10_000, 200)}
 RESULTS = Path("results")
-TRAIN_IMAGES, CALIBRATION_IMAGES = 5_000, 512
-SPECTRUM_CALIBRATION_IMAGES = 1_000
+TRAIN_IMAGES = 5_000
+"""Of the training set, for accuracy beside the test accuracy; never more than test images."""
+CALIBRATION_IMAGES, SPECTRUM_CALIBRATION_IMAGES = 512, 1_000
+"""Of the training set, for batch norm of pruned and of untrained networks."""
 AUTHOR_BATCH = 10
-"""Images of the training set: for accuracy beside the test accuracy (never more than test images), for batch norm
-of pruned and of untrained networks, and in a batch of the author's Hessian."""
+"""Images in a batch of the author's Hessian."""
+CURVES = ("pruning", "usable_pruning")
+"""Analyses at every pruning rate of a preset."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,18 @@ class Unit:
             settings["author_ritz"] = ritz
         return {name: stable_hash(each) for name, each in settings.items()}
 
+    def missing(self, run):
+        """The analyses that a run does not have; a curve of more pruning rates will do.
+
+        Args:
+            run: Its `rfkit.store.Run`.
+
+        Returns:
+            Mapping as of `analyses`.
+        """
+        wider = [name for name in CURVES if _covers(run, self.rates, name)]
+        return {n: key for n, key in self.analyses().items() if n not in wider and not run.analysis_done(n, key)}
+
     def is_complete(self, run):
         """Whether this unit needs no more work.
 
@@ -61,7 +76,7 @@ class Unit:
         Returns:
             True if it is trained and every analysis is there.
         """
-        return run.done and all(run.analysis_done(name, key) for name, key in self.analyses().items())
+        return run.done and not self.missing(run)
 
 
 @functools.lru_cache(maxsize=2)
@@ -115,14 +130,15 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
     else:
         size, train, test, classes = data.image_size, len(data.train_labels), len(data.test_labels), data.num_classes
         name, sha256 = data.source.name, data.source.sha256
+    kind = name if name in COPIES else dataset
     config = RunConfig(
         dataset=name, data_sha256=sha256, image_size=size, train_images=train, test_images=test,
         architecture=architecture, architecture_sha256=source_sha256(architecture), level=level,
         width=preset.width, num_classes=classes, protocol=preset.protocol,
-        train=preset.training(name, architecture), seed=seed,
+        train=preset.training(kind, architecture), seed=seed,
     )  # fmt: skip
     spectrum = preset.spectrum_of(size, level, seed)
-    return Unit(config, dataset, preset.rates, preset.fine_tuning(name, seed), spectrum)
+    return Unit(config, dataset, preset.rates, preset.fine_tuning(kind, seed), spectrum)
 
 
 def source_sha256(architecture):
@@ -139,8 +155,11 @@ def source_sha256(architecture):
     """
     if ":" not in architecture or architecture.startswith("rfkit."):
         return ""  # ours change with `rfkit.config.ALGORITHM`
-    spec = importlib.util.find_spec(architecture.partition(":")[0])
-    if spec is None or spec.origin is None:
+    try:
+        spec = importlib.util.find_spec(architecture.partition(":")[0])
+    except (ImportError, ValueError):  # of a package that is not there; of no name at all
+        spec = None
+    if spec is None or not spec.has_location:  # nor built into Python
         raise ConfigError(f"cannot find the module of architecture {architecture!r}; expected 'module:callable'")
     return hashlib.sha256(b"is given its width\n" + Path(spec.origin).read_bytes()).hexdigest()
 
@@ -189,22 +208,18 @@ def recorded(preset, results=RESULTS):
 
 
 def _own(unit, runs, complete):
-    """A run of this machine with every analysis of the unit; a wider pruning curve will do."""
-    others = {name: key for name, key in unit.analyses().items() if name != "pruning"}
-    key, about_data = _match_key(unit.config.to_dict()), () if unit.config.data_sha256 else _DATA_FIELDS
+    """A run of this machine with every analysis of the unit."""
     for run, stored in runs:
-        if _fits(key, stored, about_data) and _covers(run, unit.rates):
-            if not complete or all(run.analysis_done(*other) for other in others.items()):
+        if _fits(unit, stored, copies=not unit.config.data_sha256) and _covers(run, unit.rates):
+            if not complete or not unit.missing(run):
                 return replace(run, rates=unit.rates)
     return None
 
 
 def _recorded(unit, runs):
     """A committed record, whatever analyses it has beside the pruning curve."""
-    # the study was recorded on copies of the paper's data: one of the same image size stands for the paper's own,
-    # and its label goes with every number
-    key, about_data = _match_key(unit.config.to_dict()), _DATA_FIELDS if unit.dataset in PUBLISHED_SIZES else ()
-    fitting = (run for run, stored in runs if _fits(key, stored, about_data) and _covers(run, unit.rates))
+    copies = unit.dataset in PUBLISHED_SIZES
+    fitting = (run for run, stored in runs if _fits(unit, stored, copies=copies) and _covers(run, unit.rates))
     return next((replace(run, rates=unit.rates) for run in fitting), None)
 
 
@@ -216,8 +231,8 @@ def _with_keys(root):
     return [(run, _match_key(read_json(run.path / "config.json"))) for run in store.Store(root).runs()]
 
 
-def _covers(run, rates):
-    return any(set(rates) <= set(analysis["rates"]) for analysis in run.analyses("pruning"))
+def _covers(run, rates, name="pruning"):  # without rates where none was needed: no weight is dead
+    return any(set(rates) <= set(analysis.get("rates", rates)) for analysis in run.analyses(name))
 
 
 def unit_of_what_is_here(preset, dataset, architecture, level, seed):
@@ -255,8 +270,11 @@ def _match_key(content):
     return {key: str(value) for key, value in content.items()}
 
 
-def _fits(wanted, stored, left_out):
-    return all(wanted[key] == stored.get(key) for key in wanted if key not in left_out)
+def _fits(unit, stored, copies):
+    """Whether a stored configuration is that of a unit, perhaps on a copy of its data, whose label goes with it."""
+    wanted, name = _match_key(unit.config.to_dict()), stored["dataset"]
+    same_data = not copies or COPIES.get(name, name) == unit.dataset
+    return same_data and all(wanted[k] == stored.get(k) for k in wanted if not (copies and k in _DATA_FIELDS))
 
 
 def describe(run):

@@ -98,6 +98,19 @@ def positive_copy(model):
     return double
 
 
+def first_shape(model):
+    """An image to begin with.
+
+    Args:
+        model: Any `nn.Module`.
+
+    Returns:
+        Channels and axes of what the first convolution takes, 64 pixels each; (3, 64, 64) where there is none.
+    """
+    first = next((module for module in model.modules() if isinstance(module, torch.nn.modules.conv._ConvNd)), None)
+    return (3, 64, 64) if first is None else (first.in_channels, *[64] * len(first.kernel_size))
+
+
 class Tap:
     """Takes the result of one call of one module out of a forward pass.
 

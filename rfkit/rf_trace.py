@@ -1,5 +1,6 @@
 """Following receptive fields through what really runs, operation by operation, on tensors without data."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 
@@ -9,6 +10,31 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rfkit import rf_layout as layout
 from rfkit import rf_rules as rules
 from rfkit.rf_layout import NoRule, State, collapse, combine, get, plain, slid, tensors
+
+
+@contextmanager
+def failing_on(shape):
+    """Say of a forward pass that fails which images it was given.
+
+    Args:
+        shape: Their channels and spatial size.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UnsupportedOperation: As it is.
+        ValueError: Of any other failure of the network.
+    """
+    try:
+        yield
+    except UnsupportedOperation:
+        raise
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"the network fails on images of shape {shape}: {str(error).splitlines()[0]}; give the input_shape it is "
+            "made for, channels and spatial size"
+        ) from error
 
 
 class UnsupportedOperation(RuntimeError):

@@ -4,7 +4,7 @@ import math
 import multiprocessing
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from rfkit import analyses, cost, files, pruning, receptive_field, records, stacked, store, training
+from rfkit.config import ConfigError, whole
 
 
 def complete(unit, runs, *, data=None, device=None, progress=False):
@@ -21,12 +22,15 @@ def complete(unit, runs, *, data=None, device=None, progress=False):
     Args:
         unit: `Unit`.
         runs: `rfkit.store.Store`.
-        data: The data set; loaded if ``None``.
+        data: The data set as the unit was made for it, see `rfkit.records.load`; the whole one is loaded if ``None``.
         device: As in `rfkit.training.pick_device`.
         progress: As in `rfkit.training.fit`.
 
     Returns:
         `rfkit.store.Run`, finished.
+
+    Raises:
+        rfkit.config.ConfigError: If the data are not those of the unit.
     """
     return complete_together([unit], runs, data=data, device=device, progress=progress)[0]
 
@@ -43,8 +47,14 @@ def complete_together(units, runs, *, data=None, device=None, progress=False):
 
     Returns:
         List of `rfkit.store.Run`, finished.
+
+    Raises:
+        rfkit.config.ConfigError: As in `complete`.
     """
     data, device = data if data is not None else records.load(units[0].dataset), training.pick_device(device)
+    _refuse_other_data(units[0].config, data)
+    # Apple's GPUs have no float64, which analyses need
+    place = torch.device("cpu") if device.type == "mps" else device
     with ExitStack() as claims:
         claimed = [claims.enter_context(runs.claim(unit.config)) for unit in units]
         if not all(run.done for run in claimed):
@@ -52,22 +62,33 @@ def complete_together(units, runs, *, data=None, device=None, progress=False):
         for run in claimed:  # after DONE: at every instant one of the two is there
             (run.path / "checkpoint.pt").unlink(missing_ok=True)
         for unit, run in zip(units, claimed, strict=True):
-            for name, key in unit.analyses().items():
-                if not run.analysis_done(name, key):
-                    store.save_analysis(run, name, key, analyses.BY_NAME[name](run, unit, data, device))
+            for name, key in unit.missing(run).items():
+                store.save_analysis(run, name, key, analyses.BY_NAME[name](run, unit, data, place))
     return [store.Run(run.path) for run in claimed]
 
 
+def _refuse_other_data(config, data):
+    here = {
+        "data_sha256": data.source.sha256, "image_size": data.image_size,
+        "train_images": len(data.train_labels), "test_images": len(data.test_labels),
+    }  # fmt: skip
+    for field, value in here.items():
+        asked = getattr(config, field)
+        if value != asked:
+            raise ConfigError(
+                f"{field} of {data.source.label} is {value!r}, that of the run {config.folder} {asked!r}; "
+                "give the data it was configured with, or ask for the run again if they have changed"
+            )
+
+
 def _train(configs, runs, data, device, progress):
-    checkpoint, state = runs[0].path / "checkpoint.pt", None
-    if checkpoint.is_file():
-        state = files.load_tensors(checkpoint)
-        if state.get("seeds", [configs[0].seed]) != [config.seed for config in configs]:
-            state = None  # of these and other seeds
+    # all of them as they were begun; or, if some are finished, those that are left as they were begun
+    state = _checkpoint(configs, runs)
     if state is None:
         left = [(config, run) for config, run in zip(configs, runs, strict=True) if not run.done]
         configs, runs = zip(*left, strict=True)
-        checkpoint = runs[0].path / "checkpoint.pt"
+        state = _checkpoint(configs, runs)
+    checkpoint = runs[0].path / "checkpoint.pt"
     train, label = configs[0].train, configs[0].folder
     nets = [analyses.build(config) for config in configs]
     # asked before the training, so that a network they do not fit fails before its hours of work
@@ -87,6 +108,13 @@ def _train(configs, runs, data, device, progress):
     for net, run, result in zip(nets, runs, results, strict=True):
         if not run.done:
             _save(net, run, result, data, device, field_px, prunable)
+
+
+def _checkpoint(configs, runs):
+    """What an interrupted training of just these seeds left, or None."""
+    path, seeds = runs[0].path / "checkpoint.pt", [config.seed for config in configs]
+    state = files.load_tensors(path) if path.is_file() else None
+    return state if state is not None and state.get("seeds", seeds[:1]) == seeds else None
 
 
 def _save(model, run, result, data, device, field_px, prunable):
@@ -154,34 +182,51 @@ def run_all(wanted, *, jobs=None, root=None, device=None, image_limit=None, prog
     jobs = processes(jobs, device, len(groups))
     failures, started = [], time.perf_counter()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they import torch
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    workers = [_worker() for _ in range(jobs)]
     bar = tqdm(total=len(todo), unit="run", disable=None if progress else True)
-    futures = {pool.submit(_work, group, str(runs.root), device, image_limit): group for group in groups}
-    done = 0
+    waiting, running, done = iter(groups), {}, 0
+
+    def start_next(place):
+        group = next(waiting, None)
+        if group is not None:
+            running[workers[place].submit(_work, group, str(runs.root), device, image_limit)] = place, group
+
     try:
-        for future in as_completed(futures):
-            group = futures[future]
-            try:
-                said = [f"test {accuracy:.2f} %" for accuracy in future.result()]
-            except Exception as error:  # one bad run must not stop the others
-                if isinstance(error, BrokenProcessPool):
-                    error = "a worker was killed; run the same command again"
-                failures += [(unit, str(error)) for unit in group]
-                said = [f"FAILED, {error}"] * len(group)
-            for unit, line in zip(group, said, strict=True):
-                done += 1
-                bar.update()
-                if progress:
-                    minutes = (time.perf_counter() - started) / 60
-                    tqdm.write(f"[{done}/{len(todo)}, {minutes:.1f} min] {unit.config.folder}: {line}")
+        for place in range(jobs):
+            start_next(place)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                place, group = running.pop(future)
+                try:
+                    said = [f"test {accuracy:.2f} %" for accuracy in future.result()]
+                except Exception as error:  # one bad run must not stop the others
+                    if isinstance(error, BrokenProcessPool):
+                        error = "a worker was killed; run the same command again"
+                        workers[place] = _worker()
+                    failures += [(unit, str(error)) for unit in group]
+                    said = [f"FAILED, {error}"] * len(group)
+                start_next(place)
+                for unit, line in zip(group, said, strict=True):
+                    done += 1
+                    bar.update()
+                    if progress:
+                        minutes = (time.perf_counter() - started) / 60
+                        tqdm.write(f"[{done}/{len(todo)}, {minutes:.1f} min] {unit.config.folder}: {line}")
     except KeyboardInterrupt:
-        for process in list(pool._processes.values()):  # finished epochs are on disk; nothing is lost
-            process.terminate()
+        for worker in workers:
+            for process in list(worker._processes.values()):  # finished epochs are on disk; nothing is lost
+                process.terminate()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        for worker in workers:
+            worker.shutdown(cancel_futures=True)
         bar.close()
     return failures
+
+
+def _worker():
+    """A pool of one process: a pool of several is lost as a whole when one of them is killed."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_start_worker)
 
 
 def _groups(units):
@@ -206,7 +251,12 @@ def processes(jobs, device, work):
 
     Returns:
         Number of processes.
+
+    Raises:
+        rfkit.config.ConfigError: If `jobs` is no whole number of at least 1.
     """
+    if jobs is not None:
+        whole("jobs", jobs, 1)
     on_gpu = training.pick_device(device).type != "cpu"
     return max(1, min(jobs or (1 if on_gpu else os.cpu_count() or 1), work))
 

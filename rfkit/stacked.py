@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from rfkit import training
-from rfkit.batches import TrainingBatches, remember_statistics
+from rfkit.batches import TrainingBatches, remember_statistics, seeded
 
 
 class Stack(nn.Module):
@@ -37,7 +37,11 @@ class Stack(nn.Module):
     def forward(self, images):
         """Logits of each network for its own images."""
         tensors = {self.names[name]: tensor for name, tensor in (*self.weights.items(), *self.named_buffers())}
-        return vmap(lambda state, x: functional_call(self._one[0], state, (x,)))(tensors, images)
+
+        def one(state, x):
+            return functional_call(self._one[0], state, (x,))
+
+        return vmap(one, randomness="different")(tensors, images)
 
     def unload(self, models):
         """Copy the weights and buffers of each network into a network of its own.
@@ -69,7 +73,8 @@ def fit(models, data, config, *, seeds, device=None, resume=None, on_epoch=None,
         label: Name of this training in messages.
 
     Returns:
-        List of `rfkit.training.FitResult`, one a network; each is that of training it alone but for rounding.
+        List of `rfkit.training.FitResult`, one a network; each is that of training it alone but for rounding and for
+        what layers such as dropout draw.
 
     Raises:
         rfkit.training.DivergedError: If a loss becomes NaN or infinite.
@@ -98,16 +103,17 @@ def fit(models, data, config, *, seeds, device=None, resume=None, on_epoch=None,
     stepped = torch.compile(stack) if config.compiled else stack
     while state["epoch"] < config.epochs:
         start, rate, epoch = time.perf_counter(), optimizer.param_groups[0]["lr"], state["epoch"] + 1
-        losses, accuracies, shrink = _epoch(stepped, loaders, optimizer, schedule if every_step else None, config)
+        with seeded(seeds[0], epoch, device):
+            losses, accuracies, shrink = _epoch(stepped, loaders, optimizer, schedule if every_step else None, config)
         if not every_step:
             schedule.step()
-        if not all(map(math.isfinite, losses)):
-            raise training.DivergedError(
-                f"{label}: losses of seeds {list(seeds)} became {losses} in epoch {epoch}; lower lr (now {config.lr})"
-            )
         stack.unload(models)
         state |= {"epoch": epoch, "shrink": state["shrink"] * shrink}
         tested = [training.loss_and_accuracy(model, test_images, test_labels) for model in models]
+        if not all(math.isfinite(loss + test_loss) for loss, (test_loss, _) in zip(losses, tested, strict=True)):
+            raise training.DivergedError(
+                f"{label}: losses of seeds {list(seeds)} became {losses} in epoch {epoch}; lower lr (now {config.lr})"
+            )
         seconds = round((time.perf_counter() - start) / len(models), 3)
         for i, (model, (test_loss, test_accuracy)) in enumerate(zip(models, tested, strict=True)):
             row = {

@@ -61,7 +61,7 @@ class Run:
     @cached_property
     def summary(self) -> dict:
         """Results of the training: accuracies, selected epoch, shrink factor."""
-        return read_json(self.path / "summary.json")
+        return read_json(self._checked("summary.json"))
 
     @cached_property
     def provenance(self) -> dict:
@@ -71,7 +71,7 @@ class Run:
     @cached_property
     def metrics(self) -> list[dict]:
         """Loss and accuracy of each epoch."""
-        with (self.path / "metrics.csv").open(newline="") as file:
+        with self._checked("metrics.csv").open(newline="") as file:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
     def weights(self, which="final"):
@@ -89,9 +89,13 @@ class Run:
         path = self.path / "weights" / f"{which}.pt"
         if not path.is_file():
             raise StoreError(f"{path} is missing: records keep no weights; train the run again with rfkit study")
+        return load_tensors(self._checked(f"weights/{which}.pt"))
+
+    def _checked(self, name):
+        """Path of a file, compared with its checksum if the run is finished."""
         if self.done:
-            self.check(f"weights/{which}.pt")
-        return load_tensors(path)
+            self.check(name)
+        return self.path / name
 
     def check(self, name):
         """Compare a file with the checksum written when the run was finished.
@@ -102,12 +106,7 @@ class Run:
         Raises:
             StoreError: If it differs.
         """
-        expected = read_json(self.path / DONE)["sha256"].get(name)
-        if expected != file_sha256(self.path / name):
-            raise StoreError(
-                f"{self.path / name} was changed or damaged after the run finished (wrong checksum); delete the "
-                f"folder {self.path} and run rfkit study again"
-            )
+        _check(self.path, name)
 
     def analysis_path(self, name, key):
         """Folder of one analysis.
@@ -140,11 +139,16 @@ class Run:
             name: Name of the analysis.
 
         Returns:
-            List of mappings, the newest last.
+            List of mappings, the newest last; a changed file is a `StoreError`.
         """
-        marks = sorted((self.path / "analysis").glob(f"{name}-*/{DONE}"), key=lambda mark: mark.stat().st_mtime_ns)
-        found = [read_json(mark.parent / "result.json") for mark in marks]
+        found = (read_json(folder / "result.json") for folder in self._analysis_folders(name))
         return [each for each in found if "rates" not in each or set(self.rates or ()) <= set(each["rates"])]
+
+    def _analysis_folders(self, name):
+        marks = sorted((self.path / "analysis").glob(f"{name}-*/{DONE}"), key=lambda mark: mark.stat().st_mtime_ns)
+        for mark in marks:
+            _check(mark.parent, "result.json")
+        return [mark.parent for mark in marks]
 
     def places(self, rates):
         """Where rates that were asked for stand in an analysis that may have more.
@@ -241,6 +245,16 @@ class Store:
             lock.release()
 
 
+def _check(folder, name):
+    """Compare a file with the checksum in the ``DONE`` file of its folder."""
+    expected = read_json(folder / DONE)["sha256"].get(name)
+    if expected != file_sha256(folder / name):
+        raise StoreError(
+            f"{folder / name} was changed or damaged after the run finished (wrong checksum); delete the "
+            f"folder {folder} and run rfkit study again"
+        )
+
+
 def finish(folder):
     """Mark a run or an analysis as finished, with the checksum of every file in it.
 
@@ -269,7 +283,10 @@ def save_analysis(run, name, key, result):
 
 
 def record(run, root, *, weights=False):
-    """Copy everything of a finished run but its weights, as a record to commit; of each analysis the newest.
+    """Copy everything of a finished run but its weights, as a record to commit.
+
+    Of each analysis the newest is copied, of a curve of pruning rates the newest of the longest ones; a longer one that
+    was recorded before stays.
 
     Args:
         run: `Run`.
@@ -278,19 +295,37 @@ def record(run, root, *, weights=False):
 
     Returns:
         `Run` at its new place.
+
+    Raises:
+        StoreError: If a file was changed after the run finished; nothing is copied.
     """
     left_out = ["analysis", ".lock", "*.tmp*", "checkpoint.pt", *(["init.pt", "last.pt"] if weights else ["weights"])]
+    for name in read_json(run.path / DONE)["sha256"]:
+        if (run.path / name).is_file():  # a record that is recorded again may have no weights
+            run.check(name)
     target = Path(root) / run.path.parent.name / run.path.name
+    if (target / DONE).is_file() and _final_weights(target) != _final_weights(run.path):
+        shutil.rmtree(target)  # of an earlier training, whose weights and analyses are not this one's
     # over what is there, file by file: weights recorded earlier stay, and an interruption loses nothing
     shutil.copytree(run.path, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
-    marks = sorted(run.path.glob(f"analysis/*/{DONE}"), key=lambda mark: mark.stat().st_mtime_ns)
-    newest = {mark.parent.name.rpartition("-")[0]: mark.parent for mark in marks}
-    for name, folder in newest.items():
-        shutil.copytree(folder, target / "analysis" / folder.name, dirs_exist_ok=True)
-        for older in target.glob(f"analysis/{name}-*"):  # two of a name could not be told apart after a checkout
-            if older.name != folder.name:
-                shutil.rmtree(older)
-    return Run(target)
+    recorded = Run(target)
+    for name in sorted({folder.name.rpartition("-")[0] for folder in run.path.glob("analysis/*")}):
+        there, here = recorded._analysis_folders(name), run._analysis_folders(name)
+        for folder in sorted([*there, *here], key=_rates)[-1:]:
+            if folder in here:
+                shutil.copytree(folder, target / "analysis" / folder.name, dirs_exist_ok=True)
+            for older in target.glob(f"analysis/{name}-*"):  # two of a name could not be told apart after a checkout
+                if older.name != folder.name:
+                    shutil.rmtree(older)
+    return recorded
+
+
+def _final_weights(folder):
+    return read_json(folder / DONE)["sha256"].get("weights/final.pt")
+
+
+def _rates(folder):
+    return len(read_json(folder / "result.json").get("rates", ()))
 
 
 def provenance(source, device, seconds):
@@ -340,10 +375,13 @@ def git_state():
     """Commit of this source tree, and whether it has uncommitted changes.
 
     Returns:
-        (commit, dirty); (None, None) where the package is not in a git work tree.
+        (commit, dirty); (None, None) where git does not track the package: installed below another project, the commit
+        would be that one's.
     """
     folder = Path(__file__).parent
     try:
+        tracked = ["git", "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(tracked, cwd=folder, capture_output=True, check=True)
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
         status = subprocess.run(
             ["git", "status", "--porcelain", "--", "."], cwd=folder, capture_output=True, text=True, check=True

@@ -91,7 +91,7 @@ def command(preset):
         value = getattr(preset, field)
         if value is True:
             words.append(f"--{field}")
-        elif value != getattr(base, field):
+        elif value != getattr(base, field) or (field == "epochs" and preset.epochs_of != base.epochs_of):
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             words.append(f"--{field} {shlex.quote(text)}")
     return " ".join(words)

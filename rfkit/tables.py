@@ -68,6 +68,7 @@ def paper_table(n, preset="demo", *, runs=None):
     Raises:
         ConfigError: If there is no such table or no such preset.
     """
+    n = int(n) if isinstance(n, str) and n.isdigit() else n
     one_of("table", n, sorted((*ACCURACY_TABLES, *IMPORTANCE_TABLES)))
     if n in IMPORTANCE_TABLES:
         return importance_table(n, importance_records.recorded(preset))

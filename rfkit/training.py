@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from rfkit.batches import TrainingBatches, images_at_a_time, model_inputs, remember_statistics
+from rfkit.batches import TrainingBatches, images_at_a_time, model_inputs, remember_statistics, seeded
 
 
 class DivergedError(RuntimeError):
@@ -70,7 +70,7 @@ def fit(
         model: Network, images (N, 3, H, W) to logits (N, classes).
         data: `rfkit.data.ImageData`.
         config: `rfkit.config.TrainConfig`.
-        seed: Seed of batch order and augmentation (not of the weights: those are the model's).
+        seed: Seed of batch order, augmentation and dropout (not of the weights: those are the model's).
         device: As in `pick_device`.
         resume: State given to `on_epoch` by an interrupted training of the same configuration.
         on_epoch: Called after each epoch with a mapping of tensors and plain values to resume from.
@@ -113,14 +113,15 @@ def fit(
         model.train()
         for norm in norms:
             norm.eval()
-        loss, accuracy, shrink = _epoch(stepped, batches, sgd, plan if every_step else None, config, after_step)
+        epoch = state["epoch"] + 1
+        with seeded(seed, epoch, device):
+            loss, accuracy, shrink = _epoch(stepped, batches, sgd, plan if every_step else None, config, after_step)
         if not every_step:
             plan.step()
-        epoch = state["epoch"] + 1
-        if not math.isfinite(loss):
-            bar.close()
-            raise DivergedError(f"{label}: the loss became {loss} in epoch {epoch}; lower lr (now {config.lr})")
         test_loss, test_accuracy = loss_and_accuracy(model, test_images, test_labels)
+        if not math.isfinite(loss + test_loss):  # the last step of an epoch shows in the test loss only
+            bar.close()
+            raise DivergedError(f"{label}: the loss became {loss + test_loss} in epoch {epoch}; lower lr ({config.lr})")
         row = {
             "epoch": epoch, "lr": rate, "train_loss": loss, "train_accuracy": accuracy, "test_loss": test_loss,
             "test_accuracy": test_accuracy, "seconds": round(time.perf_counter() - start, 3),
@@ -313,11 +314,10 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
         raise ValueError(f"{len(images)} images and {len(labels)} labels; expected the same positive number of both")
     labels = torch.as_tensor(labels).to(next(model.parameters()).device)
     total_loss, correct = 0.0, 0
-    for logits, part in zip(
-        outputs(model, images, batch_size), labels.split(images_at_a_time(batch_size)), strict=True
-    ):
+    parts = labels.split(images_at_a_time(batch_size))
+    for logits, part in zip(outputs(model, images, batch_size), parts, strict=True):
         total_loss += F.cross_entropy(logits, part, reduction="sum")
-        correct += (logits.argmax(1) == part).sum()
+        correct += ((logits.argmax(1) == part) & ~logits.isnan().any(1)).sum()  # NaN would count as the largest
     return float(total_loss) / len(labels), 100 * int(correct) / len(labels)
 
 

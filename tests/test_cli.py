@@ -1,10 +1,11 @@
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from rfkit import book, presets, tables
+from rfkit import __main__, book, presets, study, tables
 from rfkit.__main__ import main
 from rfkit.config import ConfigError, literal
 
@@ -167,6 +168,21 @@ def test_parameters_of_a_notebook():
 
         os.chdir(ROOT / "rfkit")
         book.notebook_names()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 10},  # as the preset's own, but for the exceptions that go with it
+        {"epochs": 3, "levels": [1, 4], "seeds": [2]},
+        {"width": 1, "rates": [0.9, 0.5]},
+        {"precision": "bfloat16", "compiled": True, "stacked": 2},
+    ],
+)
+def test_command_asks_for_what_it_was_made_from(changes):
+    chosen = presets.get("study").select(**changes)
+    parsed = __main__._parser().parse_args(["study", *shlex.split(study.command(chosen))])
+    assert __main__._preset(parsed) == chosen
 
 
 def test_units_are_commands_of_their_own(capsys):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from rfkit import config, presets, records
-from rfkit.config import ConfigError, RunConfig, TrainConfig
+from rfkit.config import ConfigError, RunConfig, TrainConfig, literal
 
 RUN = RunConfig(
     dataset="digits", data_sha256="ab", image_size=32, train_images=10, test_images=5, architecture="vgg19", level=2,
@@ -106,6 +106,13 @@ def test_presets_and_their_protocols():
         ({"width": "wide"}, "width is 'wide'"),
         ({"datasets": "cifar"}, "unknown data set 'cifar'; did you mean 'cifar10'"),
         ({"architectures": ["vgg16"]}, "unknown architecture 'vgg16'; did you mean 'vgg19'"),
+        ({"seeds": [[1]]}, r"seeds holds \[1\]"),
+        ({"architectures": 3}, "architectures holds 3; expected names"),
+        ({"datasets": 3}, "datasets holds 3; expected names"),
+        ({"rates": []}, r"rates is \[\]; expected at least one"),
+        ({"rates": [0.5, 0.5]}, "each only once"),
+        ({"width": float("inf")}, "width is inf"),
+        ({"stacked": 0}, "stacked holds 0"),
         ({"protocol": "carefull"}, "unknown protocol 'carefull'; did you mean 'careful'"),
     ],
 )
@@ -127,6 +134,29 @@ def test_select_reads_texts_as_the_command_line_does():
     assert chosen.architectures == ("vgg19", "resnet50")
     with pytest.raises(ConfigError, match="levels holds 'one'"):
         presets.get("demo").select(levels="one,2")
+
+
+def test_one_choice_is_one_run_however_it_is_written():
+    demo = presets.get("demo")
+    assert demo.select(width=1).width.hex() == (1.0).hex() and isinstance(demo.select(width=1).width, float)
+    assert replace(RUN, width=1).hash10 == replace(RUN, width=1.0).hash10
+    assert demo.select(rates=[0.9, 0.5]) == demo.select(rates=[0.5, 0.9])
+    assert literal("folder:photos [2024]") == "folder:photos [2024]" and literal("[a]") == ["a"]
+
+
+def test_a_folder_is_not_trained_as_what_its_name_reminds_of(tmp_path):
+    from conftest import class_files, write_tree
+
+    study = presets.get("study")
+    chosen = study.select(datasets="cifar10", architectures="vgg19", levels=1, seeds=0)
+    (real,) = chosen.cells()
+    assert records.unit_of(chosen, *real, 0).config.train.epochs == 30
+    for name in ("cifar100", "digits"):
+        folder = write_tree(tmp_path / name, class_files(count=6, size=32))
+        (unit,) = records.units(chosen.select(datasets=f"folder:{folder}"))
+        assert unit.config.dataset == name
+        assert (unit.config.train.epochs, unit.config.train.batch_size) == (10, 128)
+        assert unit.fine_tuning.train.lr == presets.PROTOCOL_FINE_TUNING["short"].lr
 
 
 def test_chosen_levels_and_seeds_have_spectra_and_pairs():
@@ -158,3 +188,6 @@ def test_own_network_is_named_by_its_source(tmp_path, monkeypatch):
     assert before.config.hash10 != after.config.hash10
     with pytest.raises(ConfigError, match="cannot find the module of architecture 'gone:net'"):
         records.units(presets.get("smoke").select(architectures="gone:net"))
+    for name in ("gone.nets:net", "sys:exit", "os:getcwd"):
+        with pytest.raises(ConfigError, match=f"cannot find the module of architecture '{name}'"):
+            records.units(presets.get("smoke").select(architectures=name))

@@ -45,14 +45,16 @@ def test_there_is_something_to_hide():
 
 
 def test_hand_out_holds_no_solution(tmp_path):
-    for path in editions.build(tmp_path / "hand-out"):
+    *notebooks, readme = editions.build(tmp_path / "hand-out")
+    assert readme.name == "README.md" and all(name in readme.read_text() for name in editions.HANDOUT)
+    for path in notebooks:
         text = path.read_text(encoding="utf-8")
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
         assert not {line for line in tell_tale() if line in "\n".join(code_of(notebook))}
         assert "your code here" in text
         assert "{solution}" not in text and "{exercise}" not in text and "{admonition}" not in text
-        assert not re.search(r"\{(ref|numref|eq|cite:[tp])\}", text)
+        assert not re.search(r"\{(ref|numref|eq|cite:[tp]|term|math)\}", text) and "Raises" not in text
         assert any(editions.has(cell, "test") for cell in notebook.cells)
         for source in code_of(notebook):
             ast.parse(source)
@@ -63,7 +65,10 @@ def test_question_1_is_asked_and_not_answered(tmp_path):
     text = (tmp_path / "Receptive-Fields.ipynb").read_text(encoding="utf-8")
     for letter, points in zip("abcde", ("1 point", "2 points", "3 points", "2 points", "2 points"), strict=True):
         assert f"**({letter}) ({points})**" in text
-    assert "prod_" not in text and "closed_form" not in text and "Five" not in text.replace("Five: it reads", "")
+    assert "prod_" not in text and "closed_form" not in text and "Five" not in text and "receptive_field as" not in text
+    assert text.index("CL_3") < text.index("**(a)")  # what is asked about stands before the questions
+    names = re.findall(r"def (\w+)", text)
+    assert names == ["first_field", "second_field", "fields_with_strides", "field_of_layer", "two_ways"]
 
 
 def test_chapters_of_the_student_edition_hold_no_solution():
@@ -139,4 +144,6 @@ def test_plain_text():
     text += "````{solution} ex\n:class: dropdown\nSecret.\n````\n"
     found = editions.plain(text)
     assert found.startswith("# Title") and "<summary>Guess?</summary>" in found and "**Exercise.** Why?" in found
+    roles = editions.plain("{term}`rate <pruning rate>`, {term}`field`, {math}`k` {cite:p}`ioffe2015batch`")
+    assert roles == "rate, field, $k$ (Ioffe, 2015)"
     assert "Luo (2016)" in found and "Secret" not in found and "(eq-a)" not in found and "{" not in found

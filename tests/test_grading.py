@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -77,11 +78,35 @@ def test_wrong_padding_loses_what_pads(layers):
     assert question["points"] == 23
 
 
+def test_one_option_that_is_left_out_loses_its_own_points(layers):
+    add_cell(layers, "full = conv_forward\ndef conv_forward(*a, dilation=1, **k):\n    return full(*a, **k)")
+    question, lost = question_2(layers)
+    assert lost == {"convolution forwards: dilation"} and question["points"] == 38
+
+
+def test_equal_values(layers):
+    replace(layers, "windows.argmax(-1)", "windows.shape[-1] - 1 - windows[..., ::-1].argmax(-1)")
+    question, lost = question_2(layers)
+    assert lost == {"max-pool backwards"} and question["points"] == 35
+
+
 def test_infinite_loop_in_a_function(layers):
     add_cell(layers, "def max_pool_backward(dout, cache):\n    while True:\n        pass")
     question, lost = question_2(layers, seconds=5)
     assert lost == {"max-pool backwards", "convolution, ReLU and max-pool together"} and question["points"] == 31
     assert all("not finished after 5 s" in t["message"] for t in question["tests"] if t["name"] in lost)
+
+
+def test_an_endless_loop_costs_no_other_function(layers):
+    """However often the notebook itself and the tests run into it."""
+
+    def change(notebook):
+        (cell,) = (cell for cell in notebook.cells if editions.has(cell, "solution"))
+        cell.source += "\n\ndef conv_forward(*a, **k):\n    while True:\n        pass\n"
+
+    edit(layers, change)
+    question, lost = question_2(layers, seconds=3)
+    assert lost == {name for name in FULL_2 if "convolution" in name} and question["points"] == 10
 
 
 def test_infinite_loop_in_a_cell(layers):
@@ -105,6 +130,26 @@ def test_our_layers_cannot_be_imported(layers):
     question, lost = question_2(layers)
     assert lost == FULL_2 and "write your own" in question["problems"][0]
     assert question["points"] == 0
+
+
+@pytest.mark.parametrize("module", ["rfkit.receptive_field", "rfkit.hidden_tests.q1", "rfkit.field_answers"])
+def test_answers_to_question_1_cannot_be_imported(solved, tmp_path, module):
+    shutil.copy(solved / "Receptive-Fields.ipynb", tmp_path)
+    add_cell(tmp_path / "Receptive-Fields.ipynb", f"import {module} as ours\ndel first_field", place=8)
+    question = grading.grade(tmp_path)["questions"][0]
+    assert "write your own" in question["problems"][0] and question["points"] == question["of"]  # del was left out
+
+
+def test_a_kernel_that_cannot_be_prepared_is_no_fault_of_the_student(layers, monkeypatch):
+    monkeypatch.setattr(kernel, "_SETUP", "raise OSError('no such limit')  # {blocked} {limit}")
+    with pytest.raises(kernel.SetupError, match=r"no kernel can be prepared.*no such limit"):
+        grading.grade(layers.parent)
+
+
+def test_a_lower_limit_of_the_system_is_kept(layers):
+    limited = f"ulimit -v 7000000; exec {sys.executable} -m rfkit assignment grade {layers.parent} --seconds 20"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, cwd=ROOT)
+    assert "question 2, CNN-Layers: 40 of 40" in done.stdout, done.stderr
 
 
 def test_crash_of_the_kernel(layers):
@@ -137,7 +182,8 @@ def test_broken_and_missing_files(solved, tmp_path):
     (tmp_path / "CNN.ipynb").write_text("{not json")
     graded = grading.grade(tmp_path)
     assert [question["points"] for question in graded["questions"]] == [0, 0, 20, 0]
-    assert "was not handed in" in graded["questions"][0]["problems"][0]
+    said = graded["questions"][0]["problems"][0]
+    assert "not handed in under this name" in said and "CNN-BatchNorm.ipynb" in said
     assert "cannot be read" in graded["questions"][3]["problems"][0]
 
 

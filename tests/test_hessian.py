@@ -58,6 +58,12 @@ def case(name="residual", count=23, seed=0):
 # --- against the dense Hessian --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("tol", [0, -1.0, float("nan"), "x"])
+def test_a_tolerance_that_is_never_reached_is_refused(tol):
+    with pytest.raises(ValueError, match="tol is .*; expected a positive number"):
+        hessian.top_eigenvalues(*case("plain"), k=3, tol=tol)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_top_90_of_the_dense_hessian(name):
     model, images, labels = case(name)

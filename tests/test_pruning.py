@@ -93,6 +93,12 @@ def test_masks_must_fit_the_model():
         pruning.apply_masks(model, {"0.weight": torch.ones(2, dtype=torch.bool)})
     with pytest.raises(ValueError, match="no such parameter"):
         pruning.apply_masks(model, {"9.weight": torch.ones(2, dtype=torch.bool)})
+    with pytest.raises(ValueError, match="no such parameter"):
+        pruning.sparsity(model, {"9.weight": torch.ones(2, dtype=torch.bool)})
+    with pytest.raises(ValueError, match=r"mask '0.weight' is of torch.float32; expected bool"):
+        pruning.apply_masks(model, {"0.weight": torch.ones(3, 3, 3, 3)})
+    with pytest.raises(ValueError, match="masks is empty"):
+        pruning.fine_tune(model, {}, None, None)
 
 
 # --- fine-tuning ----------------------------------------------------------------------------------

@@ -274,6 +274,10 @@ def test_errors_name_what_there_is():
         rf.measured(net, "conv9")
     with pytest.raises(ValueError, match=r"input_shape is \(64, 0\)"):
         rf.trace(net, (64, 0))
+    grey = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    with pytest.raises(ValueError, match=r"fails on images of shape \(3, 64, 64\).*give the input_shape"):
+        rf.trace(grey)
+    assert rf.measured(grey).size == (5, 5) and rf.measured(nn.Sequential(nn.Conv1d(2, 3, 7))).size == (7,)
     with pytest.raises(ValueError, match="repeats is 0"):
         rf.effective(net, repeats=0)
     with pytest.raises(ValueError, match="was not traced"):

@@ -86,6 +86,11 @@ def test_each_data_set_has_its_own_record(smoke, tmp_path):
     folder = write_tree(tmp_path / "photos", class_files(count=12, size=32))
     recipe, where = recipes.networks("smoke")[2], {"root": tmp_path, "results": tmp_path / "none"}
     photos = smoke.select(datasets=f"folder:{folder}")
+    same_name = write_tree(tmp_path / "other" / "photos", class_files(count=15, size=32))
+    (made,) = recipes.ensure([recipe], smoke.select(datasets=f"folder:{same_name}"), **where)
+    other = made["provenance"]["data"]["sha256"]
+    (made,) = recipes.ensure([recipe], photos, **where)
+    assert made["provenance"]["data"]["sha256"] != other
     for _ in range(2):
         for preset, label in ((smoke, "scikit-learn digits"), (photos, "photos")):
             (made,) = recipes.ensure([recipe], preset, **where)

@@ -120,6 +120,21 @@ def test_a_checkpoint_of_other_seeds_is_not_taken(tmp_path, monkeypatch):
     assert len({run.metrics[-1]["train_loss"] for run in made}) == 3 and not list(tmp_path.rglob("checkpoint.pt"))
 
 
+def test_what_is_left_of_a_stack_goes_on_from_its_own_checkpoint(tmp_path, monkeypatch):
+    preset = presets.get("smoke").select(architectures="vgg19", levels=[3], seeds=[0, 1], stacked=2, epochs=2)
+    units = [replace(unit, fine_tuning=None, spectrum=None) for unit in records.units(preset)]
+    data, runs = records.load("digits", preset.image_limit), store.Store(tmp_path)
+    runner.complete_together(units[:1], runs, data=data)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            runner.complete_together(units[1:], runs, data=data)
+    resumed, fit = [], stacked.fit
+    monkeypatch.setattr(stacked, "fit", lambda *a, **k: resumed.append(k["resume"]["epoch"]) or fit(*a, **k))
+    runner.complete_together(units, runs, data=data)
+    assert resumed == [2] and all(runs.run(unit.config).done for unit in units)
+
+
 def interrupt(*_):
     raise KeyboardInterrupt
 

@@ -160,11 +160,54 @@ def test_damage_is_detected_and_named():
     with pytest.raises(StoreError, match=r"final.pt was changed or damaged.*delete the folder"):
         run.weights()
     (run.path / "summary.json").write_text('{"test_')
-    with pytest.raises(StoreError, match="summary.json cannot be read"):
+    with pytest.raises(StoreError, match="summary.json was changed or damaged"):
         _ = Run(run.path).summary
     path.unlink()
     with pytest.raises(StoreError, match="records keep no weights"):
         run.weights()
+
+
+def test_numbers_that_were_changed_are_refused():
+    _, run = complete()
+    changed = json.loads((run.path / "summary.json").read_text()) | {"test_accuracy": 99.9}
+    (run.path / "summary.json").write_text(json.dumps(changed))
+    with pytest.raises(StoreError, match="summary.json was changed"):
+        _ = Run(run.path).summary
+    (curve,) = run.path.glob("analysis/pruning-*/result.json")
+    curve.write_text(curve.read_text().replace("0.9", "0.8"))
+    with pytest.raises(StoreError, match="result.json was changed"):
+        run.newest("pruning")
+
+
+def test_fewer_rates_need_nothing_new():
+    _, run = complete()
+    fewer, _ = smoke_unit(rates=[0.9])
+    assert not fewer.missing(run) and list(smoke_unit(rates=[0.3, 0.9])[0].missing(run)) == list(records.CURVES)
+    assert [found.path for found in records.find(SMOKE.select(rates=0.9))[0]] == [run.path]
+    before = sorted(run.path.glob("analysis/*"))
+    complete(rates=[0.9])
+    assert sorted(run.path.glob("analysis/*")) == before
+
+
+def test_other_data_than_the_run_is_of_are_refused():
+    unit, data = smoke_unit()
+    with pytest.raises(ConfigError, match="train_images of scikit-learn digits is 1438, that of the run .* 256"):
+        runner.complete(unit, Store())
+    changed = replace(data, source=replace(data.source, sha256="77"))
+    with pytest.raises(ConfigError, match="data_sha256 .* is '77'"):
+        runner.complete(unit, Store(), data=changed)
+    assert not Store().run(unit.config).path.exists()
+
+
+def test_own_images_do_not_stand_in_for_cifar(monkeypatch):
+    """What one has trained on images of the same size is not taken for a run on the paper's data."""
+    _, run = complete()
+    absent = replace(SMOKE, datasets=("cifar10",), image_limit=None)
+    stored = json.loads((run.path / "config.json").read_text())
+    stored["train"] |= {"augmentation": "crop_flip", "batch_size": 128, "lr": 0.1}
+    for name, count in (("mypics", 0), ("cifar10_jpeg", 1), ("cifar10", 1)):
+        (run.path / "config.json").write_text(json.dumps(stored | {"dataset": name, "data_sha256": "77"}))
+        assert len(records.find(absent, complete=False)[0]) == count
 
 
 def test_records_are_found_without_the_data(tmp_path, monkeypatch):
@@ -207,10 +250,30 @@ def test_ensure_trains_what_is_missing():
 def test_one_bad_run_does_not_stop_the_others(tmp_path, monkeypatch):
     good, _ = smoke_unit()
     bad = replace(good, config=replace(good.config, level=3, train=replace(good.config.train, lr=1e20)))
+    with pytest.raises(ConfigError, match="jobs holds 0"):
+        runner.run_all([bad, good], jobs=0)
     failures = runner.run_all([bad, good], jobs=2, image_limit=SMOKE.image_limit)
     ((failed, message),) = failures
     assert failed is bad and "the loss became" in message
     assert Store().run(good.config).done and not Store().run(bad.config).done
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_killed_worker_costs_its_own_run(monkeypatch):
+    units = [replace(u, fine_tuning=None, spectrum=None) for u in records.units(SMOKE.select(seeds=[0, 1, 2]))]
+    worker, made = runner._worker, []
+
+    def first_is_killed():
+        pool = worker()
+        if not made:
+            pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL)
+        made.append(pool)
+        return pool
+
+    monkeypatch.setattr(runner, "_worker", first_is_killed)
+    ((failed, message),) = runner.run_all(units, jobs=1, image_limit=SMOKE.image_limit, progress=False)
+    assert "a worker was killed" in message and failed.config.seed == 0
+    assert [Store().run(unit.config).done for unit in units] == [False, True, True]
 
 
 TRAINER = textwrap.dedent("""
@@ -250,6 +313,50 @@ def test_a_record_holds_the_newest_of_each_analysis(tmp_path):
     found = sorted(path.name for path in kept.path.glob("analysis/*"))
     assert found == ["fine_tune-" + "b" * 10, "pruning-" + "c" * 10]
     assert kept.newest("pruning") == {"rates": [0.5, 0.9]}
+
+
+def test_a_record_is_never_made_poorer(tmp_path):
+    with Store(tmp_path / "runs").claim(RUN) as run:
+        files.save_tensors(run.path / "weights" / "final.pt", {"w": torch.zeros(1)})
+        store.finish(run.path)
+        store.save_analysis(run, "pruning", "a" * 10, {"rates": [0.0, 0.5, 0.9]})
+        kept = store.record(run, tmp_path / "results", weights=True)
+        store.save_analysis(run, "pruning", "b" * 10, {"rates": [0.0, 0.5]})  # of a notebook with other rates
+        store.record(run, tmp_path / "results")
+        assert kept.newest("pruning")["rates"] == [0.0, 0.5, 0.9]
+        shutil.rmtree(run.analysis_path("pruning", "a" * 10))  # made on another machine, with fewer rates
+        store.record(run, tmp_path / "results")
+        assert kept.newest("pruning")["rates"] == [0.0, 0.5, 0.9] and kept.weights()["w"] == 0
+        files.save_tensors(run.path / "weights" / "final.pt", {"w": torch.ones(1)})
+        store.finish(run.path)  # trained again, to other weights: nothing of the old record is of them
+        store.record(run, tmp_path / "results")
+    assert kept.newest("pruning")["rates"] == [0.0, 0.5] and not (kept.path / "weights").exists()
+
+
+def test_damaged_runs_are_not_recorded(tmp_path):
+    for name in ("metrics.csv", "weights/final.pt"):
+        shutil.rmtree(Store().root, ignore_errors=True)
+        with Store().claim(RUN) as run:
+            (run.path / "metrics.csv").write_text("epoch\n1\n")
+            files.save_tensors(run.path / "weights" / "final.pt", {"w": torch.zeros(1)})
+            store.finish(run.path)
+        with (run.path / name).open("ab") as file:
+            file.write(b"1")
+        with pytest.raises(StoreError, match=f"{name} was changed or damaged"):
+            store.record(run, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_commit_of_another_project_is_not_ours(tmp_path, monkeypatch):
+    package = tmp_path / "lib" / "rfkit"
+    package.mkdir(parents=True)
+    shutil.copy(store.__file__, package)
+    for words in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a", "--allow-empty"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    monkeypatch.setattr(store, "__file__", str(package / "store.py"))
+    assert store.git_state() == (None, None)
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    assert len(store.git_state()[0]) == 40
 
 
 def test_killed_ten_times_and_still_the_same_bits(tmp_path):

@@ -2,6 +2,7 @@ import math
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -52,6 +53,26 @@ def test_resuming_after_any_epoch_gives_the_same_bits(digits, schedule, selectio
         assert same(whole, resumed)
         assert [r["test_loss"] for r in again.history] == [r["test_loss"] for r in result.history]
         assert again.shrink_factor == result.shrink_factor and again.selected_epoch == result.selected_epoch
+
+
+def test_dropout_is_part_of_the_seed(digits):
+    """The same bits whatever was drawn before, also after an interruption; and nobody else's numbers are touched."""
+
+    def fitted(drawn_before, **options):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 32 * 32, 10))
+        torch.manual_seed(drawn_before)
+        expected = torch.rand(1)
+        torch.manual_seed(drawn_before)
+        result = training.fit(model, digits, replace(SHORT, lr=0.01), seed=5, **options)
+        assert torch.rand(1) == expected
+        return model, [row["train_loss"] for row in result.history]
+
+    states = []
+    (a, losses), (b, again) = fitted(1, on_epoch=lambda state: states.append(torch_copy(state))), fitted(2)
+    assert same(a, b) and losses == again
+    resumed, after = fitted(3, resume=states[0])
+    assert same(a, resumed) and after == losses
 
 
 def torch_copy(state):
@@ -124,9 +145,20 @@ def test_clipping_bounds_the_first_step(digits):
 
 def test_diverged_training_says_so_and_saves_nothing(digits):
     saved = []
-    with pytest.raises(training.DivergedError, match=r"loss became (nan|inf) in epoch 1; lower lr \(now 1e\+20\)"):
+    with pytest.raises(training.DivergedError, match=r"loss became (nan|inf) in epoch 1; lower lr \(1e\+20\)"):
         fitted(digits, replace(SHORT, lr=1e20, schedule="constant"), on_epoch=saved.append)
+    few = digits.sample(64, 32)  # two steps: only the test images see what the second one did
+    with pytest.raises(training.DivergedError, match="became nan in epoch 1"):
+        config = replace(SHORT, epochs=1, lr=1e6, schedule="constant")
+        training.fit(net(), few, config, on_epoch=saved.append)
     assert saved == []
+
+
+def test_scores_that_are_no_numbers_are_wrong(digits):
+    broken, _ = fitted(digits, replace(SHORT, epochs=1))
+    with torch.no_grad():
+        broken.classifier.bias.fill_(float("nan"))
+    assert training.evaluate(broken, digits.test_images[:20], np.zeros(20, int)) == 0
 
 
 def test_evaluate_does_not_depend_on_batches_and_restores_the_mode(digits):
