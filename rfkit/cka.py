@@ -153,17 +153,18 @@ def _quotient(cross, own_a, own_b):
 
 
 class _Layers(TorchFunctionMode):
-    """Hands over the result of every ReLU, and of every addition of two maps if asked, as it is made.
+    """Hands over the result of every ReLU, and of additions of two maps and of modules if asked, as it is made.
 
     Args:
         model: Network.
         take: Called with (name, tensor); the tensor may be overwritten later.
-        adds: Whether additions count too.
+        layers: As in `layer_similarity`.
     """
 
-    def __init__(self, model, take, adds):
+    def __init__(self, model, take, layers):
         super().__init__()
-        self.take, self.adds = take, adds
+        self.take, self.adds = take, layers is not None
+        self.modules = set() if layers is None or layers == "all" else {name.partition("#")[0] for name in layers}
         self.path, self.calls = [], {}
         self.names = {module: name for name, module in model.named_modules()}
         self.hooks = []
@@ -176,6 +177,13 @@ class _Layers(TorchFunctionMode):
 
     def _leave(self, module, inputs, output):
         self.path.pop()
+        name = self.names[module]
+        if name in self.modules and not isinstance(module, torch.nn.ReLU) and isinstance(output, torch.Tensor):
+            self._made(name, output)
+
+    def _made(self, label, result):
+        self.calls[label] = count = self.calls.get(label, 0) + 1
+        self.take(label if count == 1 else f"{label}#{count}", result)
 
     def remove(self):
         for hook in self.hooks:
@@ -189,45 +197,44 @@ class _Layers(TorchFunctionMode):
             label = self.names.get(module, "")
             if not isinstance(module, torch.nn.ReLU):
                 label = ".".join(part for part in (label, "add" if is_add else "relu") if part)
-            self.calls[label] = count = self.calls.get(label, 0) + 1
-            self.take(label if count == 1 else f"{label}#{count}", result)
+            self._made(label, result)
         return result
 
 
-def _run(model, images, begin, end, take, adds):
+def _run(model, images, begin, end, take, layers):
     """One batch through a network; every layer is handed over."""
     device = next(model.parameters()).device
-    layers = _Layers(model, take, adds)
+    watched = _Layers(model, take, layers)
     try:
-        with evaluation_mode(model), torch.no_grad(), layers:
+        with evaluation_mode(model), torch.no_grad(), watched:
             model(model_inputs(model, images[begin:end], device))
     finally:
-        layers.remove()
+        watched.remove()
 
 
 def _sizes(model, images, layers):
     """{layer name: features of one image} of every layer, in the order of execution."""
     sizes = {}
-    _run(model, images, 0, 1, lambda name, x: sizes.update({name: x[0].numel()}), _wants_adds(layers))
+    _run(model, images, 0, 1, lambda name, x: sizes.update({name: x[0].numel()}), layers)
     return sizes
 
 
 def _chosen(model, found, layers):
     """Those of the layers found that are asked for."""
     if not found:
-        raise ValueError(f"{type(model).__name__} has no ReLU and no addition of two maps; only those are compared")
+        raise ValueError(f"{type(model).__name__} has no ReLU and no addition of two maps; name modules as layers")
     if isinstance(layers, str) or layers is None:
         return found
     missing = [name for name in layers if name not in found]
     if missing:
-        raise ValueError(f"no ReLU or addition {missing[0]!r}; expected some of {', '.join(found)}")
+        raise ValueError(f"no layer {missing[0]!r}; expected names of modules, or some of {', '.join(found)}")
     return {name: found[name] for name in found if name in set(layers)}
 
 
-def _wants_adds(layers):
-    if isinstance(layers, str) and layers != "all":
+def _check(layers):
+    names = isinstance(layers, list | tuple | set) and layers and all(isinstance(name, str) for name in layers)
+    if layers not in (None, "all") and not names:
         raise ValueError(f"layers is {layers!r}; expected None (every ReLU), 'all' or a list of names")
-    return layers is not None
 
 
 def _passes(sizes, room):
@@ -247,6 +254,7 @@ def _passes(sizes, room):
 
 
 def _kernels(model, images, layers, batch_size, max_gib):
+    _check(layers)
     count = len(images)
     if batch_size is not None and count <= images_at_a_time(batch_size):
         return _kernels_of_batch(model, images, layers)
@@ -270,7 +278,7 @@ def _kernels(model, images, layers, batch_size, max_gib):
                 for part in by_name.get(name, ()):  # copied at once: the next layer may work in place
                     held[part][begin : begin + len(x)] = x.flatten(1)[:, part[1] : part[2]]
 
-            _run(model, images, begin, begin + batch_size, take, _wants_adds(layers))
+            _run(model, images, begin, begin + batch_size, take, layers)
         for part, features in held.items():
             kernels[part[0]].add(features)
     return kernels
@@ -286,7 +294,7 @@ def _kernels_of_batch(model, images, layers):
             kernels[name] = _Kernel(len(images))
             kernels[name].add(x.flatten(1))
 
-    _run(model, images, 0, len(images), take, _wants_adds(layers))
+    _run(model, images, 0, len(images), take, layers)
     return _chosen(model, kernels, layers)
 
 
@@ -298,7 +306,8 @@ def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, b
         model_b: Network, or the same one; not changed.
         images: As in `rfkit.training.loss_and_accuracy`.
         layers: ``None`` for the output of every ReLU, module or function; ``"all"`` for additions of two maps as well;
-            or a list of names. A module that runs twice gives two layers, the second one named ``name#2``.
+            or a list of names, of these or of any modules. A module that runs twice gives two layers, the second one
+            named ``name#2``.
         unbiased: As in `linear_cka`.
         batch_size: Images at a time; the result does not depend on it. ``None`` for all at once where `max_gib` allows.
         max_gib: Features held at a time; what does not fit is made in another pass over the images.

@@ -149,6 +149,23 @@ def test_neither_batch_size_nor_memory_matter(batch_size, max_gib):
         assert np.abs(whole - split).max() < 1e-6
 
 
+def test_any_modules_by_name():
+    torch.manual_seed(0)
+    a, b = (nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4), nn.ReLU()) for _ in range(2))
+    x = torch.randn(25, 6)
+    found = cka.layer_similarity(a, b, x, layers=["0", "1", "3"])
+    assert found.layers_a == found.layers_b == ("0", "1", "3")
+    with torch.no_grad():
+        for i, name in enumerate(found.layers_a):
+            expected = cka.linear_cka(a[: int(name) + 1](x), b[: int(name) + 1](x))
+            assert found.matrix[i, i] == pytest.approx(expected)
+    in_parts = cka.layer_similarity(a, b, x, layers=["0", "1", "3"], batch_size=7)
+    assert in_parts.matrix == pytest.approx(found.matrix)
+    for wrong in ([], nn.Linear, [1], (["0"], ["1"])):
+        with pytest.raises(ValueError, match="layers is .*; expected None"):
+            cka.layer_similarity(a, b, x, layers=wrong)
+
+
 def test_dead_layers():
     a, b, images = pair()
     with torch.no_grad():
@@ -198,7 +215,7 @@ def test_the_models_are_untouched_also_after_an_error():
 
 def test_bad_requests():
     a, b, images = pair()
-    with pytest.raises(ValueError, match="no ReLU or addition 'relu9'; expected some of act, act#2, add, relu"):
+    with pytest.raises(ValueError, match="no layer 'relu9'; expected names of modules, or some of act, act#2"):
         cka.layer_similarity(a, b, images, layers=["relu9"])
     with pytest.raises(ValueError, match="layers is 'every'; expected None"):
         cka.layer_similarity(a, b, images, layers="every")
