@@ -9,8 +9,7 @@ from pathlib import Path
 
 from rfkit.config import ConfigError, one_of
 from rfkit.files import write_json
-
-PRESET_OPTIONS = ("datasets", "architectures", "levels", "seeds", "rates", "epochs", "width")
+from rfkit.presets import CHOICES
 
 
 def main(arguments=None):
@@ -142,7 +141,7 @@ def _add(commands, run, text):
 def _add_preset(command):
     command.add_argument("preset", help="smoke, demo, study or paper")
     command.add_argument("--protocol", help="as_stated, as_run, careful or short")
-    for name in PRESET_OPTIONS:
+    for name in CHOICES:
         command.add_argument(f"--{name}", help="instead of the preset's; lists as 1,3")
     command.add_argument("--precision", help="bfloat16 instead of float32: autocast, for devices that are fast at it")
     command.add_argument("--compiled", action="store_true", help="training steps by torch.compile")
@@ -156,7 +155,7 @@ def _preset(options):
     from rfkit import presets
     from rfkit.config import literal
 
-    given = {name: getattr(options, name) for name in PRESET_OPTIONS}
+    given = {name: getattr(options, name) for name in CHOICES}
     changes = {name: literal(value) for name, value in given.items() if value is not None}
     if options.compiled:
         changes["compiled"] = True

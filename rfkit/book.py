@@ -20,7 +20,6 @@ from rfkit import editions, kernel, outcomes, plots, presets, study, views
 from rfkit.config import ConfigError, check_keys, literal, one_of
 
 STAGE = Path("_build/stage")
-PRESET_FIELDS = ("datasets", "architectures", "levels", "seeds", "rates", "epochs", "width", "protocol")
 
 
 class NotebookError(RuntimeError):
@@ -94,7 +93,7 @@ def check_parameters(name, parameters):
     known = defaults(name)
     check_keys(f"parameter of {name}", parameters, known)
     values = known | parameters
-    chosen = {field: values[field] for field in PRESET_FIELDS if field in values and field != "protocol"}
+    chosen = {field: values[field] for field in presets.CHOICES if field in values}
     return presets.get(values.get("preset", "demo"), values.get("protocol")).select(**chosen)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from rfkit import presets, records, stats
 from rfkit.outcomes import ALPHA, CELL, MARGIN_POINTS, usable_breaking_points
-from rfkit.presets import DATASET_LABELS
+from rfkit.published import DATASET_LABELS
 
 NETWORK = "vgg19"
 MARGIN_RATE = 0.05

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from rfkit.image_files import DataError, Source, load_files, resized, stratified_split
+from rfkit.published import DATASETS, PUBLISHED
 
-NAMES = ("digits", "cifar10", "tiny_imagenet")
 TINY_IMAGENET_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_IMAGENET_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 
@@ -110,7 +110,7 @@ def load(name, *, root=None, image_size=None):
     if name.startswith("folder:"):
         path, size = _path_and_size(name.removeprefix("folder:"), image_size)
         return _with_statistics(*load_files(path, root, size))
-    raise DataError(f"unknown data set {name!r}; expected {', '.join(NAMES)} or 'folder:PATH'")
+    raise DataError(f"unknown data set {name!r}; expected {', '.join(DATASETS)} or 'folder:PATH'")
 
 
 def _path_and_size(text, image_size):
@@ -176,7 +176,7 @@ def _resize_all(images, size):
 def _tiny_imagenet_zip(root):
     from torchvision.datasets.utils import check_integrity, download_url
 
-    path = root / "tiny-imagenet-200.zip"
+    path = root / PUBLISHED["tiny_imagenet"].file
     if path.is_file():
         if not check_integrity(str(path), TINY_IMAGENET_MD5):
             raise DataError(

@@ -8,9 +8,10 @@ from rfkit import outcomes, records, tables
 from rfkit.importance_records import MAIN
 from rfkit.patterns import fitted_to_first
 from rfkit.presets import PAPER_RATES
+from rfkit.published import PUBLISHED
 
 PAPER_SEEDS = 5
-PAPER_CHANCE = {"cifar10": 10.0, "tiny_imagenet": 0.5}
+PAPER_CHANCE = {name: 100 / about.num_classes for name, about in PUBLISHED.items()}
 PAPER_TEST_IMAGES = 10_000
 
 

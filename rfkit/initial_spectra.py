@@ -10,7 +10,8 @@ import pandas as pd
 from rfkit import records, spectra, store
 from rfkit.config import ConfigError, stable_hash
 from rfkit.files import read_json, write_json
-from rfkit.presets import PAPER_DATASET_BY_SIZE, field_px
+from rfkit.presets import field_px
+from rfkit.published import PAPER_DATASET_BY_SIZE
 
 FOLDER = "initial_spectra"
 LEVELS = (4, 3, 2, 1)

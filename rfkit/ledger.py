@@ -4,7 +4,7 @@ import pandas as pd
 
 from rfkit import tables
 from rfkit.claims import CLAIMS, CONTRADICTED, SUPPORTED, UNDECIDED, in_order
-from rfkit.presets import DATASET_LABELS
+from rfkit.published import DATASET_LABELS
 
 MARKS = {SUPPORTED: "✓ supported", CONTRADICTED: "✗ contradicted", UNDECIDED: "? undecided"}
 

@@ -4,17 +4,15 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from rfkit.config import PROTOCOLS, ConfigError, TrainConfig, check_keys, literal, one_of, whole, width_factor
+from rfkit.published import COPIES, DATASETS, PAPER_DATASET_BY_SIZE
 
 PAPER_RATES = (0.5, 0.6, 0.7, 0.8, 0.9)
 FINE_TUNED_RATE = 0.9
 CURVE_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 NEVER_PRUNED = ("first_conv", "last_linear")
 """What the author's code leaves alone."""
-PAPER_DATASET_BY_SIZE = MappingProxyType({32: "cifar10", 64: "tiny_imagenet"})
-"""Which of the paper's data sets images of a size (in pixels) are set beside."""
-DATASET_LABELS = MappingProxyType({"cifar10": "CIFAR-10", "tiny_imagenet": "Tiny ImageNet"})
-COPIES = MappingProxyType({"cifar10_jpeg": "cifar10", "tiny_imagenet_100": "tiny_imagenet"})
-"""Copies of the paper's data, by the names that `rfkit.data` gives them: trained as those, and set beside them."""
+CHOICES = ("datasets", "architectures", "levels", "seeds", "rates", "epochs", "width")
+"""What a notebook or a command may choose of a preset, beside its protocol."""
 CONTRASTS = "rfkit.contrast_nets:"
 """Networks of this module are trained as the VGG19-like one that they change."""
 
@@ -161,7 +159,7 @@ class Preset:
                 raise ConfigError(f"{field} is {list(values)}; expected at least one value, each only once")
         for dataset in self.datasets:
             if not dataset.startswith("folder:"):
-                one_of("data set", dataset, ("digits", "cifar10", "tiny_imagenet", "folder:PATH"))
+                one_of("data set", dataset, (*DATASETS, "folder:PATH"))
         for architecture in self.architectures:
             if ":" not in architecture:
                 one_of("architecture", architecture, ("vgg19", "resnet50", "module:callable"))
@@ -182,7 +180,7 @@ class Preset:
             ConfigError: If a field or a value is not valid; the message lists the valid ones.
         """
         lists = ("datasets", "architectures", "levels", "seeds", "rates")
-        check_keys("parameter", changes, (*lists, "epochs", "width", "protocol", "precision", "compiled", "stacked"))
+        check_keys("parameter", changes, (*CHOICES, "protocol", "precision", "compiled", "stacked"))
         given = {key: value for key, value in changes.items() if value is not None}
         for key in lists:
             if key in given:

@@ -14,6 +14,7 @@ from torch import nn
 from rfkit import numpy_nets, numpy_training, records, store, training
 from rfkit.config import ConfigError, TrainConfig, one_of, stable_hash
 from rfkit.files import read_json, write_json
+from rfkit.published import PUBLISHED
 
 FRAMEWORKS = ("numpy", "torch")
 
@@ -317,7 +318,7 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, record=False, 
 
 def _source(dataset, preset):
     """What `find` asks of a data set; copies of the paper's data stand for them."""
-    if dataset in records.PUBLISHED_SIZES:
+    if dataset in PUBLISHED:
         return {"dataset": f"{dataset}*"}
     source = records.load(dataset, preset.image_limit).source
     return {"dataset": glob.escape(source.name), "sha256": source.sha256}

@@ -10,11 +10,9 @@ from rfkit import data as datasets
 from rfkit import store
 from rfkit.config import ConfigError, RunConfig, stable_hash
 from rfkit.files import read_json
-from rfkit.presets import COPIES, NEVER_PRUNED, PAPER_DATASET_BY_SIZE, FineTuning
+from rfkit.presets import NEVER_PRUNED, FineTuning
+from rfkit.published import COPIES, PAPER_DATASET_BY_SIZE, PUBLISHED
 
-# What must be known of a data set that is not on this machine yet:
-# image size, training images, test images, classes.
-PUBLISHED_SIZES = {"cifar10": (32, 50_000, 10_000, 10), "tiny_imagenet": (64, 100_000, 10_000, 200)}
 RESULTS = Path("results")
 TRAIN_IMAGES = 5_000
 """Of the training set, for accuracy beside the test accuracy; never more than test images."""
@@ -125,8 +123,8 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
         `Unit`; without data, its configuration has an empty checksum.
     """
     if data is None:
-        size, train, test, classes = PUBLISHED_SIZES[dataset]
-        name, sha256 = dataset, ""
+        about, name, sha256 = PUBLISHED[dataset], dataset, ""
+        size, train, test, classes = about.image_size, about.train_images, about.test_images, about.num_classes
     else:
         size, train, test, classes = data.image_size, len(data.train_labels), len(data.test_labels), data.num_classes
         name, sha256 = data.source.name, data.source.sha256
@@ -218,7 +216,7 @@ def _own(unit, runs, complete):
 
 def _recorded(unit, runs):
     """A committed record, whatever analyses it has beside the pruning curve."""
-    copies = unit.dataset in PUBLISHED_SIZES
+    copies = unit.dataset in PUBLISHED
     fitting = (run for run, stored in runs if _fits(unit, stored, copies=copies) and _covers(run, unit.rates))
     return next((replace(run, rates=unit.rates) for run in fitting), None)
 
@@ -261,8 +259,7 @@ def is_here(dataset):
     Returns:
         False for CIFAR-10 and Tiny ImageNet until they are downloaded.
     """
-    names = {"cifar10": "cifar-10-batches-py", "tiny_imagenet": "tiny-imagenet-200.zip"}
-    return dataset not in names or (datasets.default_root() / names[dataset]).exists()
+    return dataset not in PUBLISHED or (datasets.default_root() / PUBLISHED[dataset].file).exists()
 
 
 def _match_key(content):

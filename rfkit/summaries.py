@@ -6,7 +6,7 @@ import pandas as pd
 
 from rfkit import contrasts, outcomes, records, spectra
 from rfkit.config import PROTOCOLS
-from rfkit.presets import DATASET_LABELS
+from rfkit.published import DATASET_LABELS
 from rfkit.stats import mean_std
 from rfkit.tables import ARCHITECTURE_LABELS, MISSING
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 import rfkit
 from rfkit import importance_records, presets, records
-from rfkit.presets import DATASET_LABELS
+from rfkit.published import DATASET_LABELS
 from rfkit.tables import (
     ARCHITECTURE_LABELS,
     IMPORTANCE_TABLES,

@@ -1,0 +1,38 @@
+"""The data sets of the paper: what is known of them before they are on this machine."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is known of a data set of the paper before it is on this machine.
+
+    Attributes:
+        label: For print.
+        image_size: Height and width, in pixels.
+        train_images: Number of training images.
+        test_images: Number of test images.
+        num_classes: Number of classes.
+        file: What a download leaves in the folder of the data.
+        copy: Name that `rfkit.data` gives to a known copy of it, trained as it is and set beside it.
+    """
+
+    label: str
+    image_size: int
+    train_images: int
+    test_images: int
+    num_classes: int
+    file: str
+    copy: str
+
+
+PUBLISHED = MappingProxyType({
+    "cifar10": Published("CIFAR-10", 32, 50_000, 10_000, 10, "cifar-10-batches-py", "cifar10_jpeg"),
+    "tiny_imagenet": Published("Tiny ImageNet", 64, 100_000, 10_000, 200, "tiny-imagenet-200.zip", "tiny_imagenet_100"),
+})
+DATASETS = ("digits", *PUBLISHED)
+PAPER_DATASET_BY_SIZE = MappingProxyType({about.image_size: name for name, about in PUBLISHED.items()})
+"""Which of the paper's data sets images of a size (in pixels) are set beside."""
+DATASET_LABELS = MappingProxyType({name: about.label for name, about in PUBLISHED.items()})
+COPIES = MappingProxyType({about.copy: name for name, about in PUBLISHED.items()})
