@@ -219,7 +219,7 @@ def usable_weights(model, input_shape):
 
 
 def tap_utilisation(model, input_shape):
-    """How much of its map each kernel tap of each convolution gets to see.
+    """How much of its map each kernel tap of each two-dimensional convolution gets to see; others are left out.
 
     Args:
         model: Network; not changed.

@@ -281,7 +281,7 @@ def measured(model, layer=None, input_shape=None):
     map are looked at, the largest field counts.
 
     Args:
-        model: Any `nn.Module`; not changed.
+        model: Any `nn.Module` that leaves the axes of its maps in their places; not changed.
         layer: Path of a module (``#2`` for its second call); by default the last module with a spatial map
             before global pooling.
         input_shape: Channels and spatial size of the image. By default the image has the channels and axes of the

@@ -108,8 +108,7 @@ def fit(
     stepped = torch.compile(model) if config.compiled else model
     bar = tqdm(total=config.epochs, initial=state["epoch"], desc=label, unit="epoch", disable=not _bar(progress))
     while state["epoch"] < config.epochs:
-        start = time.perf_counter()
-        rate = sgd.param_groups[0]["lr"]
+        start, rate = time.perf_counter(), sgd.param_groups[0]["lr"]
         model.train()
         for norm in norms:
             norm.eval()
@@ -162,7 +161,7 @@ def finished(model, history, best, shrink):
     """Load the selected weights into a trained network.
 
     Args:
-        model: Network after its last epoch; left in evaluation mode.
+        model: Network after its last epoch; left in evaluation mode, without gradients.
         history: A row an epoch.
         best: As kept by `best_so_far`.
         shrink: Shrink factor of all steps.
@@ -173,7 +172,7 @@ def finished(model, history, best, shrink):
     last_state = copy.deepcopy(model.state_dict())
     if best is not None:
         model.load_state_dict(best["model"])
-    model.eval()
+    model.eval().zero_grad()
     return FitResult(tuple(history), best["epoch"] if best is not None else len(history), shrink, last_state)
 
 
