@@ -1,8 +1,9 @@
 """Doing units, alone or on all cores: train, analyse, never twice."""
 
 import math
-import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -263,6 +264,13 @@ def processes(jobs, device, work):
 
 def _start_worker():
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    """A worker whose main process was killed would hold its run for good, and wait for work that never comes."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def _work(group, root, device, image_limit):

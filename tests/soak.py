@@ -4,7 +4,6 @@ Not part of `make test`: `make soak` takes half an hour, and says so if that was
 Usage: python tests/soak.py [kills] [minutes]
 """
 
-import contextlib
 import os
 import random
 import shutil
@@ -58,14 +57,16 @@ def workers(process):
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def bury(orphans, all_of_them=False):
-    """End what is left of studies whose main process was killed some time ago."""
-    for orphan in list(orphans):
-        pid, until = orphan
-        if all_of_them or time.monotonic() > until:
-            orphans.remove(orphan)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+def ended(process, seconds=30):
+    """Whether all that a killed main process started has ended by itself."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def finished(runs):
@@ -90,7 +91,6 @@ def soak(kills, minutes):
         sys.exit("the undisturbed study failed")
     longest = max(8.0, SHARE * (time.monotonic() - begun))
     expected = numbers(folder / "whole")
-    orphans = []
     deadline, counts, rounds, lost_time = time.monotonic() + 60 * minutes, dict.fromkeys(KINDS, 0), 0, 0
     while sum(counts.values()) < kills and time.monotonic() < deadline:
         runs, known, rounds = folder / f"round{rounds}", {}, rounds + 1
@@ -102,9 +102,9 @@ def soak(kills, minutes):
                 counts[kind] += kill(process, kind)
             if process.wait() == 0:
                 break
-            if kind == "main process":  # its workers end what they are at, beside the next study for a while
-                orphans.append((process.pid, time.monotonic() + longest))
-            bury(orphans)
+            if kind == "main process" and not ended(process):
+                os.killpg(process.pid, signal.SIGKILL)
+                sys.exit("left behind: workers outlive their main process")
             now = finished(runs)
             gone = [str(name) for name, sums in known.items() if now.get(name) != sums]
             if gone:
@@ -117,7 +117,6 @@ def soak(kills, minutes):
         if leftovers:
             sys.exit(f"left behind: {', '.join(leftovers)}")
         print(f"round {rounds}: {sum(counts.values())} kills so far, same numbers", flush=True)
-    bury(orphans, all_of_them=True)
     done = ", ".join(f"{count} of {kind}" for kind, count in counts.items())
     print(f"{sum(counts.values())} kills ({done}) over {rounds} studies; after {lost_time} of them nothing new was")
     print("finished. No finished run or analysis was lost, none was corrupt, every study ended with the same numbers.")

@@ -276,6 +276,22 @@ def test_a_killed_worker_costs_its_own_run(monkeypatch):
     assert [Store().run(unit.config).done for unit in units] == [False, True, True]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
+    command = [sys.executable, "-m", "rfkit", "study", "smoke", "--epochs", "500", "-j", "1"]
+    with subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as main:
+        until = time.monotonic() + 120
+        while not list(Store().root.rglob("checkpoint.pt")) and time.monotonic() < until:
+            time.sleep(0.1)
+        main.kill()
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < until + 30:
+            os.killpg(main.pid, 0)
+            time.sleep(0.1)
+
+
 TRAINER = textwrap.dedent("""
     import os, sys, torch
     torch.set_num_threads(1)
