@@ -1,10 +1,8 @@
 """Tables of our own, as readers see them: records or frames in, words and rounded numbers out."""
 
-import statistics
-
 import pandas as pd
 
-from rfkit import contrasts, outcomes, records, spectra
+from rfkit import contrasts, outcomes, spectra
 from rfkit.config import PROTOCOLS
 from rfkit.published import DATASET_LABELS
 from rfkit.stats import mean_std
@@ -121,42 +119,6 @@ def usable(runs):
             "Shrink factor": f"{run.summary['shrink_factor']:.2g}",
         })  # fmt: skip
     return pd.DataFrame(rows.values())
-
-
-def recorded(preset, runs):
-    """What of a preset's cells is there, and what its trainings took.
-
-    Args:
-        preset: `rfkit.presets.Preset`.
-        runs: List of `rfkit.store.Run`.
-
-    Returns:
-        Data frame, one row a cell: seeds trained of those planned, fine-tuned and with Hessian spectra; images a second
-        on one core in the median epoch, evaluation included; core-hours of all its trainings.
-    """
-    rows = []
-    for dataset, architecture, level in preset.cells():
-        here = [
-            run
-            for run in runs
-            if (run.config.architecture, run.config.level) == (architecture, level)
-            and dataset in (run.config.dataset, records.paper_dataset(run.config))
-        ]
-        speeds = [
-            run.config.train_images / statistics.median(epoch["seconds"] for epoch in run.metrics) for run in here
-        ]
-        hours = sum(run.provenance["wall_seconds"] * run.provenance["threads"] for run in here) / 3600
-        rows.append({
-            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
-            "Data": DATASET_LABELS.get(dataset, dataset),
-            "Level": level,
-            "Seeds": f"{len(here)} of {len(preset.seeds)}",
-            "Fine-tuned": sum(bool(run.analyses("fine_tune")) for run in here),
-            "Spectra": sum(bool(run.analyses("spectrum")) for run in here),
-            "Images/s": f"{statistics.mean(speeds):,.0f}" if here else MISSING,
-            "Core-hours": f"{hours:.2f}" if here else MISSING,
-        })
-    return pd.DataFrame(rows)
 
 
 def protocols(runs):

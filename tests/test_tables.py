@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfkit import outcomes, plots, stats, summaries, tables, views
+from rfkit import effort, outcomes, plots, stats, summaries, tables, views
 from rfkit.config import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -127,11 +127,21 @@ def test_what_is_recorded_is_counted_cell_by_cell():
     runs[1].tuned = [{"rate": 0.9}]
     images = runs[0].config.train_images
     preset = presets.get("study").select(architectures="vgg19", levels=[1, 2], seeds=[0, 1, 2])
-    one, two, three, four = summaries.recorded(preset, runs).to_dict("records")
+    one, two, three, four = effort.recorded(preset, runs).to_dict("records")
     assert (one["Data"], one["Seeds"], one["Fine-tuned"], one["Spectra"]) == ("CIFAR-10", "2 of 3", 1, 0)
     assert (one["Images/s"], one["Core-hours"]) == (f"{(images / 4 + images) / 2:,.0f}", "2.00")
     assert two["Seeds"] == "0 of 3" and two["Images/s"] == two["Core-hours"] == tables.MISSING
     assert (three["Data"], three["Level"], three["Seeds"]) == ("Tiny ImageNet", 1, "1 of 3") and four["Fine-tuned"] == 0
+
+
+def test_every_recorded_training_is_in_one_stage():
+    """Read from the files themselves."""
+    folder = Path(__file__).parents[1] / "results" / "study"
+    seconds = [json.loads(path.read_text())["wall_seconds"] for path in folder.glob("*/seed*/provenance.json")]
+    table = effort.stages()
+    assert table["Trainings"].sum() == len(seconds) > 30
+    hours = table["Core-hours"].astype(float).sum()
+    assert hours == pytest.approx(sum(seconds) / 3600, abs=0.05 * len(table))
 
 
 def test_protocols_stand_side_by_side():
