@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchvision.transforms import functional as tv
 
-from rfkit import batches
+from rfkit import batches, config
 
 
 def images(count=6, size=12):
@@ -50,7 +50,7 @@ def test_resized_crops_stay_inside_and_differ():
     assert (ours - x.float()).abs().mean() > 10
 
 
-@pytest.mark.parametrize("augmentation", batches.AUGMENTATIONS)
+@pytest.mark.parametrize("augmentation", config.AUGMENTATIONS)
 def test_epochs_are_shuffled_complete_and_repeatable(digits, augmentation):
     def epochs(seed):
         loader = batches.TrainingBatches(digits, 50, augmentation, seed)
