@@ -1,6 +1,5 @@
 """Question 4 of the homework: recipes that train a small CNN on images, in numpy and in torch, and their records."""
 
-import glob
 import itertools
 import json
 import time
@@ -258,7 +257,7 @@ def _count(net):
     return sum(int(np.prod(array.shape)) for array in arrays)
 
 
-def find(recipe, preset_name, *, root=None, results=records.RESULTS, dataset=None, sha256=None):
+def find(recipe, preset_name, *, root=None, results=records.RESULTS, names=None, sha256=None):
     """Look for the record of a recipe, in the run store and then among the committed ones.
 
     Args:
@@ -266,7 +265,7 @@ def find(recipe, preset_name, *, root=None, results=records.RESULTS, dataset=Non
         preset_name: Preset whose committed records are searched.
         root: Folder of the run store.
         results: Folder of the committed records.
-        dataset: Pattern of the name of the data set, as in `rfkit.data.Source`; ``None`` for whichever is there.
+        names: Names of the data set, as in `rfkit.data.Source`; ``None`` for whichever is there.
         sha256: Checksum of the data set; ``None`` for whichever has the name.
 
     Returns:
@@ -276,12 +275,14 @@ def find(recipe, preset_name, *, root=None, results=records.RESULTS, dataset=Non
         ConfigError: If a file has the name of this recipe and the content of another.
     """
     for folder in (_folder(root), Path(results) / preset_name / "recipes"):
-        for path in sorted(folder.glob(f"{dataset or '*'}-{recipe.key}.json")):
+        for path in sorted(folder.glob(f"*-{recipe.key}.json")):
             record = read_json(path)
+            data = record["provenance"]["data"]
+            if (names and data["name"] not in names) or sha256 not in (None, data["sha256"]):
+                continue
             if record["recipe"] | {"name": ""} != json.loads(json.dumps(asdict(recipe))) | {"name": ""}:
                 raise ConfigError(f"{path} is of another recipe; delete it")
-            if sha256 in (None, record["provenance"]["data"]["sha256"]):
-                return record
+            return record
     return None
 
 
@@ -319,9 +320,9 @@ def ensure(wanted, preset, *, root=None, results=records.RESULTS, record=False, 
 def _source(dataset, preset):
     """What `find` asks of a data set; copies of the paper's data stand for them."""
     if dataset in PUBLISHED:
-        return {"dataset": f"{dataset}*"}
+        return {"names": (dataset, PUBLISHED[dataset].copy)}
     source = records.load(dataset, preset.image_limit).source
-    return {"dataset": glob.escape(source.name), "sha256": source.sha256}
+    return {"names": (source.name,), "sha256": source.sha256}
 
 
 def _folder(root):

@@ -208,8 +208,8 @@ def recorded(preset, results=RESULTS):
 def _own(unit, runs, complete):
     """A run of this machine with every analysis of the unit."""
     for run, stored in runs:
-        if _fits(unit, stored, copies=not unit.config.data_sha256) and _covers(run, unit.rates):
-            if not complete or not unit.missing(run):
+        if _fits(unit, stored, copies=not unit.config.data_sha256):
+            if not unit.missing(run) if complete else _covers(run, unit.rates):
                 return replace(run, rates=unit.rates)
     return None
 
