@@ -23,7 +23,7 @@ from common import report
 from torch.utils.data import DataLoader, TensorDataset
 
 from rfkit import cka, data, models, training
-from rfkit.batches import normalised
+from rfkit.training.batches import normalised
 
 IMAGES, BATCH, LEVEL = 1000, 250, 4
 

@@ -22,8 +22,8 @@ from common import report
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from rfkit import data, hessian, models, training
-from rfkit.batches import model_inputs
 from rfkit.config import TrainConfig
+from rfkit.training.batches import model_inputs
 
 K, BASIS, TOL, IMAGES = 90, 120, 1e-3, 32
 

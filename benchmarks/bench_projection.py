@@ -14,7 +14,7 @@ import torch
 from common import alternate, report
 from torch import nn
 
-from rfkit import importance, importance_records, models
+from rfkit import experiments, models, presets
 
 REPEATS, LEVELS = 2, (1, 2, 3, 4)
 
@@ -38,7 +38,9 @@ def straightforward(architecture):
 
 
 def ours(architecture):
-    importance.compute(importance_records.Setting(architecture, "linearised", LEVELS, repeats=REPEATS))
+    analysis = experiments.ANALYSES["gradient_projection"]
+    chosen = presets.get("study").select(architectures=architecture, levels=LEVELS)
+    analysis.compute(None, analysis.settings(chosen, repeats=REPEATS)[0][0], None)
 
 
 if __name__ == "__main__":

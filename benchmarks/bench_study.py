@@ -11,33 +11,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 
 import torch
 from common import alternate, report
 from torch.fx.experimental.optimization import fuse
 
-from rfkit import hessian, models, presets, records, runner, thinning, training
-from rfkit.batches import remember_statistics
+from rfkit import experiments, hessian, models, presets, pruning, training
+from rfkit.experiments import runner
 
 PRESET = presets.get("demo").select(levels=[1, 4], seeds=[0, 1], epochs=4)
 ONE = """
 import sys, torch
-from bench_study import PRESET, bare
-from rfkit import records, runner, store
+from bench_study import PRESET
+from rfkit import experiments
+from rfkit.experiments import runner
 torch.set_num_threads(2)
-for unit in bare(PRESET):
-    runner.complete(unit, store.Store(sys.argv[1]), data=records.load(unit.dataset))
+for unit in experiments.units(PRESET):
+    data = experiments.load(unit.dataset)
+    runner.complete(unit, experiments.Store(sys.argv[1]), analyses=["pruning"], data=data)
 """
 
 
-def bare(preset):
-    """Units without the dearer analyses."""
-    return [replace(unit, fine_tuning=None, spectrum=None) for unit in records.units(preset)]
-
-
 def two_processes(folder):
-    assert runner.run_all(bare(PRESET), jobs=2, root=folder, progress=False) == []
+    units = experiments.units(PRESET)
+    assert runner.run_all(units, analyses=["pruning"], jobs=2, root=folder, progress=False) == []
 
 
 def one_process(folder):
@@ -59,13 +56,13 @@ def evaluation(width, images):
     for name in ("vgg19", "resnet50"):
         for level in (1, 4):
             plain = models.seeded_build(name, level, width=width).eval()
-            remember_statistics(plain, (0.5,) * 3, (0.25,) * 3)
+            training.remember_statistics(plain, (0.5,) * 3, (0.25,) * 3)
             folded = copy.deepcopy(plain)
             folded.features = fuse(folded.features)
             nets = {
                 "plain": plain,
                 "folded": folded,
-                "without_dead_taps": thinning.without_dead_taps(plain, (3, 32, 32)),
+                "without_dead_taps": pruning.without_dead_taps(plain, (3, 32, 32)),
             }
             for net in nets.values():
                 net.to(memory_format=torch.channels_last)
@@ -86,7 +83,7 @@ def products():
     """A Hessian-vector product with and without dead taps, VGG19-like, level 4, full width, 16 images."""
     model = models.seeded_build("vgg19", 4).eval()
     images, labels = torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))
-    with_taps = thinning.without_dead_taps
+    with_taps = pruning.without_dead_taps
     operators = {"thin": hessian.HessianOperator(model, images, labels)}
     hessian.without_dead_taps = lambda net, shape: copy.deepcopy(net)
     operators["whole"] = hessian.HessianOperator(model, images, labels)

@@ -8,13 +8,15 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from common import alternate, report
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from rfkit import batches, models, training
+from rfkit import models, training
 from rfkit.data import ImageData, Source
 from rfkit.presets import get
 
@@ -52,7 +54,7 @@ class Cifar(Dataset):
 
 
 def pipelines(data):
-    ours = batches.TrainingBatches(data, 128, "crop_flip", 0)
+    ours = training.TrainingBatches(data, 128, "crop_flip", 0)
     theirs = DataLoader(Cifar(data), batch_size=128, shuffle=True)
     best = alternate({"rfkit": lambda: sum(1 for _ in ours), "torchvision": lambda: sum(1 for _ in theirs)})
     return {
@@ -76,17 +78,15 @@ def plain_epoch(model, loader):
         running += loss.item()
 
 
-def our_epoch(model, loader, config):
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
-    training._epoch(model, loader, optimizer, None, config)
-
-
 def epochs(data, architecture, level):
     ours = models.seeded_build(architecture, level, width=STUDY.width).to(memory_format=torch.channels_last)
     theirs = models.seeded_build(architecture, level, width=STUDY.width)
-    config = STUDY.training("cifar10", architecture)
-    fast, plain = batches.TrainingBatches(data, 128, "crop_flip", 0), DataLoader(Cifar(data), 128, shuffle=True)
-    best = alternate({"rfkit": lambda: our_epoch(ours, fast, config), "plain": lambda: plain_epoch(theirs, plain)}, 2)
+    config = replace(STUDY.training("cifar10", architecture), epochs=1)
+    plain = DataLoader(Cifar(data), 128, shuffle=True)
+    best = alternate(
+        {"rfkit": lambda: training.fit(ours, data, config, device="cpu"), "plain": lambda: plain_epoch(theirs, plain)},
+        2,
+    )
     return {
         "what": f"training epoch, {architecture} level {level}, width 1/8, 32x32, one core",
         "rfkit_images_per_s": round(IMAGES / best["rfkit"]),

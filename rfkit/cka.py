@@ -9,8 +9,7 @@ import torch
 from scipy.linalg import blas
 from torch.overrides import TorchFunctionMode
 
-from rfkit.batches import images_at_a_time, model_inputs
-from rfkit.training import evaluation_mode
+from rfkit.training import evaluation_mode, images_at_a_time, model_inputs
 
 RELUS = ("relu", "relu_")
 ADDS = ("add", "__add__", "add_", "__iadd__")
@@ -45,14 +44,7 @@ class SimilarityResult:
     images: int
 
     def diagonal(self, share=1.0):
-        """Mean similarity of each layer to the same layer of the other network, live layers only.
-
-        Args:
-            share: The last share of the layers, rounded up, such as 0.5 for the deeper half.
-
-        Returns:
-            Mean; NaN if all of them are dead or the networks have different numbers of layers.
-        """
+        """Mean similarity of each layer to the same layer of the other network, live layers only."""
         if self.matrix.shape[0] != self.matrix.shape[1]:
             return float("nan")
         values = np.diagonal(self.matrix)
@@ -153,13 +145,7 @@ def _quotient(cross, own_a, own_b):
 
 
 class _Layers(TorchFunctionMode):
-    """Hands over the result of every ReLU, and of additions of two maps and of modules if asked, as it is made.
-
-    Args:
-        model: Network.
-        take: Called with (name, tensor); the tensor may be overwritten later.
-        layers: As in `layer_similarity`.
-    """
+    """Hands over the result of every ReLU, and of additions of two maps and of modules if asked, as it is made."""
 
     def __init__(self, model, take, layers):
         super().__init__()
@@ -335,23 +321,7 @@ def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, b
 def minibatch_similarity(model_a, model_b, images, *, layers=None, batch_size=250, max_gib=4.0):
     """`layer_similarity` for more images than an (n, n) matrix allows, by averaging over batches.
 
-    Args:
-        model_a: As in `layer_similarity`.
-        model_b: As in `layer_similarity`.
-        images: As in `layer_similarity`.
-        layers: As in `layer_similarity`.
-        batch_size: Images whose kernel is made at a time; a last batch of fewer than 4 is left out.
-        max_gib: As in `layer_similarity`.
-
-    Returns:
-        `SimilarityResult`. Each of the three criteria is unbiased; their quotient has a bias that falls with the number
-        of images.
-
-    Raises:
-        ValueError: As in `layer_similarity`.
-
-    Source:
-        Nguyen et al. (2021), Eq. 3.
+    Source: Nguyen et al. (2021), Eq. 3.
     """
     if min(batch_size, len(images)) < 4:
         raise ValueError(f"batches of {min(batch_size, len(images))} images; expected at least 4")

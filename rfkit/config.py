@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 
 SCHEMA = 1
@@ -16,7 +17,7 @@ PROTOCOLS = ("as_stated", "as_run", "careful", "short")
 SCHEDULES = ("cosine", "one_cycle", "constant")
 SELECTIONS = ("last", "best_test")
 AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop_flip")
-"""What `rfkit.batches` knows to do to a batch."""
+"""What `rfkit.training.batches` knows to do to a batch."""
 
 
 class ConfigError(ValueError):
@@ -24,19 +25,7 @@ class ConfigError(ValueError):
 
 
 def one_of(what, value, valid):
-    """Check that a value is among the valid ones.
-
-    Args:
-        what: What the value is, for the message.
-        value: The value.
-        valid: The valid values.
-
-    Returns:
-        The value.
-
-    Raises:
-        ConfigError: If it is not; the message lists the valid values and the nearest one.
-    """
+    """Check that a value is among the valid ones."""
     if value in valid:
         return value
     near = difflib.get_close_matches(str(value), [str(v) for v in valid], n=1)
@@ -47,48 +36,20 @@ def one_of(what, value, valid):
 
 
 def whole(field, value, least):
-    """Check that a value is a whole number.
-
-    Args:
-        field: What the value is, for the message.
-        value: The value.
-        least: Smallest valid one.
-
-    Raises:
-        ConfigError: If it is not.
-    """
+    """Check that a value is a whole number."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{field} holds {value!r}; expected whole numbers of at least {least}")
 
 
 def width_factor(width):
-    """Check a factor on channel counts.
-
-    Args:
-        width: The factor.
-
-    Returns:
-        It as a float, so that 1 and 1.0 are one configuration.
-
-    Raises:
-        ConfigError: If it is not a positive, finite number.
-    """
+    """Check a factor on channel counts."""
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < math.inf:
         raise ConfigError(f"width is {width!r}; expected a positive factor such as 0.125")
     return float(width)
 
 
 def check_keys(what, given, valid):
-    """Check that every key is a valid one.
-
-    Args:
-        what: What the keys are, for the message.
-        given: The keys.
-        valid: The valid keys.
-
-    Raises:
-        ConfigError: If one is not; the message lists the valid keys and the nearest one.
-    """
+    """Check that every key is a valid one."""
     for key in given:
         one_of(what, key, tuple(valid))
 
@@ -117,7 +78,6 @@ class TrainConfig:
         selection: ``last`` epoch, or ``best_test`` accuracy (only the author's protocol may).
         precision: ``float32`` or ``bfloat16`` (autocast).
         compiled: Let `torch.compile` make the training step; other rounding, so another run.
-        stacked: Seeds that are trained as one program; other rounding, so another run.
     """
 
     epochs: int
@@ -133,7 +93,6 @@ class TrainConfig:
     selection: str = "last"
     precision: str = "float32"
     compiled: bool = False
-    stacked: int = 1
 
     def __post_init__(self):
         """Check every field, as `ConfigError`."""
@@ -145,7 +104,6 @@ class TrainConfig:
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of at least 0")
         _require(self.clip_value is None or self.clip_value > 0, "clip_value", self.clip_value, "None or positive")
         _require(0 < self.train_share <= 1, "train_share", self.train_share, "a share in (0, 1]")
-        _require(_is_int(self.stacked) and self.stacked >= 1, "stacked", self.stacked, "a whole number of at least 1")
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("selection", self.selection, SELECTIONS)
         one_of("precision", self.precision, ("float32", "bfloat16"))
@@ -154,9 +112,8 @@ class TrainConfig:
     def to_dict(self):
         """Every field as JSON-able values; those younger than the first records are left out at their default."""
         content = asdict(self)
-        for field, default in (("compiled", False), ("stacked", 1)):
-            if content[field] == default:
-                del content[field]
+        if not self.compiled:
+            del content["compiled"]
         return content
 
 
@@ -224,17 +181,7 @@ class RunConfig:
 
 
 def run_config(stored):
-    """The inverse of `RunConfig.to_dict`.
-
-    Args:
-        stored: Mapping read from ``config.json``.
-
-    Returns:
-        `RunConfig`.
-
-    Raises:
-        ConfigError: If the schema is newer than this version knows, or a key is unknown or missing.
-    """
+    """The inverse of `RunConfig.to_dict`."""
     stored = dict(stored)
     schema, _ = stored.pop("schema", None), stored.pop("algorithm", None)
     if schema != SCHEMA:
@@ -247,15 +194,7 @@ def run_config(stored):
 
 
 def differences(stored, asked):
-    """Compare two configurations field by field.
-
-    Args:
-        stored: Mapping as written by `RunConfig.to_dict`.
-        asked: The other one.
-
-    Returns:
-        A line per differing field, ``name: stored X, asked Y``; empty if they are equal.
-    """
+    """Compare two configurations field by field."""
     stored, asked = _flat(stored), _flat(asked)
     keys = [*stored, *(key for key in asked if key not in stored)]
     return [
@@ -266,14 +205,7 @@ def differences(stored, asked):
 
 
 def stable_hash(content):
-    """First ten hexadecimal digits of the sha256 of a JSON-able value; the order of keys does not matter.
-
-    Args:
-        content: Mapping, list, string, number, bool or None, nested at will.
-
-    Returns:
-        Ten characters.
-    """
+    """First ten hexadecimal digits of the sha256 of a JSON-able value; the order of keys does not matter."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -293,14 +225,7 @@ def _is_int(value):
 
 
 def literal(value):
-    """A value given as text: a Python literal, a list ``1,3`` or ``[1,3]``, or else the text itself.
-
-    Args:
-        value: Text.
-
-    Returns:
-        Number, bool, None, list or text.
-    """
+    """A value given as text: a Python literal, a list ``1,3`` or ``[1,3]``, or else the text itself."""
     try:
         parsed = ast.literal_eval(value)
         return list(parsed) if isinstance(parsed, tuple) else parsed
@@ -310,3 +235,12 @@ def literal(value):
         inner = text[1:-1] if bracketed else text
         is_list = bracketed or "," in inner
         return [literal(part.strip()) for part in inner.split(",") if part.strip()] if is_list else value
+
+
+def dataset_names(text):
+    """Data sets given as text, ``digits,folder:my pictures``; a comma inside the path of a folder is part of it."""
+    text = text.strip().removeprefix("[").removesuffix("]")
+    next_name = r"""(?=\s*['"]?(?:folder:|(?:digits|cifar10|tiny_imagenet)['"]?\s*(?:,|$)))"""
+    parts = re.split("," + (next_name if "folder:" in text else ""), text)
+    names = [part.strip().strip("'\"") for part in parts]
+    return [name for name in names if name]

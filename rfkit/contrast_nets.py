@@ -26,16 +26,7 @@ class CentreTap(nn.Conv2d):
 
 
 def centre_taps(level, num_classes, *, width=1.0):
-    """The last eight convolutions use the centres of their kernels only: dead weights, at any size of map.
-
-    Args:
-        level: RF level.
-        num_classes: As in `rfkit.models.build`.
-        width: As in `rfkit.models.build`.
-
-    Returns:
-        `rfkit.models.LevelNet`; the same seed gives the same weights as without the change.
-    """
+    """The last eight convolutions use the centres of their kernels only: dead weights, at any size of map."""
     model = models.build("vgg19", level, width=width, num_classes=num_classes)
     for name in LAST_CONVS:
         whole = model.features.get_submodule(name)
@@ -46,35 +37,14 @@ def centre_taps(level, num_classes, *, width=1.0):
 
 
 def open_third_pool(level, num_classes, *, width=1.0):
-    """The third 2x2 pool takes 3x3 pixels at stride 1: nearly the same field, larger last maps.
-
-    Args:
-        level: As in `centre_taps`.
-        num_classes: As in `centre_taps`.
-        width: As in `centre_taps`.
-
-    Returns:
-        As in `centre_taps`. At level 3 on 32-pixel images the last maps are 2x2, so that no weight is dead.
-    """
+    """The third 2x2 pool takes 3x3 pixels at stride 1: nearly the same field, larger last maps."""
     model = models.build("vgg19", level, width=width, num_classes=num_classes)
     model.features.pool3 = nn.MaxPool2d(3, stride=1, padding=1)
     return model
 
 
 def blurred(level, num_classes, *, width=1.0):
-    """The level pool without its stride: as much blur, a field of a few pixels more, the maps of level 1.
-
-    Args:
-        level: An odd level; at an even one no padding gives the maps of level 1.
-        num_classes: As in `centre_taps`.
-        width: As in `centre_taps`.
-
-    Returns:
-        As in `centre_taps`.
-
-    Raises:
-        ValueError: If the level is even.
-    """
+    """The level pool without its stride: as much blur, a field of a few pixels more, the maps of level 1."""
     _only(level, level % 2 == 1, "an odd level")
     model = models.build("vgg19", 1, width=width, num_classes=num_classes)
     model.features.level_pool = nn.MaxPool2d(level + 1, stride=1, padding=(level - 1) // 2)
@@ -82,19 +52,7 @@ def blurred(level, num_classes, *, width=1.0):
 
 
 def dilated(level, num_classes, *, width=1.0):
-    """Dilated convolutions in the first three stages: the field of level 2 on the maps of level 1.
-
-    Args:
-        level: 1.
-        num_classes: As in `centre_taps`.
-        width: As in `centre_taps`.
-
-    Returns:
-        As in `centre_taps`.
-
-    Raises:
-        ValueError: If the level is not 1.
-    """
+    """Dilated convolutions in the first three stages: the field of level 2 on the maps of level 1."""
     _only(level, level == 1, "level 1")
     model = models.build("vgg19", level, width=width, num_classes=num_classes)
     for name, dilation in DILATIONS.items():
@@ -114,35 +72,14 @@ class _Enlarged(nn.Module):
 
 
 def enlarged(level, num_classes, *, width=1.0):
-    """The image enlarged as many times as the level pool shrinks it: the level's field, the maps of about level 1.
-
-    Args:
-        level: As in `centre_taps`.
-        num_classes: As in `centre_taps`.
-        width: As in `centre_taps`.
-
-    Returns:
-        As in `centre_taps`; it takes images of the original size.
-    """
+    """The image enlarged as many times as the level pool shrinks it: the level's field, the maps of about level 1."""
     model = models.build("vgg19", level, width=width, num_classes=num_classes)
     model.features = nn.Sequential(OrderedDict(enlarge=_Enlarged(level), **dict(model.features.named_children())))
     return model
 
 
 def geometry(architecture, level, image_size=32):
-    """What a network does to an image, whatever its weights.
-
-    Args:
-        architecture: ``"vgg19"``, or a network of this module.
-        level: RF level.
-        image_size: Side of the images, in pixels.
-
-    Returns:
-        Mapping: ``field_px`` of the last map, in pixels of the image; ``maps``, the sides of the maps of the four
-        groups of convolutions after the level pool; ``covering``, the first convolution whose field is as large as the
-        image, None if there is none; ``dead``, the share of the prunable weights that cannot change the output;
-        ``met``, the mean share of positions at which a tap of the last convolution that is used meets a real pixel.
-    """
+    """What a network does to an image, whatever its weights."""
     model = models.build(architecture, level, width=1 / 8).eval()
     fields = receptive_field.trace(model, (3, image_size, image_size))
     convs = {f.name.split(".")[1]: f for f in fields if f.name.startswith("features.conv")}

@@ -14,15 +14,7 @@ class StoreError(RuntimeError):
 
 
 def read_reference(name, **options):
-    """A table of published numbers that comes with the package.
-
-    Args:
-        name: File in ``rfkit/reference``.
-        **options: Passed to `pandas.read_csv`.
-
-    Returns:
-        Data frame.
-    """
+    """A table of published numbers that comes with the package."""
     import pandas as pd
 
     with (importlib.resources.files("rfkit") / "reference" / name).open(encoding="utf-8") as file:
@@ -30,22 +22,12 @@ def read_reference(name, **options):
 
 
 def write_json(path, content):
-    """Write JSON in one step: beside its place, then renamed.
-
-    Args:
-        path: The file.
-        content: JSON-able value.
-    """
+    """Write JSON in one step: beside its place, then renamed."""
     write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def write_csv(path, rows):
-    """Write rows of equal keys as CSV, in one step.
-
-    Args:
-        path: The file.
-        rows: Non-empty list of mappings.
-    """
+    """Write rows of equal keys as CSV, in one step."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
@@ -54,29 +36,14 @@ def write_csv(path, rows):
 
 
 def write_bytes(path, content):
-    """Write a file in one step.
-
-    Args:
-        path: The file; its folder is made.
-        content: Bytes.
-    """
+    """Write a file in one step."""
     with replacing(path) as file:
         file.write(content)
 
 
 @contextmanager
 def replacing(path):
-    """Write a file that appears at its place only when the block ends without an error.
-
-    Args:
-        path: The file; its folder is made.
-
-    Yields:
-        Binary file, open for writing.
-
-    Raises:
-        OSError: If it cannot be written, with the file's name; what was there before is unchanged.
-    """
+    """Write a file that appears at its place only when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
     try:
@@ -92,17 +59,7 @@ def replacing(path):
 
 
 def read_json(path):
-    """Read a JSON file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its content.
-
-    Raises:
-        StoreError: If it is missing or not JSON.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -110,12 +67,7 @@ def read_json(path):
 
 
 def save_tensors(path, tensors):
-    """Save a nested mapping of tensors and plain values in one step.
-
-    Args:
-        path: The file.
-        tensors: What `torch.save` takes; it must load with ``weights_only=True``.
-    """
+    """Save a nested mapping of tensors and plain values in one step."""
     import torch
 
     with replacing(path) as file:
@@ -123,17 +75,7 @@ def save_tensors(path, tensors):
 
 
 def load_tensors(path):
-    """Load what `save_tensors` wrote, without ever running code from the file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Mapping, on the CPU.
-
-    Raises:
-        StoreError: If it is damaged or holds anything but tensors and plain values.
-    """
+    """Load what `save_tensors` wrote, without ever running code from the file."""
     import torch
 
     try:
@@ -145,14 +87,7 @@ def load_tensors(path):
 
 
 def file_sha256(path):
-    """Checksum of a file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Hexadecimal sha256; None if there is no such file.
-    """
+    """Checksum of a file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:

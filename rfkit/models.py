@@ -7,6 +7,7 @@ of a network has the same parameters in the same order.
 
 import importlib
 import inspect
+import itertools
 from collections import OrderedDict
 from numbers import Integral
 
@@ -49,14 +50,7 @@ class LevelNet(nn.Module):
         self.set_level(level)
 
     def set_level(self, level):
-        """Exchange the level pool; every weight stays.
-
-        Args:
-            level: RF level, an integer of at least 1.
-
-        Raises:
-            ValueError: If the level is not a positive integer.
-        """
+        """Exchange the level pool; every weight stays."""
         self.features.level_pool = level_pool(level)
         self.name = f"{self.architecture} at RF level {level}"
         self.min_size = _smallest_input(level, self.downsampling)
@@ -142,6 +136,41 @@ def _resnet50(level, width, num_classes):
     return LevelNet("resnet50", level, nn.Sequential(features), channels, num_classes, downsampling=0)
 
 
+class SmallResNet(nn.Module):
+    """A 3x3 convolution, then per stage one that halves the map and a residual block; global mean, linear layer.
+
+    Source: He et al. (2016), cut down to what two cores train in minutes.
+    """
+
+    def __init__(self, num_classes=10, *, widths=(32, 64, 128, 256), residual=True, batchnorm=True, kernel=3):
+        super().__init__()
+        layers = [_conv_norm_relu(3, widths[0], 3, 1, batchnorm)]
+        for before, after in itertools.pairwise(widths):
+            layers += [_conv_norm_relu(before, after, 3, 2, batchnorm), _Residual(after, kernel, residual, batchnorm)]
+        self.features = nn.Sequential(*layers)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x):
+        """Logits (N, num_classes) of images (N, 3, H, W)."""
+        return self.classifier(self.pool(self.features(x)).flatten(1))
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels, kernel, residual, batchnorm):
+        super().__init__()
+        self.residual = residual
+        self.body = nn.Sequential(*(_conv_norm_relu(channels, channels, kernel, 1, batchnorm) for _ in range(2)))
+
+    def forward(self, x):
+        return x + self.body(x) if self.residual else self.body(x)
+
+
+def _conv_norm_relu(before, after, kernel, stride, batchnorm):
+    conv = nn.Conv2d(before, after, kernel, stride, kernel // 2, bias=not batchnorm)
+    return nn.Sequential(conv, *([nn.BatchNorm2d(after)] if batchnorm else []), nn.ReLU(inplace=True))
+
+
 def _scaled(channels, width):
     return max(1, round(channels * width))
 
@@ -186,18 +215,7 @@ def build(architecture, level, *, width=1.0, num_classes=10):
 
 
 def of_any_signature(architecture, level):
-    """A network to look at: as in `build`, or any importable callable that needs no arguments.
-
-    Args:
-        architecture: As in `build`; also such as ``"torchvision.models:resnet18"``.
-        level: RF level, where the network has one.
-
-    Returns:
-        `nn.Module`.
-
-    Raises:
-        ValueError: As in `build`, or if the callable needs other arguments.
-    """
+    """A network to look at: as in `build`, or any importable callable that needs no arguments."""
     if ":" not in architecture:
         return build(architecture, level)
     maker = _import(architecture)
@@ -251,35 +269,14 @@ def feature_extractor(model):
 
 
 def count_parameters(architecture, level, *, width=1.0, num_classes=10):
-    """Number of parameters of a network, without making its weights.
-
-    Args:
-        architecture: As in `build`.
-        level: As in `build`.
-        width: As in `build`.
-        num_classes: As in `build`.
-
-    Returns:
-        Count.
-    """
+    """Number of parameters of a network, without making its weights."""
     with torch.device("meta"):
         network = build(architecture, level, width=width, num_classes=num_classes)
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def seeded_build(architecture, level, *, width=1.0, num_classes=10, seed=0):
-    """`build` from a given seed, leaving the global random state as it was.
-
-    Args:
-        architecture: As in `build`.
-        level: As in `build`.
-        width: As in `build`.
-        num_classes: As in `build`.
-        seed: Seed of the initial weights; the same seed gives the same weights at every level.
-
-    Returns:
-        The network, on the CPU.
-    """
+    """`build` from a given seed, leaving the global random state as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(architecture, level, width=width, num_classes=num_classes)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from rfkit.models import feature_extractor
-from rfkit.patterns import similarity as similarity
+from rfkit.stats import cosines as similarity  # noqa: F401, part of the face
 from rfkit.training import evaluation_mode
 
 BACKWARDS = ("true", "linearised")
@@ -34,11 +34,7 @@ class ProjectionResult:
 
 
 class _Linearised(TorchFunctionMode):
-    """Batch norm and ReLU pass through, max-pooling averages.
-
-    Args:
-        keep_first_relu: Leave the first ReLU as it is.
-    """
+    """Batch norm and ReLU pass through, max-pooling averages."""
 
     def __init__(self, keep_first_relu):
         super().__init__()
@@ -133,17 +129,7 @@ def _gradient(model, x, backward, keep_first_relu):
 
 
 def coverage(kernel, stride, size, padding=0):
-    """In how many windows of a sliding operation each pixel lies.
-
-    Args:
-        kernel: Side of the window.
-        stride: Step of the window.
-        size: Side of the image, in pixels.
-        padding: Padding on each side.
-
-    Returns:
-        Array (size, size) of counts. Where the kernel is not a multiple of the stride, they alternate.
-    """
+    """In how many windows of a sliding operation each pixel lies."""
     image = torch.zeros(1, 1, size, size, requires_grad=True)
     windows = F.conv2d(image, torch.ones(1, 1, kernel, kernel), stride=stride, padding=padding)
     return torch.autograd.grad(windows.sum(), image)[0][0, 0].numpy()

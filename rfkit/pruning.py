@@ -1,5 +1,6 @@
 """One-shot magnitude pruning with masks kept outside the network, fine-tuning under them, and weights that matter."""
 
+import copy
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from torch import nn
 
 from rfkit import training
 from rfkit.presets import NEVER_PRUNED
-from rfkit.rf_gradients import weights_on_a_path
+from rfkit.receptive_field import weights_on_a_path
 
 Masks = Mapping[str, torch.Tensor]
 """Parameter name to bool tensor of its shape, True where the weight is kept; prunable weights only."""
@@ -103,15 +104,7 @@ def prune(model, rate, method="global_magnitude", *, exclude=NEVER_PRUNED):
 
 
 def apply_masks(model, masks):
-    """Set every masked weight to zero, in place.
-
-    Args:
-        model: Network.
-        masks: `Masks`.
-
-    Raises:
-        ValueError: If there is no mask, a name is not a parameter of the model, a shape differs or a mask is not bool.
-    """
+    """Set every masked weight to zero, in place."""
     parameters = _checked(model, masks)
     with torch.no_grad():
         for name, mask in masks.items():
@@ -237,15 +230,7 @@ def tap_utilisation(model, input_shape):
 
 
 def utilisation(module, calls):
-    """`tap_utilisation` of one convolution.
-
-    Args:
-        module: `nn.Conv2d`.
-        calls: Sizes of its input and output, one pair a call, as made by `maps`.
-
-    Returns:
-        Tensor (kernel height, kernel width).
-    """
+    """`tap_utilisation` of one convolution."""
     met = sum(torch.outer(*(_met(module, i, b[i], a[i]) for i in range(2))) for b, a in calls)
     return met / sum(math.prod(after) for _, after in calls)
 
@@ -269,16 +254,7 @@ def _met(module, axis, before, after):
 def multiplications(model, input_shape):
     """How many multiplications each weight takes part in for one image.
 
-    Args:
-        model: Network; not changed.
-        input_shape: Channels, height and width of its images.
-
-    Returns:
-        Mapping of weight name to the number of output positions of its layer (of input positions, for a transposed
-        convolution), in the order of execution.
-
-    Source:
-        Blalock et al. (2020): theoretical speed-up is the ratio of multiply-adds of dense and pruned network.
+    Source: Blalock et al. (2020): theoretical speed-up is the ratio of multiply-adds of dense and pruned network.
     """
     places = {}
     for name, (module, calls) in maps(model, input_shape).items():
@@ -288,15 +264,7 @@ def multiplications(model, input_shape):
 
 
 def maps(model, input_shape):
-    """Spatial sizes before and after each convolution and linear layer.
-
-    Args:
-        model: Network; not changed.
-        input_shape: Channels, height and width of its images.
-
-    Returns:
-        Mapping of layer name to (module, list of (size of input, size of output), one a call).
-    """
+    """Spatial sizes before and after each convolution and linear layer."""
     found = {}
     with ExitStack() as stack:
         for name, module in model.named_modules():
@@ -313,3 +281,41 @@ def maps(model, input_shape):
         weight = next(model.parameters())
         model(torch.zeros(1, *input_shape, device=weight.device, dtype=weight.dtype))
     return found
+
+
+def without_dead_taps(model, input_shape):
+    """A copy whose convolutions have lost the rows and columns of taps that only ever meet padding.
+
+    A padded 3x3 kernel on a 1x1 map becomes a 1x1 kernel: the same output for images of this size, for less work and
+    fewer weights.
+    """
+    thin = copy.deepcopy(model)
+    for name, (_, calls) in maps(model, input_shape).items():
+        module = thin.get_submodule(name)
+        if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str):
+            continue
+        if sum(module.weight is other for m in thin.modules() for other in m._parameters.values()) > 1:
+            continue  # shared with another layer, which may use all of it
+        share = utilisation(module, calls)
+        rows, columns = (_range((share.sum(1 - axis) > 0).nonzero().flatten()) for axis in (0, 1))
+        padding = [_padding(module, axis, taps, calls) for axis, taps in enumerate((rows, columns))]
+        if None in padding or (len(rows), len(columns)) == module.kernel_size:
+            continue
+        module.weight = nn.Parameter(module.weight.detach()[:, :, rows.start : rows.stop, columns.start : columns.stop])
+        module.kernel_size, module.padding = (len(rows), len(columns)), tuple(padding)
+        module._reversed_padding_repeated_twice = [side for amount in reversed(padding) for side in (amount, amount)]
+    return thin
+
+
+def _range(used):
+    return range(int(used[0]), int(used[-1]) + 1) if len(used) else range(0, 0)
+
+
+def _padding(module, axis, taps, calls):
+    """Padding that leaves the kept taps where they were and the map as large as it was; None if there is none."""
+    padding = module.padding[axis] - taps.start * module.dilation[axis] if len(taps) else -1
+    if padding < 0:
+        return None
+    span = module.dilation[axis] * (len(taps) - 1) + 1
+    sizes = [((before[axis] + 2 * padding - span) // module.stride[axis] + 1, after[axis]) for before, after in calls]
+    return padding if all(now == wanted for now, wanted in sizes) else None

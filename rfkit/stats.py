@@ -1,9 +1,10 @@
-"""Statistics over seeds."""
+"""Statistics over seeds, and of spectra."""
 
 import functools
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,17 +13,7 @@ EXACT_LEVELS = 8
 
 
 def mean_std(values: Sequence[float]):
-    """Mean and sample standard deviation (n - 1), as in the paper's tables.
-
-    Args:
-        values: At least one number.
-
-    Returns:
-        (mean, standard deviation); the latter is None for a single number.
-
-    Raises:
-        ValueError: If there are no values or one is not finite.
-    """
+    """Mean and sample standard deviation (n - 1), as in the paper's tables."""
     if len(values) == 0:
         raise ValueError("no values to average; expected at least one")
     if not all(math.isfinite(value) for value in values):
@@ -106,19 +97,7 @@ def jonckheere_trend(groups, *, falling=False):
 
 
 def rank_correlation(x, y):
-    """Spearman's rank correlation and its two-sided p-value.
-
-    Args:
-        x: Values, one a cell; at least three.
-        y: The same of another quantity.
-
-    Returns:
-        (correlation, p, smallest): p is exact up to eight cells, by all their orders, and smallest that of a perfect
-        correlation; NaN where one of the quantities does not vary.
-
-    Raises:
-        ValueError: If there are fewer than three cells, or the numbers differ.
-    """
+    """Spearman's rank correlation and its two-sided p-value."""
     from scipy.stats import rankdata, spearmanr
 
     if len(x) != len(y) or len(x) < 3:
@@ -133,37 +112,13 @@ def rank_correlation(x, y):
 
 
 def standard_errors_apart(mean_a, std_a, n_a, mean_b, std_b, n_b):
-    """Distance of two independent means in units of its own standard error.
-
-    Args:
-        mean_a: First mean.
-        std_a: Its sample standard deviation.
-        n_a: Its number of values.
-        mean_b: Second mean.
-        std_b: Its sample standard deviation.
-        n_b: Its number of values.
-
-    Returns:
-        ``|a - b| / sqrt(std_a^2 / n_a + std_b^2 / n_b)``; NaN where both deviations are zero.
-    """
+    """Distance of two independent means in units of its own standard error."""
     error = math.sqrt(std_a**2 / n_a + std_b**2 / n_b)
     return abs(mean_a - mean_b) / error if error else math.nan
 
 
 def paired_interval(first, second, level=0.95):
-    """Student's interval of the mean difference ``second - first`` of pairs.
-
-    Args:
-        first: Values, one a pair.
-        second: Values, one a pair.
-        level: Confidence.
-
-    Returns:
-        (low, high).
-
-    Raises:
-        ValueError: If there are fewer than two pairs, or their numbers differ.
-    """
+    """Student's interval of the mean difference ``second - first`` of pairs."""
     mean, error = _paired_difference(first, second)
     return _interval(mean, error, len(first) - 1, level)
 
@@ -179,20 +134,7 @@ def _paired_difference(first, second):
 def welch_interval(mean_a, std_a, n_a, mean_b, std_b, n_b, level=0.95):
     """Welch's interval of ``b - a`` from printed means and standard deviations.
 
-    Args:
-        mean_a: First mean.
-        std_a: Its sample standard deviation.
-        n_a: Its number of values.
-        mean_b: Second mean.
-        std_b: Its sample standard deviation.
-        n_b: Its number of values.
-        level: Confidence.
-
-    Returns:
-        (low, high).
-
-    Source:
-        Welch (1947), with Satterthwaite's degrees of freedom.
+    Source: Welch (1947), with Satterthwaite's degrees of freedom.
     """
     return _interval(*_welch(mean_a, std_a, n_a, mean_b, std_b, n_b), level)
 
@@ -245,17 +187,7 @@ def equivalence(first, second, margin, *, paired=True):
 def holm(p_values):
     """p-values corrected for their number.
 
-    Args:
-        p_values: Of one family.
-
-    Returns:
-        List in the same order.
-
-    Raises:
-        ValueError: If one is not finite.
-
-    Source:
-        Holm (1979).
+    Source: Holm (1979).
     """
     if not all(math.isfinite(p) for p in p_values):
         raise ValueError(f"cannot correct {list(p_values)}: every p-value must be finite")
@@ -264,3 +196,55 @@ def holm(p_values):
         worst = max(worst, min(1.0, p_values[i] * (len(p_values) - rank)))
         corrected[i] = worst
     return corrected
+
+
+def cosines(patterns, reference):
+    """How alike patterns (n, H, W) are in shape to a reference (H, W), whatever their strength."""
+    flat, target = patterns.reshape(len(patterns), -1).astype(float), reference.ravel().astype(float)
+    norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(target)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(norms > 0, flat @ target / norms, np.nan)
+
+
+@dataclass(frozen=True)
+class DensityResult:
+    """Spectral density of a Hessian by stochastic Lanczos quadrature.
+
+    Attributes:
+        nodes: Array (probes, steps), Ritz values.
+        weights: Array (probes, steps), their weights, each row summing to 1.
+        zeros: Share of the spectrum that is exactly zero because the loss does not depend on those coordinates; the
+            weights describe the rest.
+    """
+
+    nodes: np.ndarray
+    weights: np.ndarray
+    zeros: float = 0.0
+
+    def density(self, at, variance=None):
+        """Smoothed density of the eigenvalues."""
+        at = np.asarray(at, float)
+        if variance is None:
+            variance = (0.01 * float(np.ptp(self.nodes)) or 1e-12) ** 2  # all nodes equal: a needle
+        bumps = np.exp(-((at[None, None] - self.nodes[:, :, None]) ** 2) / (2 * variance))
+        curves = (1 - self.zeros) * (self.weights[:, :, None] * bumps).sum(1) / math.sqrt(2 * math.pi * variance)
+        curves = curves + self.zeros * np.exp(-(at**2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
+        return _mean_and_error(curves)
+
+    def mass_below(self, value):
+        """Share of the eigenvalues below a value."""
+        shares = (1 - self.zeros) * (self.weights * (self.nodes < value)).sum(1) + self.zeros * (value > 0)
+        return tuple(map(float, _mean_and_error(shares)))
+
+    def width(self):
+        """Standard deviation of the eigenvalues."""
+        means = (1 - self.zeros) * (self.weights * self.nodes).sum(1)
+        squares = (1 - self.zeros) * (self.weights * self.nodes**2).sum(1)
+        widths = np.sqrt(np.maximum(squares - means**2, 0))
+        return tuple(map(float, _mean_and_error(widths)))
+
+
+def _mean_and_error(by_probe):
+    """Mean over the first axis and its standard error, NaN for a single probe."""
+    mean, count = by_probe.mean(0), len(by_probe)
+    return mean, by_probe.std(0, ddof=1) / math.sqrt(count) if count > 1 else np.full_like(mean, np.nan)

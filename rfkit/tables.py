@@ -2,10 +2,9 @@
 
 import pandas as pd
 
-from rfkit import importance_records, outcomes, presets, records
+from rfkit import experiments, outcomes, presets
 from rfkit.config import ConfigError, one_of
 from rfkit.files import read_reference
-from rfkit.patterns import fitted_to_first
 from rfkit.stats import mean_std, page_trend, standard_errors_apart
 
 IMPORTANCE_TABLES = {3: "vgg19", 4: "resnet50"}
@@ -58,7 +57,7 @@ def paper_table(n, preset="demo", *, runs=None):
     Args:
         n: Number of the table in the paper, 1 to 14; 3 and 4 are those of `importance_table`, with its columns.
         preset: Name of a preset, whose finished runs are looked up; not used if `runs` is given.
-        runs: List of `rfkit.store.Run`.
+        runs: List of `rfkit.experiments.store.Run`.
 
     Returns:
         Data frame with the columns `COLUMNS`: accuracies in percent, the rate as a fraction, the field in
@@ -71,15 +70,15 @@ def paper_table(n, preset="demo", *, runs=None):
     n = int(n) if isinstance(n, str) and n.isdigit() else n
     one_of("table", n, sorted((*ACCURACY_TABLES, *IMPORTANCE_TABLES)))
     if n in IMPORTANCE_TABLES:
-        return importance_table(n, importance_records.recorded(preset))
+        return importance_table(n, experiments.measured("gradient_projection", presets.get(preset)))
     if runs is None:
-        runs = records.find(presets.get(preset))[0]
+        runs = experiments.find(presets.get(preset))[0]
     printed = reference().query("table == @n")
     dataset, rate, tuned = (printed[key].iloc[0] for key in ("dataset", "pruning_rate", "fine_tuned"))
     index = ["architecture", "rf_level"]
     paper = printed.set_index([*index, "metric"])
     cells = list(printed.groupby(index, sort=False).groups)
-    ours = _ours(outcomes.fine_tuned(runs) if tuned else outcomes.accuracies(runs), dataset, rate)
+    ours = _ours(experiments.frame("fine_tune", runs) if tuned else experiments.frame("pruning", runs), dataset, rate)
     rows = []
     for key in [*cells, *(key for key in ours if key not in cells)]:
         row = dict.fromkeys(COLUMNS)
@@ -94,12 +93,12 @@ def paper_table(n, preset="demo", *, runs=None):
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
 
 
-def importance_table(n, found):
+def importance_table(n, results):
     """Table 3 or 4 of the paper, the largest projected gradient, beside our own.
 
     Args:
         n: 3 (VGG19-like) or 4 (ResNet50).
-        found: As made by `rfkit.importance.ensure`, with both definitions.
+        results: Stored results of the analysis ``gradient_projection``, with both definitions.
 
     Returns:
         Data frame, one row a level: printed mean and standard deviation, ours by the linearised and by the true
@@ -113,9 +112,9 @@ def importance_table(n, found):
         row = {"architecture": IMPORTANCE_TABLES[n], "rf_level": int(level)}
         row["field_px"] = presets.field_px(IMPORTANCE_TABLES[n], int(level))
         row |= {"paper_mean": float(paper["mean"]), "paper_std": float(paper["std"])}
-        for variant in importance_records.MAIN:
-            record = _importance_record(found, IMPORTANCE_TABLES[n], variant)
-            maxima = record["maxima"].get(str(level)) if record else None
+        for variant in experiments.DEFINITIONS:
+            values = _importance_values(results, IMPORTANCE_TABLES[n], variant)
+            maxima = values["maxima"].get(str(level)) if values else None
             mean, std = mean_std(maxima) if maxima else (None, None)
             row |= {
                 f"{variant}_mean": mean,
@@ -123,76 +122,61 @@ def importance_table(n, found):
                 f"{variant}_networks": len(maxima) if maxima else None,
             }
         row["standard_errors"] = None
-        if row["linearised_std"] is not None and _at_the_papers_scale(found, IMPORTANCE_TABLES[n]):
+        if row["linearised_std"] is not None and _at_the_papers_scale(results, IMPORTANCE_TABLES[n]):
             ours = (row["linearised_mean"], row["linearised_std"], row["linearised_networks"])
             row["standard_errors"] = standard_errors_apart(row["paper_mean"], row["paper_std"], PAPER_NETWORKS, *ours)
         rows.append(row)
     return pd.DataFrame(rows, dtype=object)
 
 
-def _importance_record(found, architecture, variant):
-    for setting, (record, _) in found.items():
-        if (setting.architecture, setting.variant) == (architecture, variant):
-            return record
+def _importance_values(results, architecture, variant):
+    for each in results:
+        if (each["settings"]["architecture"], each["settings"]["variant"]) == (architecture, variant):
+            return each["values"]
     return None
 
 
-def _at_the_papers_scale(found, architecture):
-    return all(s.width == 1 and s.input_size == 64 for s in found if s.architecture == architecture)
+def _at_the_papers_scale(results, architecture):
+    own = [each["settings"] for each in results if each["settings"]["architecture"] == architecture]
+    return all(settings["width"] == 1 and settings["input_size"] == 64 for settings in own)
 
 
-def _network_and_definition(setting):
-    name = ARCHITECTURE_LABELS.get(setting.architecture, setting.architecture)
-    return {"Network": name, "Definition": setting.variant}
+def _network_and_definition(settings):
+    name = ARCHITECTURE_LABELS.get(settings["architecture"], settings["architecture"])
+    return {"Network": name, "Definition": settings["variant"]}
 
 
-def importance_variants(found):
-    """What input, batch norm and initial weights do to the largest projected gradient.
-
-    Args:
-        found: As made by `rfkit.importance.ensure`.
-
-    Returns:
-        Data frame, one row a network and variant: mean at each level, and Page's test of a fall where there are
-        enough networks and levels.
-    """
+def importance_variants(results):
+    """What input, batch norm and initial weights do to the largest projected gradient."""
     rows = []
-    for setting, (record, _) in found.items():
-        by_network = list(zip(*record["maxima"].values(), strict=True))
-        testable = len(by_network) > 1 and len(record["maxima"]) > 2
+    for settings, values in ((each["settings"], each["values"]) for each in results):
+        by_network = list(zip(*values["maxima"].values(), strict=True))
+        testable = len(by_network) > 1 and len(values["maxima"]) > 2
         p = f"{page_trend(by_network, falling=True)[0]:.2g}" if testable else MISSING
         rows.append(
-            _network_and_definition(setting)
-            | {f"Level {level}": f"{mean_std(values)[0]:.3g}" for level, values in record["maxima"].items()}
-            | {"Networks": setting.repeats, "p (falls)": p}
+            _network_and_definition(settings)
+            | {f"Level {level}": f"{mean_std(maxima)[0]:.3g}" for level, maxima in values["maxima"].items()}
+            | {"Networks": settings["repeats"], "p (falls)": p}
         )
     return pd.DataFrame(rows).fillna(MISSING)
 
 
-def importance_shapes(found):
-    """How alike the patterns are in shape to those of the smallest field.
-
-    Args:
-        found: As made by `rfkit.importance.ensure`.
-
-    Returns:
-        Data frame, two rows a network and main definition: mean ± standard deviation over networks of the cosine at
-        each level, in place; and the cosine of the mean patterns, moved to where it fits best, with the shift in
-        pixels.
-    """
+def importance_shapes(results):
+    """How alike the patterns are in shape to those of the smallest field."""
     rows = []
-    for setting, (record, patterns) in found.items():
-        if setting.variant not in importance_records.MAIN:
+    for result in results:
+        settings = result["settings"]
+        if settings["variant"] not in experiments.DEFINITIONS:
             continue
-        each = {level: mean_std(values) for level, values in record["similarity"].items()}
-        fits = fitted_to_first(setting.levels, patterns)
+        each = {level: mean_std(values) for level, values in result["values"]["similarity"].items()}
+        fits = experiments.fitted_to_first(result)
         rows.append(
-            _network_and_definition(setting)
+            _network_and_definition(settings)
             | {"Patterns": "each network's, in place"}
             | {f"Level {k}": f"{m:.2f}" if std is None else f"{m:.2f} ± {std:.2f}" for k, (m, std) in each.items()}
         )
         rows.append(
-            _network_and_definition(setting)
+            _network_and_definition(settings)
             | {"Patterns": "mean, moved to fit (by px)"}
             | {f"Level {level}": f"{cosine:.2f} ({shift:+d})" for level, (cosine, shift) in fits.items()}
         )
@@ -216,33 +200,13 @@ def _ours(frame, dataset, rate):
 
 
 def text(table, form="md"):
-    """A table as text.
-
-    Args:
-        table: Data frame, as made by `paper_table`.
-        form: ``"csv"``, ``"md"`` or ``"latex"``.
-
-    Returns:
-        Text, empty where a cell was not run.
-
-    Raises:
-        ConfigError: If the form is unknown.
-    """
+    """A table as text."""
     filled = table.map(lambda value: "" if value is None else value)
     writers = {
         "csv": lambda: filled.to_csv(index=False),
         "md": lambda: filled.to_markdown(index=False),
-        "latex": lambda: _latex(filled),
+        "latex": lambda: filled.to_latex(index=False, escape=True, float_format="%.4g"),
     }
     if form not in writers:
         raise ConfigError(f"unknown form {form!r}; expected {', '.join(writers)}")
     return writers[form]()
-
-
-def _latex(table):
-    def cell(value):
-        return f"{value:.4g}" if isinstance(value, float) else str(value).replace("_", r"\_").replace("%", r"\%")
-
-    lines = [" & ".join(cell(value) for value in row) + r" \\" for row in (table.columns, *table.to_numpy())]
-    middle = "\n".join([lines[0], r"\midrule", *lines[1:]])
-    return f"\\begin{{tabular}}{{{'l' * len(table.columns)}}}\n\\toprule\n{middle}\n\\bottomrule\n\\end{{tabular}}\n"

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torchvision.transforms import functional as tv
 
-from rfkit import batches, config
+from rfkit import config
+from rfkit.training import batches
 
 
 def images(count=6, size=12):

@@ -190,7 +190,7 @@ def test_a_failing_notebook_fails_the_build(built, tmp_path):
     folder = copy_of_the_sources(tmp_path, only="s33_accuracy_and_pruning.ipynb")
     shutil.copytree(built / "runs", folder / "runs")
     notebook = folder / "notebooks" / "s33_accuracy_and_pruning.ipynb"
-    notebook.write_text(notebook.read_text().replace("plots.use_style()", "raise RuntimeError('on purpose')"))
+    notebook.write_text(notebook.read_text().replace("report.use_style()", "raise RuntimeError('on purpose')"))
     done = rfkit(folder, "book", "smoke")
     assert done.returncode == 1 and "RuntimeError: on purpose" in done.stderr
     assert not (folder / "_build" / "html").exists()

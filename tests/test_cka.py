@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rfkit import cka, models, training
+from rfkit import cka, data, models, training
 
 
 def naive(x, y):
@@ -228,8 +228,7 @@ def test_bad_requests():
 
 
 def test_uint8_images_of_a_trained_network():
-    from rfkit import data
-    from rfkit.batches import remember_statistics
+    from rfkit.training import remember_statistics
 
     digits = data.load("digits")
     net = models.seeded_build("vgg19", 2, width=1 / 32)

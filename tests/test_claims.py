@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from rfkit import claims, claims_printed, evidence, ledger, stats, tables
+from rfkit import claims, stats, tables
 from rfkit.claims import CONTRADICTED, SUPPORTED, UNDECIDED
 from rfkit.presets import PAPER_RATES
 
@@ -62,10 +62,10 @@ def test_the_authors_rows_rebuild_every_printed_mean_and_deviation():
 
 
 def test_means_that_are_not_over_five_networks():
-    found = evidence.seeds_behind_tables()
+    found = claims.seeds_behind_tables()
     assert sorted(set(found["table"])) == [5, 7, 9, 11, 13]
     assert set(found["architecture"]) == {"resnet50"} and set(found["networks"]) == {3} and len(found) == 20
-    (row,) = ledger.behind_tables(found).to_dict("records")
+    (row,) = claims.seeds_behind_tables_table(found).to_dict("records")
     assert row == {"Network": "ResNet50", "Paper Tables": "5, 7, 9, 11, 13", "Levels": "1, 2, 3, 4", "Networks": 3}
 
 
@@ -73,7 +73,7 @@ def test_means_that_are_not_over_five_networks():
 
 
 def test_printed_numbers_contradict_two_of_the_papers_claims():
-    verdicts = claims_printed.judge()
+    verdicts = claims.judge_printed()
     assert verdict(verdicts, "C5", dataset="tiny_imagenet").verdict == CONTRADICTED
     steps = verdict(verdicts, "E1", dataset="tiny_imagenet")
     assert steps.verdict == CONTRADICTED and "level 1 to 2" in steps.effect
@@ -81,7 +81,7 @@ def test_printed_numbers_contradict_two_of_the_papers_claims():
 
 
 def test_the_authors_rows_agree():
-    verdicts = claims.judge(evidence.of_author())
+    verdicts = claims.judge(claims.evidence_of_author())
     assert verdict(verdicts, "C5", dataset="tiny_imagenet").verdict == CONTRADICTED
     assert verdict(verdicts, "E1", dataset="tiny_imagenet").verdict == CONTRADICTED
     assert {v.verdict for v in verdicts if v.claim == "C1"} == {SUPPORTED}
@@ -93,13 +93,13 @@ def test_the_authors_rows_agree():
 
 
 def test_networks_that_are_no_pairs_are_not_paired():
-    author = evidence.of_author()
+    author = claims.evidence_of_author()
     shuffled = author.runs.sample(frac=1, random_state=1)
     assert claims.judge(replace(author, runs=shuffled)) == claims.judge(author)
 
 
 def test_means_over_three_networks_are_tested_as_such():
-    assert verdict(claims_printed.judge(), "C6", "resnet50").verdict == UNDECIDED  # five would support it
+    assert verdict(claims.judge_printed(), "C6", "resnet50").verdict == UNDECIDED  # five would support it
 
 
 def test_swapping_two_rows_of_the_paper_flips_the_verdict():
@@ -107,8 +107,8 @@ def test_swapping_two_rows_of_the_paper_flips_the_verdict():
     vgg = (printed["architecture"] == "vgg19") & (printed["dataset"] == "tiny_imagenet")
     swapped = printed.copy()
     swapped.loc[vgg, "rf_level"] = printed.loc[vgg, "rf_level"].replace({1: 2, 2: 1})
-    assert verdict(claims_printed.judge(swapped), "E1", dataset="tiny_imagenet").verdict == SUPPORTED
-    others = [(a, b) for a, b in zip(claims_printed.judge(), claims_printed.judge(swapped), strict=True)
+    assert verdict(claims.judge_printed(swapped), "E1", dataset="tiny_imagenet").verdict == SUPPORTED
+    others = [(a, b) for a, b in zip(claims.judge_printed(), claims.judge_printed(swapped), strict=True)
               if (a.architecture, a.dataset) != ("vgg19", "tiny_imagenet")]  # fmt: skip
     assert others and all(a == b for a, b in others)
 
@@ -128,7 +128,7 @@ def made_up(dense, gap, seeds=5, noise=0.1):
                 row[f"gap_{rate}"] = gap[level - 1] * (rate == 0.9) + noise * random.normal()
                 row[f"pruned_{rate}"] = row["dense"] - row[f"gap_{rate}"]
             rows.append(row)
-    return evidence.Evidence(pd.DataFrame(rows))
+    return claims.Evidence(pd.DataFrame(rows))
 
 
 def test_the_papers_story_is_supported():
@@ -152,7 +152,7 @@ def test_noise_is_undecided():
 def test_parameters_are_counted():
     story = made_up([90, 88, 86, 84], [60, 40, 20, 10])
     for counts, expected in (({1: 7, 4: 7}, SUPPORTED), ({1: 7, 4: 8}, CONTRADICTED)):
-        verdicts = claims.judge(evidence.Evidence(story.runs, parameters={("", "vgg19"): counts}))
+        verdicts = claims.judge(claims.Evidence(story.runs, parameters={("", "vgg19"): counts}))
         assert verdict(verdicts, "E5", dataset="").verdict == expected
 
 
@@ -165,10 +165,10 @@ def test_levels_at_floor_support_no_ordering():
     story = made_up([90, 88, 86, 84], [80, 40, 20, 10])
     whole = verdict(claims.judge(story), "C3")
     floor = {("cifar10", "vgg19", 1, 0.9)}
-    without = verdict(claims.judge(evidence.Evidence(story.runs, floor)), "C3")
+    without = verdict(claims.judge(claims.Evidence(story.runs, floor)), "C3")
     assert whole.effect.startswith("80") and without.effect.startswith("40") and "levels 2, 3, 4" in without.test
     two = {("cifar10", "vgg19", level, 0.9) for level in (1, 3)}
-    verdicts = claims.judge(evidence.Evidence(story.runs, two))
+    verdicts = claims.judge(claims.Evidence(story.runs, two))
     for claim in ("C3", "C4"):
         found = verdict(verdicts, claim)
         assert found.verdict == UNDECIDED and found.effect == "near chance at level 1, 3" and found.p is None
@@ -178,10 +178,10 @@ def test_all_combinations_are_needed_for_all():
     story, cells = made_up([90, 88, 86, 84], [60, 40, 20, 10], seeds=6).runs, []
     for dataset, name in (("cifar10", "vgg19"), ("cifar10", "resnet50"), ("tiny_imagenet", "vgg19")):
         cells.append(story.assign(paper_dataset=dataset, architecture=name))
-    (three,) = [v for v in claims.judge(evidence.Evidence(pd.concat(cells))) if v.claim == "C9"]
+    (three,) = [v for v in claims.judge(claims.Evidence(pd.concat(cells))) if v.claim == "C9"]
     assert (three.verdict, three.effect) == (UNDECIDED, "6 of 6 supported")
     cells.append(story.assign(paper_dataset="tiny_imagenet", architecture="resnet50"))
-    (four,) = [v for v in claims.judge(evidence.Evidence(pd.concat(cells))) if v.claim == "C9"]
+    (four,) = [v for v in claims.judge(claims.Evidence(pd.concat(cells))) if v.claim == "C9"]
     assert (four.verdict, four.effect) == (SUPPORTED, "8 of 8 supported")
 
 
@@ -189,7 +189,7 @@ def test_few_cells_cannot_show_a_correlation():
     story = made_up([90, 88, 86, 84], [60, 40, 20, 10], noise=0)
     runs = story.runs.assign(top_eigenvalue=story.runs["rf_level"])
     pairs = runs[["paper_dataset", "architecture", "rf_level", "seed"]].assign(deep_similarity=-runs["rf_level"])
-    (found,) = [v for v in claims.judge(evidence.Evidence(runs, pairs=pairs)) if v.claim == "C10"]
+    (found,) = [v for v in claims.judge(claims.Evidence(runs, pairs=pairs)) if v.claim == "C10"]
     assert found.towards and found.p == found.smallest_p == pytest.approx(2 / 24) and found.verdict == UNDECIDED
 
 
@@ -200,7 +200,7 @@ def test_similarity_and_sharpness_have_claims_too():
         deep_similarity=1 / runs["rf_level"]
     )
     verdicts = claims.judge(
-        evidence.Evidence(
+        claims.Evidence(
             runs,
             pairs=pairs,
             maxima={
@@ -215,12 +215,12 @@ def test_similarity_and_sharpness_have_claims_too():
         "vgg19": SUPPORTED, "resnet50": UNDECIDED, "own": CONTRADICTED,
     }  # fmt: skip
     assert all(verdict(verdicts, c).verdict == SUPPORTED for c in ("C7", "C8"))
-    table = ledger.verdicts({"one": verdicts, "none": []})
+    table = claims.verdict_table({"one": verdicts, "none": []})
     assert set(table["none"]) == {tables.MISSING} and list(table["Claim"].unique()) == list(claims.CLAIMS)
     assert set(table[table["Claim"] == "E2"]["one"]) == {tables.MISSING}  # nothing to test it on: a row of dashes
-    p_values = ledger.details(verdicts).set_index("Claim")["p (Holm)"]
+    p_values = claims.detail_table(verdicts).set_index("Claim")["p (Holm)"]
     assert p_values["E3"].endswith("uncorrected")
-    assert len(ledger.details(verdicts)) == len(verdicts)
+    assert len(claims.detail_table(verdicts)) == len(verdicts)
 
 
 # --- statistics -----------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rfkit import __main__, book, presets, study, tables
-from rfkit.__main__ import main
+from rfkit import book, experiments, presets, tables, training
+from rfkit import cli as __main__
+from rfkit.cli import main
 from rfkit.config import ConfigError, literal
 
 ROOT = Path(__file__).parents[1]
@@ -99,9 +100,8 @@ def test_field_of_any_network(capsys):
 
 
 def test_plan_counts_the_whole_paper(monkeypatch, capsys):
-    from rfkit import cost
 
-    monkeypatch.setattr(cost, "_seconds_per_image", lambda *_: 0.01)
+    monkeypatch.setattr(training, "seconds_per_image", lambda *_: 0.01)
     assert main(["plan", "paper"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 15 + 1 + 1 and lines[-2].split()[:2] == ["all", "75"]
@@ -130,34 +130,34 @@ def test_options_of_the_training_are_part_of_the_run(capsys):
 
 
 def test_measured_cost_is_positive_and_flops_scale_with_resolution():
-    from rfkit import cost, records
+    from rfkit import experiments
 
     one, four = (
-        records.unit_of_what_is_here(presets.get("study"), "cifar10", "vgg19", level, 0).config for level in (1, 4)
+        experiments.unit_of_what_is_here(presets.get("study"), "cifar10", "vgg19", level, 0).config for level in (1, 4)
     )
-    assert 5 < cost.flops_per_image(one) / cost.flops_per_image(four) < 10
-    assert 0 < cost.seconds(four) < cost.seconds(one)
+    assert 5 < training.flops_per_image(one) / training.flops_per_image(four) < 10
+    assert 0 < training.seconds_per_image(four) < training.seconds_per_image(one)
 
 
 def test_vgg_flops_are_those_of_its_convolutions():
-    from rfkit import cost, records
+    from rfkit import experiments
 
-    config = records.unit_of_what_is_here(presets.get("paper"), "cifar10", "vgg19", 1, 0).config
+    config = experiments.unit_of_what_is_here(presets.get("paper"), "cifar10", "vgg19", 1, 0).config
     sides = [32, 31, 15, 15, *[7] * 4, *[3] * 8]
     channels = [3, 64, 64, 128, 128, *[256] * 4, *[512] * 8]
     convs = sum(9 * a * b * s * s for a, b, s in zip(channels, channels[1:], sides, strict=False))
-    assert cost.flops_per_image(config) == pytest.approx(3 * 2 * (convs + 5120), rel=1e-6)
+    assert training.flops_per_image(config) == pytest.approx(3 * 2 * (convs + 5120), rel=1e-6)
 
 
 def test_command_names_what_differs_from_the_preset():
-    from rfkit import study
+    from rfkit import experiments
 
     chosen = presets.get("demo", "careful").select(levels=[1, 3], width=0.25)
-    assert study.command(chosen) == "demo --protocol careful --levels 1,3 --width 0.25"
+    assert experiments.command(chosen) == "demo --protocol careful --levels 1,3 --width 0.25"
     spaced = presets.get("demo").select(datasets="folder:my pictures@32")
-    assert study.command(spaced) == "demo --datasets 'folder:my pictures@32'"
+    assert experiments.command(spaced) == "demo --datasets 'folder:my pictures@32'"
     with pytest.raises(ConfigError, match="max_minutes is 'soon'; expected a number of minutes"):
-        study.ensure(chosen, max_minutes="soon")
+        experiments.ensure(chosen, max_minutes="soon")
 
 
 def test_parameters_of_a_notebook():
@@ -176,12 +176,12 @@ def test_parameters_of_a_notebook():
         {"epochs": 10},  # as the preset's own, but for the exceptions that go with it
         {"epochs": 3, "levels": [1, 4], "seeds": [2]},
         {"width": 1, "rates": [0.9, 0.5]},
-        {"precision": "bfloat16", "compiled": True, "stacked": 2},
+        {"precision": "bfloat16", "compiled": True},
     ],
 )
 def test_command_asks_for_what_it_was_made_from(changes):
     chosen = presets.get("study").select(**changes)
-    parsed = __main__._parser().parse_args(["study", *shlex.split(study.command(chosen))])
+    parsed = __main__._parser().parse_args(["study", *shlex.split(experiments.command(chosen))])
     assert __main__._preset(parsed) == chosen
 
 
@@ -227,7 +227,7 @@ def test_assignment_from_the_command_line(tmp_path, capsys):
     ],
 )
 def test_networks_that_have_no_field(capsys, network, message):
-    from rfkit.__main__ import main
+    from rfkit.cli import main
 
     assert main(["field", network]) == 2
     assert re.search(message, capsys.readouterr().err)

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from rfkit import config, presets, records
+from rfkit import config, experiments, presets
 from rfkit.config import ConfigError, RunConfig, TrainConfig, literal
 
 RUN = RunConfig(
@@ -29,7 +29,7 @@ def test_every_field_but_the_seed_is_in_the_hash():
     changed = {
         "epochs": 9, "lr": 0.2, "batch_size": 64, "momentum": 0.5, "nesterov": True, "weight_decay": 0.0,
         "schedule": "constant", "clip_value": 1.0, "augmentation": "none", "train_share": 0.5,
-        "selection": "best_test", "precision": "bfloat16", "compiled": True, "stacked": 2,
+        "selection": "best_test", "precision": "bfloat16", "compiled": True,
     }  # fmt: skip
     assert set(changed) == set(TrainConfig.__dataclass_fields__)
     hashes = {replace(RUN, train=replace(RUN.train, **{key: value})).hash10 for key, value in changed.items()}
@@ -112,7 +112,6 @@ def test_presets_and_their_protocols():
         ({"rates": []}, r"rates is \[\]; expected at least one"),
         ({"rates": [0.5, 0.5]}, "each only once"),
         ({"width": float("inf")}, "width is inf"),
-        ({"stacked": 0}, "stacked holds 0"),
         ({"protocol": "carefull"}, "unknown protocol 'carefull'; did you mean 'careful'"),
     ],
 )
@@ -150,13 +149,13 @@ def test_a_folder_is_not_trained_as_what_its_name_reminds_of(tmp_path):
     study = presets.get("study")
     chosen = study.select(datasets="cifar10", architectures="vgg19", levels=1, seeds=0)
     (real,) = chosen.cells()
-    assert records.unit_of(chosen, *real, 0).config.train.epochs == 30
+    assert experiments.unit_of(chosen, *real, 0).config.train.epochs == 30
     for name in ("cifar100", "digits"):
         folder = write_tree(tmp_path / name, class_files(count=6, size=32))
-        (unit,) = records.units(chosen.select(datasets=f"folder:{folder}"))
+        (unit,) = experiments.units(chosen.select(datasets=f"folder:{folder}"))
         assert unit.config.dataset == name
         assert (unit.config.train.epochs, unit.config.train.batch_size) == (10, 128)
-        assert unit.fine_tuning.train.lr == presets.PROTOCOL_FINE_TUNING["short"].lr
+        assert unit.asked["fine_tune"]["train"]["lr"] == presets.PROTOCOL_FINE_TUNING["short"].lr
 
 
 def test_chosen_levels_and_seeds_have_spectra_and_pairs():
@@ -173,7 +172,7 @@ def test_unknown_preset():
 
 
 def test_units_come_one_seed_of_every_cell_first():
-    units = records.units(presets.get("demo").select(architectures="vgg19", levels=[1, 2]))
+    units = experiments.units(presets.get("demo").select(architectures="vgg19", levels=[1, 2]))
     assert [(u.config.seed, u.config.level) for u in units] == [(s, lv) for s in (0, 1, 2) for lv in (1, 2)]
 
 
@@ -182,12 +181,12 @@ def test_own_network_is_named_by_its_source(tmp_path, monkeypatch):
     source = tmp_path / "mynet_a.py"
     source.write_text("tiny = None\n")
     preset = presets.get("smoke").select(architectures="mynet_a:tiny", levels=1)
-    (before,) = records.units(preset)
+    (before,) = experiments.units(preset)
     source.write_text("tiny = 1\n")
-    (after,) = records.units(preset)
+    (after,) = experiments.units(preset)
     assert before.config.hash10 != after.config.hash10
     with pytest.raises(ConfigError, match="cannot find the module of architecture 'gone:net'"):
-        records.units(presets.get("smoke").select(architectures="gone:net"))
+        experiments.units(presets.get("smoke").select(architectures="gone:net"))
     for name in ("gone.nets:net", "sys:exit", "os:getcwd"):
         with pytest.raises(ConfigError, match=f"cannot find the module of architecture '{name}'"):
-            records.units(presets.get("smoke").select(architectures=name))
+            experiments.units(presets.get("smoke").select(architectures=name))

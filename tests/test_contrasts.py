@@ -5,17 +5,17 @@ import pandas as pd
 import pytest
 import torch
 
-from rfkit import contrast_nets, contrasts, models, presets, pruning, records, summaries
-from rfkit.study import command
+from rfkit import claims, contrast_nets, experiments, models, presets, pruning, report
+from rfkit.experiments import command
 
-NAMES = {cell[0].partition(":")[2]: cell for cell in reversed(contrasts.CELLS)}
+NAMES = {cell[0].partition(":")[2]: cell for cell in reversed(presets.CONTRAST_CELLS)}
 
 
 def built(cell, seed=0):
     return models.seeded_build(*cell, width=1 / 16, seed=seed).eval()
 
 
-@pytest.mark.parametrize("cell", contrasts.CELLS)
+@pytest.mark.parametrize("cell", presets.CONTRAST_CELLS)
 def test_every_weight_is_that_of_the_plain_network(cell):
     changed, plain = built(cell), built(("vgg19", cell[1]))
     assert [(n, p.shape) for n, p in changed.named_parameters()] == [(n, p.shape) for n, p in plain.named_parameters()]
@@ -63,15 +63,15 @@ def test_levels_a_network_is_not_made_for_are_refused():
 
 def test_they_are_trained_as_the_network_they_change():
     study = presets.get("study")
-    changed = contrasts.of_preset(study.select(datasets=["cifar10"], seeds=[0, 1]))
-    assert sorted(changed.cells()) == sorted(("cifar10", *cell) for cell in contrasts.CELLS)
-    assert contrasts.of_preset(study).datasets == ("cifar10",)
+    changed = presets.of_contrasts(study.select(datasets=["cifar10"], seeds=[0, 1]))
+    assert sorted(changed.cells()) == sorted(("cifar10", *cell) for cell in presets.CONTRAST_CELLS)
+    assert presets.of_contrasts(study).datasets == ("cifar10",)
     alone = changed.select(architectures=NAMES["dilated"][0], levels=[1], seeds=[1])
     words = f"study --contrasts --architectures {NAMES['dilated'][0]} --levels 1 --seeds 1"
-    assert command(alone) == words and command(contrasts.of_preset(study)) == "study --contrasts"
+    assert command(alone) == words and command(presets.of_contrasts(study)) == "study --contrasts"
     for _, architecture, level in changed.cells():
         assert changed.training("cifar10_jpeg", architecture) == study.training("cifar10_jpeg", "vgg19")
-        unit = records.unit_of(changed, "cifar10", architecture, level, 0)
+        unit = experiments.unit_of(changed, "cifar10", architecture, level, 0)
         assert unit.config.width == study.width and unit.config.architecture_sha256 == ""
 
 
@@ -86,7 +86,7 @@ def runs(cells, outcome="breaking_point"):
 
 
 def verdicts(cells, outcome="breaking_point"):
-    return {f.contrast.key: f for f in contrasts.judge(runs(cells, outcome)) if f.contrast.outcome == outcome}
+    return {f.contrast.key: f for f in claims.judge_contrasts(runs(cells, outcome)) if f.contrast.outcome == outcome}
 
 
 V = "vgg19"
@@ -118,7 +118,7 @@ def test_equality_needs_the_margin():
 def test_nearer_to_which():
     cells = {(V, 1): [80.0, 81.0, 79.0], (V, 2): [70.0, 71.0, 70.0], NAMES["dilated"]: [72.0, 73.5, 71.0]}
     alike = runs(cells, "dense").assign(breaking_point=lambda table: table["dense"] / 100)  # both outcomes say the same
-    assert {f.verdict for f in contrasts.judge(alike) if f.contrast.key == "D6"} == {"for"}
+    assert {f.verdict for f in claims.judge_contrasts(alike) if f.contrast.key == "D6"} == {"for"}
     assert verdicts(cells, "dense")["D6"].verdict == "undecided"  # the breaking points are all equal
     cells[NAMES["dilated"]] = [79.0, 79.5, 78.0]
     assert verdicts(cells, "dense")["D6"].verdict == "against"
@@ -140,7 +140,7 @@ def test_two_outcomes_must_agree():
     for i, row in dense.iterrows():
         level = row["rf_level"] if row["architecture"] == V else 1
         dense.loc[i, "breaking_point"] = points[level][row["seed"]]
-    found = [f for f in contrasts.judge(dense) if f.contrast.key == "D6"]
+    found = [f for f in claims.judge_contrasts(dense) if f.contrast.key == "D6"]
     assert [f.verdict for f in found] == ["against", "against"] and found[0].difference > 0 > found[1].difference
 
 
@@ -154,7 +154,7 @@ def test_dead_weights_change_the_order():
     ]  # fmt: skip
     by_run = runs({(V, 1): [0.7, 0.7], (V, 4): [0.9, 0.9]})
     other = by_run.query("rf_level == 1").assign(paper_dataset="tiny_imagenet")
-    table = contrasts.dead_weights(pd.concat([by_run, other]), pd.DataFrame(rows))
+    table = claims.dead_weight_table(pd.concat([by_run, other]), pd.DataFrame(rows))
     mine = table[table["Data (by image size)"] == "CIFAR-10"].set_index("Level")
     assert mine.loc["1", "At equal rate of the usable weights"] == "0.725" and mine.loc["1", "Seeds"] == "2"
     assert mine.loc["order", "Breaking point"] == "1 < 4"
@@ -170,7 +170,7 @@ def test_seeds_that_a_network_lacks_are_left_out():
 
 def test_the_table_says_everything():
     cells = {(V, 1): [0.5, 0.52], (V, 3): [0.8, 0.8], NAMES["centre_taps"]: [0.7, 0.73]}
-    (row,) = contrasts.table(contrasts.judge(runs(cells))).to_dict("records")
+    (row,) = claims.contrast_table(claims.judge_contrasts(runs(cells))).to_dict("records")
     assert row["Changed"] == "level 1, centre taps: 0.715" and row["Against"] == "level 1: 0.510, level 3: 0.800"
     assert (
         row["Difference"] == "+0.205 (71% of the way)"
@@ -180,13 +180,13 @@ def test_the_table_says_everything():
 
 
 def test_what_is_said_of_the_trained_networks_is_what_is_recorded():
-    found = contrasts.find(presets.get("study"))[1]
-    table = summaries.changed_networks(found).set_index("Network")
-    labels = [contrasts.label(run.config.architecture, run.config.level) for run in found]
+    found = experiments.find_contrasts(presets.get("study"))[1]
+    table = report.changed_network_table(found).set_index("Network")
+    labels = [presets.contrast_label(run.config.architecture, run.config.level) for run in found]
     assert set(table.index) == set(labels)
     for name, row in table.iterrows():
         here = [run for run, of in zip(found, labels, strict=True) if of == name]
-        curves, spectra = [run.newest("pruning") for run in here], [run.newest("spectrum") for run in here]
+        curves, spectra = [run.result("pruning") for run in here], [run.result("spectrum") for run in here]
         gaps = [curve["train_accuracy"][0] - curve["test_accuracy"][0] for curve in curves]
         tops = [spectrum["final"]["values"][0] for spectrum in spectra if spectrum]
         assert row["Seeds"] == len(here)

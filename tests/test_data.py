@@ -85,7 +85,7 @@ def test_cache_is_used_and_checked(tmp_path, monkeypatch):
     path = write_zip(tmp_path / "a.zip", class_files())
     first = data.load(f"folder:{path}")
     (cached,) = (tmp_path / "data" / "cache").glob("*.npz")
-    from rfkit import image_files
+    from rfkit.data import image_files
 
     with monkeypatch.context() as patch:
         patch.setattr(image_files, "_decode", lambda *_: pytest.fail("decoded again"))
@@ -301,8 +301,8 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the JPEG copy of CIFAR-10 is not on this machine")
 def test_known_archives_carry_their_label():
+    from rfkit.data.image_files import KNOWN_ARCHIVES
     from rfkit.files import file_sha256
-    from rfkit.image_files import KNOWN_ARCHIVES
 
     labels = {path.name: KNOWN_ARCHIVES[file_sha256(path)][1] for path in SHARED.glob("*.zip")}
     assert labels["cifar10_jpeg.zip"] == "CIFAR-10 (JPEG q75)"

@@ -8,11 +8,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rfkit import editions, field_answers, numpy_layers, numpy_nets
+from rfkit import numpy_layers
 from rfkit.config import ConfigError
+from rfkit.homework import answers, editions, nets
 
 ROOT = Path(__file__).parents[1]
-SOLUTIONS = (field_answers, numpy_layers, numpy_nets)
+SOLUTIONS = (answers, numpy_layers, nets)
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +111,7 @@ def test_stub_keeps_the_interface():
 
 def test_stub_of_a_class_has_its_methods():
     names = {}
-    exec(editions.stub("from rfkit.numpy_nets import ThreeLayerConvNet"), names)
+    exec(editions.stub("from rfkit.homework.nets import ThreeLayerConvNet"), names)
     assert {"scores", "loss"} <= set(vars(names["ThreeLayerConvNet"]))
 
 

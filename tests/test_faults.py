@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfkit import book, data, files, presets, records, runner
-from rfkit.store import Run, Store
+from rfkit import book, data, experiments, files, presets
+from rfkit.experiments import runner
+from rfkit.experiments.store import Run, Store
 
 ROOT = Path(__file__).parents[1]
 LISTED = ROOT / "book" / "faults.csv"
@@ -30,8 +31,8 @@ TINY = presets.get("smoke").select(architectures="vgg19", levels=3)
 
 
 def finished(folder):
-    (unit,) = records.units(TINY)
-    return unit, runner.complete(unit, Store(folder), data=records.load("digits", TINY.image_limit))
+    (unit,) = experiments.units(TINY)
+    return unit, runner.complete(unit, Store(folder), data=experiments.load("digits", TINY.image_limit))
 
 
 def message_of(work, *args, **options):
@@ -70,14 +71,16 @@ def disk_full(folder, patch):
 
 def read_only(folder, patch):
     _, run = finished(folder / "runs")
-    other = next(iter(records.units(TINY.select(seeds=1))))
+    other = next(iter(experiments.units(TINY.select(seeds=1))))
     (folder / "runs").chmod(0o555)
     folder.chmod(0o755)
     for parent in (run.path.parent, *run.path.parents[:3]):
         with contextlib.suppress(OSError):
             parent.chmod(0o555)
     with as_nobody():
-        said = message_of(runner.complete, other, Store(folder / "runs"), data=records.load("digits", TINY.image_limit))
+        said = message_of(
+            runner.complete, other, Store(folder / "runs"), data=experiments.load("digits", TINY.image_limit)
+        )
     assert Run(run.path).summary["test_accuracy"] >= 0
     return said, "finished runs are still read"
 
@@ -160,7 +163,7 @@ def path_in_a_notebook_name(folder, patch):
 
 
 def path_in_a_run_name(folder, patch):
-    (unit,) = records.units(TINY)
+    (unit,) = experiments.units(TINY)
     said = message_of(replace, unit.config, dataset="../../outside")
     assert not (folder.parent / "outside").exists()
     return said, "refused"

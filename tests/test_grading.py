@@ -9,8 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rfkit import editions, grading, kernel
 from rfkit.config import ConfigError
+from rfkit.homework import editions, grading, kernel
 
 ROOT = Path(__file__).parents[1]
 FULL_2 = {name for _, name, _ in grading._suites(editions.HIDDEN_TESTS)[2]}
@@ -132,7 +132,9 @@ def test_our_layers_cannot_be_imported(layers):
     assert question["points"] == 0
 
 
-@pytest.mark.parametrize("module", ["rfkit.receptive_field", "rfkit.hidden_tests.q1", "rfkit.field_answers"])
+@pytest.mark.parametrize(
+    "module", ["rfkit.receptive_field", "rfkit.homework.hidden_tests.q1", "rfkit.homework.answers"]
+)
 def test_answers_to_question_1_cannot_be_imported(solved, tmp_path, module):
     shutil.copy(solved / "Receptive-Fields.ipynb", tmp_path)
     add_cell(tmp_path / "Receptive-Fields.ipynb", f"import {module} as ours\ndel first_field", place=8)

@@ -9,20 +9,9 @@ from hypothesis import strategies as st
 from oracles import dense_hessian
 from torch import nn
 
-from rfkit import (
-    hessian,
-    lanczos,
-    landscape,
-    models,
-    presets,
-    pruning,
-    records,
-    runner,
-    spectra,
-    store,
-    thinning,
-    training,
-)
+from rfkit import experiments, hessian, models, presets, pruning, training
+from rfkit.experiments import runner
+from rfkit.hessian import lanczos, landscape
 
 
 class Residual(nn.Module):
@@ -192,7 +181,7 @@ def test_products_of_a_network_with_cropped_kernels():
 @pytest.mark.parametrize("architecture, level", [("vgg19", 3), ("vgg19", 2), ("resnet50", 4)])
 def test_cropped_kernels_give_the_same_logits_and_products(architecture, level):
     model = models.seeded_build(architecture, level, width=1 / 16).double().eval()
-    thin = thinning.without_dead_taps(model, (3, 32, 32))
+    thin = pruning.without_dead_taps(model, (3, 32, 32))
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     assert torch.allclose(thin(images), model(images), rtol=1e-10)
     before, after = (sum(p.numel() for p in net.parameters()) for net in (model, thin))
@@ -348,9 +337,9 @@ def test_surface_has_the_network_in_the_middle():
 def test_the_authors_construction_is_one_run_of_an_operator_that_changes(tmp_path):
     """Ritz values of both signs after as many steps as asked, weights that sum to 1, one Gaussian each in the frame."""
     preset = presets.get("smoke").select(architectures="vgg19", levels=[3])
-    (unit,) = records.units(preset)
-    run = runner.complete(unit, store.Store(tmp_path), data=records.load("digits", preset.image_limit))
-    frame = spectra.as_run_of([run])
+    (unit,) = experiments.units(preset)
+    run = runner.complete(unit, experiments.Store(tmp_path), data=experiments.load("digits", preset.image_limit))
+    frame = experiments.frame("author_ritz", [run])
     assert list(frame["stage"]) == ["init", "final"] and (frame["images"] == 8).all()
     for row in frame.itertuples():
         assert row.density.nodes.shape == (1, preset.spectrum.author_steps)

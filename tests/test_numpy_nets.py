@@ -3,12 +3,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rfkit import data, numpy_nets, numpy_training
+from rfkit import data
+from rfkit.homework import descent, nets
 
 SMALL = {"shape": (2, 8, 8), "classes": 5, "dtype": np.float64}
 NETS = {
-    "three": lambda **o: numpy_nets.ThreeLayerConvNet(**SMALL, filters=3, kernel=3, hidden=6, **o),
-    "deep": lambda **o: numpy_nets.DeepConvNet(**SMALL, stages=((3,), (4, 4)), **o),
+    "three": lambda **o: nets.ThreeLayerConvNet(**SMALL, filters=3, kernel=3, hidden=6, **o),
+    "deep": lambda **o: nets.DeepConvNet(**SMALL, stages=((3,), (4, 4)), **o),
 }
 
 
@@ -46,7 +47,7 @@ def test_three_layers_are_those_of_torch():
         assert np.abs(gradient - p[name].grad.numpy()).max() < 1e-10
 
 
-@pytest.mark.parametrize("kind", [numpy_training.Momentum, numpy_training.Adam])
+@pytest.mark.parametrize("kind", [descent.Momentum, descent.Adam])
 def test_optimisers_are_those_of_torch(kind):
     random = np.random.default_rng(0)
     ours, theirs = random.normal(size=5), None
@@ -54,7 +55,7 @@ def test_optimisers_are_those_of_torch(kind):
     options = {"lr": 0.1}
     peer = (
         torch.optim.SGD([theirs], momentum=0.9, **options)
-        if kind is numpy_training.Momentum
+        if kind is descent.Momentum
         else torch.optim.Adam([theirs], **options)
     )
     optimizer, parameters = kind(**options), {"w": ours}
@@ -69,22 +70,22 @@ def test_optimisers_are_those_of_torch(kind):
 @pytest.mark.parametrize("name", ["three", "deep"])
 def test_overfits_a_hundred_images(name):
     digits = data.load("digits", image_size=8)
-    x, labels = numpy_training.arrays(digits, 100)
-    kinds = {"three": numpy_nets.ThreeLayerConvNet, "deep": numpy_nets.DeepConvNet}
+    x, labels = descent.arrays(digits, 100)
+    kinds = {"three": nets.ThreeLayerConvNet, "deep": nets.DeepConvNet}
     options = {"three": {"kernel": 3, "filters": 8}, "deep": {"stages": ((16,), (32,))}}
     net = kinds[name]((3, 8, 8), **options[name])
-    history = numpy_training.train(net, x, labels, numpy_training.Adam(5e-3), epochs=60, batch_size=20)
-    assert numpy_training.accuracy(net, x, labels) == 100 and history[-1]["loss"] < 0.2 * history[0]["loss"]
+    history = descent.train(net, x, labels, descent.Adam(5e-3), epochs=60, batch_size=20)
+    assert descent.accuracy(net, x, labels) == 100 and history[-1]["loss"] < 0.2 * history[0]["loss"]
 
 
 def test_training_reports_and_restores_the_learning_rate():
     digits, rows = data.load("digits", image_size=8), []
-    x, labels = numpy_training.arrays(digits, 60)
-    test = numpy_training.arrays(digits, 30, test=True)
-    optimizer = numpy_training.Momentum(0.05)
+    x, labels = descent.arrays(digits, 60)
+    test = descent.arrays(digits, 30, test=True)
+    optimizer = descent.Momentum(0.05)
     runs = [
-        numpy_training.train(
-            numpy_nets.ThreeLayerConvNet((3, 8, 8), filters=4, kernel=3, hidden=8), x, labels, optimizer, epochs=2,
+        descent.train(
+            nets.ThreeLayerConvNet((3, 8, 8), filters=4, kernel=3, hidden=8), x, labels, optimizer, epochs=2,
             held_out=test, flip=True, report=rows.append,
         )
         for _ in range(1)
@@ -95,8 +96,8 @@ def test_training_reports_and_restores_the_learning_rate():
 
 def test_bad_shapes():
     with pytest.raises(ValueError, match="kernel is 4; expected an odd side"):
-        numpy_nets.ThreeLayerConvNet(kernel=4)
+        nets.ThreeLayerConvNet(kernel=4)
     with pytest.raises(ValueError, match="images of 7x8; the 2x2 pool needs even sides"):
-        numpy_nets.ThreeLayerConvNet((3, 7, 8))
+        nets.ThreeLayerConvNet((3, 7, 8))
     with pytest.raises(ValueError, match="images of 2x2"):
-        numpy_nets.DeepConvNet((3, 2, 2))
+        nets.DeepConvNet((3, 2, 2))

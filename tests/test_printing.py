@@ -5,7 +5,7 @@ import shutil
 import nbformat
 import pytest
 
-from rfkit import printing
+from rfkit.book import printing
 from rfkit.config import ConfigError
 
 needs_browser = pytest.mark.skipif(not any(map(shutil.which, printing.BROWSERS)), reason="no Chromium or Chrome")

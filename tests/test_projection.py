@@ -1,7 +1,6 @@
 import copy
 import functools
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +8,11 @@ import torch
 from scipy.stats import page_trend_test, rankdata
 from torch import nn
 
-from rfkit import importance, importance_records, models, patterns, plots, projection, stats, tables, training, views
-from rfkit.__main__ import main
+from rfkit import experiments, models, presets, projection, report, stats, tables, training
+from rfkit.cli import main
 from rfkit.config import ConfigError
+from rfkit.experiments import runner, store
+from rfkit.experiments.gradient_projection import ANALYSIS, fitted_similarity
 
 make = functools.partial(models.build, "resnet50", 2, width=1 / 16)
 
@@ -111,7 +112,7 @@ def test_similarity_is_blind_to_strength():
 def test_patterns_are_compared_where_they_fit(moved):
     x = np.arange(32)
     pattern, reference = (np.exp(-((x - m) ** 2)[:, None] / 9 - (x - m) ** 2 / 9) for m in (15 + moved, 15))
-    cosine, shift = patterns.fitted_similarity(3 * pattern, reference)
+    cosine, shift = fitted_similarity(3 * pattern, reference)
     assert (cosine, shift) == (pytest.approx(1), moved)
     assert moved == 0 or projection.similarity(pattern[None], reference)[0] < 0.1
 
@@ -169,48 +170,54 @@ def test_standard_errors_apart():
 # --- the experiment -------------------------------------------------------------------------------
 
 
+def values_of(results, architecture, variant):
+    about = {"architecture": architecture, "variant": variant}
+    return next(each["values"] for each in results if about.items() <= each["settings"].items())
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     root = tmp_path_factory.mktemp("importance")
-    wanted = [s for s in importance_records.settings("smoke", levels=(1, 2, 4)) if "calibrated" not in s.variant]
-    return root, importance.ensure(wanted, "smoke", jobs=1, root=root)
+    chosen = presets.get("smoke").select(levels=(1, 2, 4))
+    wanted = [each for each in ANALYSIS.settings(chosen) if "calibrated" not in each[0]["variant"]]
+    return root, wanted, experiments.measure("gradient_projection", chosen, wanted, jobs=1, root=root)
 
 
-def test_records_are_kept_and_found(found, monkeypatch):
-    root, records = found
-    monkeypatch.setattr(importance, "compute", lambda *_: pytest.fail("computed again"))
-    again = importance.ensure(list(records), "smoke", jobs=1, root=root)
-    for setting, (record, shown) in again.items():
-        assert record == records[setting][0] and np.array_equal(shown, records[setting][1])
-        assert shown.shape == (3, 64, 64) and [len(v) for v in record["maxima"].values()] == [2, 2, 2]
-        assert record["similarity"]["1"] == pytest.approx([1, 1]) and record["provenance"]["device"] == "cpu"
+def test_results_are_kept_and_found(found, monkeypatch):
+    root, wanted, results = found
+    monkeypatch.setattr(runner, "make", lambda *_: pytest.fail("computed again"))
+    again = experiments.measure("gradient_projection", presets.get("smoke"), wanted, jobs=1, root=root)
+    for one, other in zip(again, results, strict=True):
+        values, patterns = one["values"], one["values"]["patterns"]
+        assert values["maxima"] == other["values"]["maxima"]
+        assert np.array_equal(patterns, other["values"]["patterns"])
+        assert patterns.shape == (3, 64, 64) and [len(v) for v in values["maxima"].values()] == [2, 2, 2]
+        assert values["similarity"]["1"] == pytest.approx([1, 1]) and one["provenance"]["device"] == "cpu"
+    frame = experiments.frame("gradient_projection", results)
+    assert len(frame) == 12 * 3 * 2 and frame["maximum"].gt(0).all()
 
 
-def test_a_record_of_another_setting_is_refused(found, tmp_path):
-    root, records = found
-    setting = next(iter(records))
-    for suffix in (".json", ".npz"):
-        (tmp_path / "projection").mkdir(exist_ok=True)
-        source = root / "projection" / f"{setting.name}{suffix}"
-        (tmp_path / "projection" / source.name).write_bytes(
-            source.read_bytes().replace(b'"repeats": 2', b'"repeats": 3')
-        )
-    with pytest.raises(ConfigError, match="is of another setting"):
-        importance_records.find(setting, "smoke", tmp_path)
+def test_a_result_of_other_settings_is_refused(found, tmp_path):
+    _, wanted, results = found
+    (request,) = experiments.requests("gradient_projection", presets.get("smoke"), wanted[:1])
+    changed = results[0]["settings"] | {"repeats": 3}
+    store.save_result(request.folder(tmp_path), changed, results[0]["values"], None)
+    with pytest.raises(ConfigError, match="of other settings .*repeats: stored 3, asked 2"):
+        request.find(presets.get("smoke"), tmp_path)
 
 
 def test_importance_tables(found):
-    _, records = found
-    table = tables.importance_table(4, records)
+    _, _, results = found
+    table = tables.importance_table(4, results)
     assert table["field_px"].tolist() == [108, 213, 318, 423] and table["paper_mean"].iloc[0] == 0.322
     assert table["linearised_networks"].tolist() == [2, 2, None, 2] and table["true_mean"].iloc[2] is None
-    one = next(r for s, (r, _) in records.items() if (s.architecture, s.variant) == ("resnet50", "true"))
+    one = values_of(results, "resnet50", "true")
     assert table["true_mean"].iloc[0] == pytest.approx(np.mean(one["maxima"]["1"]))
-    text = views.show_importance_table(4, {"recorded study": {}, "this build": records})._repr_markdown_()
+    text = report.show_importance_table(4, {"recorded study": [], "this build": results})._repr_markdown_()
     assert text.startswith("(paper-table-4)=") and "width 0.0625" in text and "0.322 ± 0.12" in text
-    variants = tables.importance_variants(records)
+    variants = tables.importance_variants(results)
     assert len(variants) == 12 and variants["p (falls)"].str.match(r"^[\d.e-]+$").all()
-    shapes = tables.importance_shapes(records)
+    shapes = tables.importance_shapes(results)
     assert shapes["Level 1"].tolist() == ["1.00 ± 0.00", "1.00 (+0)"] * 4
 
 
@@ -218,8 +225,8 @@ def test_pattern_plot(found):
     import matplotlib
 
     matplotlib.use("agg")
-    shown = next(iter(found[1].values()))[1]
-    axes = plots.plot_patterns(shown, [181, 359, 715])
+    shown = found[2][0]["values"]["patterns"]
+    axes = report.plot_patterns(shown, [181, 359, 715])
     assert axes.shape == (2, 3) and [ax.get_title() for ax in axes[0]] == ["181 px", "359 px", "715 px"]
     assert np.array_equal(axes[1][2].images[0].get_array(), shown[2])
     matplotlib.pyplot.close("all")
@@ -237,7 +244,7 @@ def test_tables_3_and_4_on_the_command_line(capsys, monkeypatch, tmp_path):
 
 def test_unknown_variant():
     with pytest.raises(ConfigError, match="unknown variant 'fake'"):
-        importance_records.Setting("vgg19", "fake")
+        ANALYSIS.compute(None, {"variant": "fake"}, None)
 
 
 def test_the_recorded_study_is_close_to_the_paper(monkeypatch):
@@ -245,14 +252,13 @@ def test_the_recorded_study_is_close_to_the_paper(monkeypatch):
     from pathlib import Path
 
     monkeypatch.chdir(Path(__file__).parents[1])
-    recorded = importance_records.recorded("study")
-    assert len(recorded) == len(importance_records.settings("study"))
+    recorded = experiments.measured("gradient_projection", presets.get("study"))
+    assert len(recorded) == len(ANALYSIS.settings(presets.get("study")))
     apart = {n: tables.importance_table(n, recorded)["standard_errors"].tolist() for n in (3, 4)}
     assert max(apart[3]) < 2 and sorted(apart[4])[2] < 2 and max(apart[4]) < 2.5
     for n, falls in ((3, True), (4, False)):
         name = tables.IMPORTANCE_TABLES[n]
-        record = next(r for s, (r, _) in recorded.items() if (s.architecture, s.variant) == (name, "true"))
-        by_network = list(zip(*record["maxima"].values(), strict=True))
+        by_network = list(zip(*values_of(recorded, name, "true")["maxima"].values(), strict=True))
         assert (stats.page_trend(by_network, falling=True)[0] < 0.05) == falls
 
 
@@ -261,17 +267,31 @@ def test_recorded_networks_can_be_made_again(monkeypatch):
     from pathlib import Path
 
     monkeypatch.chdir(Path(__file__).parents[1])
-    recorded = importance_records.recorded("study")
+    recorded = experiments.measured("gradient_projection", presets.get("study"))
     for name, variant in (("vgg19", "linearised"), ("resnet50", "true, Gaussian image")):
-        setting = next(s for s in recorded if (s.architecture, s.variant) == (name, variant))
-        again, _ = importance.compute(replace(setting, repeats=1))
-        for level, maxima in recorded[setting][0]["maxima"].items():
+        settings = next(
+            each["settings"]
+            for each in recorded
+            if (each["settings"]["architecture"], each["settings"]["variant"]) == (name, variant)
+        )
+        again = ANALYSIS.compute(None, settings | {"repeats": 1}, None)
+        for level, maxima in values_of(recorded, name, variant)["maxima"].items():
             assert again["maxima"][level] == pytest.approx(maxima[:1], rel=1e-3)
 
 
 @pytest.mark.parametrize("variant", ["true, Gaussian image", "true, Kaiming normal weights"])
 def test_exchanging_the_level_is_building_anew(variant):
-    setting = importance_records.Setting("resnet50", variant, (1, 3), repeats=2, width=1 / 16, input_size=16)
-    both, _ = importance.compute(setting)
-    alone, _ = importance.compute(replace(setting, levels=(3,)))
+    chosen = presets.get("smoke").select(architectures="resnet50", levels=(1, 3))
+    settings = next(each for each, _ in ANALYSIS.settings(chosen) if each["variant"] == variant)
+    both = ANALYSIS.compute(None, settings | {"input_size": 16}, None)
+    alone = ANALYSIS.compute(None, settings | {"input_size": 16, "levels": [3]}, None)
     assert both["maxima"]["3"] == alone["maxima"]["3"]
+
+
+def test_a_small_overlap_is_not_a_likeness():
+    """Two corners of noise overlap in a few pixels somewhere; that they are alike there says nothing."""
+    random = np.random.default_rng(0)
+    pattern, reference = np.zeros((2, 32, 32))
+    pattern[:6, :6], reference[-6:, -6:] = random.random((2, 6, 6)) + 1
+    cosine, _ = fitted_similarity(pattern, reference)
+    assert cosine < 0.1

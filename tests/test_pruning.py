@@ -9,8 +9,10 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 from torch.utils.flop_counter import FlopCounterMode
 
-from rfkit import analyses, models, outcomes, presets, pruning, records, runner, store, training
+from rfkit import data, experiments, models, presets, pruning, training
 from rfkit.config import TrainConfig
+from rfkit.experiments import runner
+from rfkit.experiments.networks import at_stage
 
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
@@ -106,7 +108,6 @@ def test_masks_must_fit_the_model():
 
 @pytest.fixture(scope="module")
 def digits():
-    from rfkit import data
 
     return data.load("digits").sample(192, 96)
 
@@ -280,13 +281,13 @@ def kept_of(masks):
 def test_pruning_again_without_dead_weights(tmp_path, monkeypatch):
     """The same usable weights go as at the nominal rate that prunes as many of them; outputs do not change before."""
     preset = presets.get("smoke").select(architectures="vgg19", levels=[1, 3], rates=[0.5, 0.9])
-    data = records.load("digits", preset.image_limit)
-    first, unit = records.units(preset)
-    plain, dead = (runner.complete(each, store.Store(tmp_path), data=data) for each in (first, unit))
-    assert plain.newest("usable_pruning") == {"usable": plain.summary["prunable_weights"], "dead": 0}
-    again = dead.newest("usable_pruning")
+    data = experiments.load("digits", preset.image_limit)
+    first, unit = experiments.units(preset)
+    plain, dead = (runner.complete(each, experiments.Store(tmp_path), data=data) for each in (first, unit))
+    assert plain.result("usable_pruning") == {"usable": plain.summary["prunable_weights"], "dead": 0}
+    again = dead.result("usable_pruning")
     assert again["dead"] > again["usable"] and again["largest_change"] <= 1e-4
-    model = analyses.at_stage(dead, "final", data)
+    model = at_stage(dead, "final", data)
     usable = pruning.usable_weights(model, (3, 32, 32))
     total = sum(mask.numel() for mask in usable.values())
     for rate in range(1, 200):  # some nominal rate leaves about as many usable weights as the rate 0.5 of those
@@ -301,12 +302,13 @@ def test_pruning_again_without_dead_weights(tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
     counts, prune = [], pruning.prune
     monkeypatch.setattr(pruning, "prune", lambda *a: counts.append(kept_of(prune(*a))))
-    again = analyses.BY_NAME["usable_pruning"](dead, unit, data, torch.device("cpu"))
+    work = experiments.Work(data, torch.device("cpu"), tmp_path)
+    again = experiments.ANALYSES["usable_pruning"].compute(dead, unit.asked["usable_pruning"], work)
     assert counts == [again["usable"] - round(rate * again["usable"]) for rate in (0.5, 0.9)]
-    frame = outcomes.repruned([plain, dead])
+    frame = experiments.frame("usable_pruning", [plain, dead])
     part = frame[frame["rf_level"] == 3].set_index("usable_sparsity")
     assert list(part.index) == [0, 0.5, 0.9] and part.loc[0.5, "kept"] == round(again["usable"] / 2)
-    curve = outcomes.accuracies([plain]).set_index("pruning_rate")["accuracy"]
+    curve = experiments.frame("pruning", [plain]).set_index("pruning_rate")["accuracy"]
     assert frame[frame["rf_level"] == 1]["accuracy"].tolist() == curve.tolist()
 
 

@@ -5,12 +5,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from random_nets import networks
 
 from rfkit import receptive_field as rf
-from rfkit import rf_gradients
+from rfkit.receptive_field import gradients
 
 
 def agree(net, layer, long=160, short=24):
     """Every unit in the middle of a map: the traced interval is the measured one."""
-    double, name = rf_gradients.positive_copy(net), layer.partition("#")[0]
+    double, name = gradients.positive_copy(net), layer.partition("#")[0]
     for axis, shape in enumerate([(3, long, short), (3, short, long)]):
         try:
             with torch.no_grad():
@@ -19,7 +19,7 @@ def agree(net, layer, long=160, short=24):
             assume(False)  # a map shrank to nothing: torch itself refuses
         field = rf.receptive_field(net, shape, layer)
         assume(min(field.shape) >= 3 and field.size[axis] < long - 64)
-        found, _ = rf_gradients.supports(double, name, 1, shape, axis, span=32)
+        found, _ = gradients.supports(double, name, 1, shape, axis, span=32)
         for unit, seen in found.items():
             first, last = field.span(axis, unit)
             if first < 0 <= last or first < long <= last:

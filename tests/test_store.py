@@ -16,17 +16,23 @@ import pytest
 import torch
 from test_config import RUN
 
-from rfkit import analyses, files, presets, records, runner, store, study
+from rfkit import experiments, files, presets, training
 from rfkit.config import ConfigError
+from rfkit.experiments import pool, provenance, runner, store
+from rfkit.experiments.networks import build, load_model
+from rfkit.experiments.store import BusyError, Run, Store
 from rfkit.files import StoreError
-from rfkit.store import BusyError, Run, Store
 
 SMOKE = presets.get("smoke").select(architectures="vgg19", levels=3)
 
 
 def smoke_unit(**changes):
-    (unit,) = records.units(SMOKE.select(**changes))
-    return unit, records.load("digits", SMOKE.image_limit)
+    (unit,) = experiments.units(SMOKE.select(**changes))
+    return unit, experiments.load("digits", SMOKE.image_limit)
+
+
+def curve_only(unit):
+    return replace(unit, asked={"pruning": unit.asked["pruning"]})
 
 
 def complete(root=None, **changes):
@@ -40,54 +46,52 @@ def test_a_finished_run_holds_what_it_should():
     assert {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()} - {".lock"} == {
         "DONE", "config.json", "metrics.csv", "provenance.json", "summary.json", "weights/init.pt",
         "weights/final.pt", "weights/last.pt",
-        *(f"analysis/{a}-{key}/{f}" for a, key in unit.analyses().items() for f in ("DONE", "result.json")),
+        *(f"analysis/{a}-{store.key_of(s)}/{f}" for a, s in unit.asked.items() for f in ("DONE", "result.json")),
     }  # fmt: skip
     assert run.metrics[-1]["test_accuracy"] == run.summary["test_accuracy"]
     data = run.provenance["data"]
     assert data["label"] == "scikit-learn digits" and data["sha256"] == unit.config.data_sha256
     assert run.provenance["threads"] == 1 and run.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
     assert os.uname().nodename not in json.dumps(run.provenance) or len(os.uname().nodename) < 4
-    (analysis,) = run.analyses("pruning")
+    analysis = run.result("pruning")
     assert analysis["rates"] == [0, 0.5, 0.9] and len(analysis["test_accuracy"]) == len(analysis["layer_sparsity"]) == 3
     assert analysis["test_accuracy"][0] == run.summary["test_accuracy"]
     assert analysis["usable_kept"][0] == sum(analysis["usable"]) < sum(analysis["prunable"])  # level 3: maps of 1x1
-    (tuned,) = run.analyses("fine_tune")
+    tuned = run.result("fine_tune")
     assert tuned["sparsity"] == pytest.approx(0.9, abs=1e-4) and tuned["epochs"] == 1
 
 
 def test_pairs_of_seeds_come_with_the_runs():
-    from rfkit import outcomes, presets, study
+    from rfkit import experiments, presets
 
     chosen = presets.get("smoke").select(architectures="vgg19", levels=[3], seeds="0,1")
-    found = outcomes.similarities(study.ensure(chosen, jobs=1))
+    found = experiments.frame("pair", experiments.ensure(chosen, jobs=1))
     assert set(found["seed"]) == {"0-1"} and set(found["stage"]) == {"init", "final"}
 
 
 def test_rates_that_were_not_asked_for_are_not_shown():
-    from rfkit import outcomes, presets, records
+    from rfkit import experiments, presets
 
     smoke = presets.get("smoke").select(architectures="vgg19", levels=[3])
     complete()
-    wide, narrow = records.find(smoke)[0], records.find(smoke.select(rates=[0.5]), complete=False)[0]
-    assert outcomes.accuracies(wide)["pruning_rate"].tolist() == [0, 0.5, 0.9]
-    assert outcomes.accuracies(narrow)["pruning_rate"].tolist() == [0, 0.5]
+    wide, narrow = experiments.find(smoke)[0], experiments.find(smoke.select(rates=[0.5]), complete=False)[0]
+    assert experiments.frame("pruning", wide)["pruning_rate"].tolist() == [0, 0.5, 0.9]
+    assert experiments.frame("pruning", narrow)["pruning_rate"].tolist() == [0, 0.5]
     (run,) = narrow
-    assert (
-        run.rates == (0.5,) and run.newest("pruning")["rates"] == [0, 0.5, 0.9] and run.places([0, 0.5, 0.9]) == [0, 1]
-    )
-    assert replace(run, rates=(0.3,)).newest("pruning") is None
+    assert run.result("pruning")["rates"] == [0, 0.5, 0.9] and run.places("pruning", [0, 0.5, 0.9]) == [0, 1]
+    other = run.asked | {"pruning": run.asked["pruning"] | {"rates": [0.3]}}
+    assert replace(run, asked=other).result("pruning") is None
 
 
 def test_stored_weights_give_the_recorded_accuracy():
-    from rfkit import training
-    from rfkit.batches import remember_statistics
+    from rfkit.training import remember_statistics
 
     _, run = complete()
     _, data = smoke_unit()
-    model = analyses.load_model(run)
+    model = load_model(run)
     remember_statistics(model, data.mean, data.std)
     assert training.evaluate(model, data.test_images, data.test_labels) == run.summary["test_accuracy"]
-    start, init = analyses.build(run.config).state_dict(), run.weights("init")
+    start, init = build(run.config).state_dict(), run.weights("init")
     assert all(torch.equal(start[name], init[name]) for name in start)
 
 
@@ -95,7 +99,7 @@ def test_finished_work_is_not_done_again(monkeypatch):
     unit, run = complete()
     before = (run.path / "DONE").stat().st_mtime_ns
     monkeypatch.setattr(runner, "_train", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(analyses, "BY_NAME", {})
+    monkeypatch.setattr(runner, "_measure", lambda *_: pytest.fail("analysed again"))
     complete()
     assert (run.path / "DONE").stat().st_mtime_ns == before
     assert runner.run_all([unit]) == []
@@ -176,17 +180,22 @@ def test_numbers_that_were_changed_are_refused():
     (curve,) = run.path.glob("analysis/pruning-*/result.json")
     curve.write_text(curve.read_text().replace("0.9", "0.8"))
     with pytest.raises(StoreError, match="result.json was changed"):
-        run.newest("pruning")
+        run.result("pruning")
 
 
 def test_fewer_rates_need_nothing_new():
     _, run = complete()
     fewer, _ = smoke_unit(rates=[0.9])
-    assert not fewer.missing(run) and list(smoke_unit(rates=[0.3, 0.9])[0].missing(run)) == list(records.CURVES)
-    assert [found.path for found in records.find(SMOKE.select(rates=0.9))[0]] == [run.path]
+    alone, curves = experiments.needing("run"), ["pruning", "usable_pruning"]
+    more = smoke_unit(rates=[0.3, 0.9])[0].asked
+    assert not replace(run, asked=fewer.asked).missing(alone)
+    assert list(replace(run, asked=more).missing(alone)) == curves
+    assert [found.path for found in experiments.find(SMOKE.select(rates=0.9))[0]] == [run.path]
     before = sorted(run.path.glob("analysis/*"))
     complete(rates=[0.9])
     assert sorted(run.path.glob("analysis/*")) == before
+    _, longer = complete(rates=[0.3, 0.9])  # a curve never becomes shorter
+    assert longer.result("pruning")["rates"] == [0, 0.3, 0.5, 0.9] and sorted(run.path.glob("analysis/*")) == before
 
 
 def test_other_data_than_the_run_is_of_are_refused():
@@ -207,7 +216,7 @@ def test_own_images_do_not_stand_in_for_cifar(monkeypatch):
     stored["train"] |= {"augmentation": "crop_flip", "batch_size": 128, "lr": 0.1}
     for name, count in (("mypics", 0), ("cifar10_jpeg", 1), ("cifar10", 1)):
         (run.path / "config.json").write_text(json.dumps(stored | {"dataset": name, "data_sha256": "77"}))
-        assert len(records.find(absent, complete=False)[0]) == count
+        assert len(experiments.find(absent, complete=False)[0]) == count
 
 
 def test_records_are_found_without_the_data(tmp_path, monkeypatch):
@@ -216,17 +225,17 @@ def test_records_are_found_without_the_data(tmp_path, monkeypatch):
     record = store.record(run, tmp_path / "results" / "smoke")
     assert not (record.path / "weights").exists() and record.summary == run.summary
     monkeypatch.setenv("RFKIT_RUNS", str(tmp_path / "empty"))
-    found, missing = records.find(SMOKE, results=tmp_path / "results")
+    found, missing = experiments.find(SMOKE, results=tmp_path / "results")
     assert [r.path for r in found] == [record.path] and missing == []
     stored = json.loads((record.path / "config.json").read_text())
     stored["dataset"], stored["data_sha256"] = "cifar10_jpeg", "77"
     stored["train"] |= {"augmentation": "crop_flip", "batch_size": 128, "lr": 0.1}
     (record.path / "config.json").write_text(json.dumps(stored))
     absent = replace(SMOKE, datasets=("cifar10",), image_limit=None)
-    found, missing = records.find(absent, results=tmp_path / "results")
+    found, missing = experiments.find(absent, results=tmp_path / "results")
     assert [r.path for r in found] == [record.path] and missing == []
-    assert records.find(replace(absent, width=0.5), results=tmp_path / "results")[1] == [("cifar10", "vgg19", 3, 0)]
-    assert records.find(replace(absent, datasets=("tiny_imagenet",)), results=tmp_path / "results")[0] == []
+    assert experiments.find(replace(absent, width=0.5), results=tmp_path / "results")[1] == [("cifar10", "vgg19", 3, 0)]
+    assert experiments.find(replace(absent, datasets=("tiny_imagenet",)), results=tmp_path / "results")[0] == []
 
 
 @pytest.mark.parametrize("field", ["schema", "algorithm"])
@@ -234,17 +243,19 @@ def test_runs_of_another_version_are_not_taken_for_ours(field):
     _, run = complete()
     stored = json.loads((run.path / "config.json").read_text())
     (run.path / "config.json").write_text(json.dumps(stored | {field: 99}))
-    assert records.find(SMOKE) == ([], [("digits", "vgg19", 3, 0)])
+    assert experiments.find(SMOKE) == ([], [("digits", "vgg19", 3, 0)])
 
 
 def test_too_long_says_how_long_and_what_to_run():
-    with pytest.raises(study.TooLongError, match=r"1 of 1 runs .* about \d+ minutes .*: rfkit study smoke --arch"):
-        study.ensure(SMOKE, max_minutes=0)
+    with pytest.raises(
+        experiments.TooLongError, match=r"1 of 1 runs .* about \d+ minutes .*: rfkit study smoke --arch"
+    ):
+        experiments.ensure(SMOKE, max_minutes=0)
 
 
 def test_ensure_trains_what_is_missing():
-    (run,) = study.ensure(SMOKE, max_minutes=5)
-    assert run.done and study.ensure(SMOKE, max_minutes=0)[0].path == run.path
+    (run,) = experiments.ensure(SMOKE, max_minutes=5)
+    assert run.done and experiments.ensure(SMOKE, max_minutes=0)[0].path == run.path
 
 
 def test_one_bad_run_does_not_stop_the_others(tmp_path, monkeypatch):
@@ -260,17 +271,17 @@ def test_one_bad_run_does_not_stop_the_others(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 def test_a_killed_worker_costs_its_own_run(monkeypatch):
-    units = [replace(u, fine_tuning=None, spectrum=None) for u in records.units(SMOKE.select(seeds=[0, 1, 2]))]
-    worker, made = runner._worker, []
+    units = [curve_only(unit) for unit in experiments.units(SMOKE.select(seeds=[0, 1, 2]))]
+    worker, made = pool._worker, []
 
     def first_is_killed():
-        pool = worker()
+        started = worker()
         if not made:
-            pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL)
-        made.append(pool)
-        return pool
+            started.submit(os.kill, started.submit(os.getpid).result(), signal.SIGKILL)
+        made.append(started)
+        return started
 
-    monkeypatch.setattr(runner, "_worker", first_is_killed)
+    monkeypatch.setattr(pool, "_worker", first_is_killed)
     ((failed, message),) = runner.run_all(units, jobs=1, image_limit=SMOKE.image_limit, progress=False)
     assert "a worker was killed" in message and failed.config.seed == 0
     assert [Store().run(unit.config).done for unit in units] == [False, True, True]
@@ -296,57 +307,98 @@ TRAINER = textwrap.dedent("""
     import os, sys, torch
     torch.set_num_threads(1)
     from dataclasses import replace
-    from rfkit import records, runner, store
+    from rfkit import experiments
+    from rfkit.experiments import runner
     from rfkit.presets import get
     preset = get("smoke").select(architectures="vgg19", levels=3, epochs=6)
-    unit, data = records.units(preset)[0], records.load("digits", preset.image_limit)
-    unit = replace(unit, fine_tuning=None, spectrum=None)
+    unit, data = experiments.units(preset)[0], experiments.load("digits", preset.image_limit)
     optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], 0.1, fused=True)
     optimizer.zero_grad(), optimizer.step()  # the first step of a process imports a lot
     print("ready", flush=True)
     for root in map(str.strip, sys.stdin):  # a fresh process for every training, without importing again
         child = os.fork()
         if child == 0:
-            runner.complete(unit, store.Store(root), data=data)
+            runner.complete(unit, experiments.Store(root), analyses=["pruning"], data=data)
             os._exit(0)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
-def test_a_record_holds_the_newest_of_each_analysis(tmp_path):
+CURVE = {"method": "magnitude", "version": 2, "rates": [0.5, 0.9]}
+TUNED = {"rate": 0.9, "epochs": 3}
+
+
+def curve(run, rates, **changes):
+    settings = CURVE | {"rates": rates} | changes
+    store.save_result(
+        run.folder_of("pruning", settings), settings, {"rates": rates}, None, {"final": run.weights_sha256}
+    )
+    return replace(run, asked=run.asked | {"pruning": settings})
+
+
+def finished(run, weight=0.0):
+    files.save_tensors(run.path / "weights" / "final.pt", {"w": torch.full((1,), weight)})
+    store.finish(run.path)
+    return store.Run(run.path, run.asked)
+
+
+def test_a_record_holds_what_is_asked_for(tmp_path):
+    """Not whatever is newest: a curve of an older version, and one that nobody asked for, stay behind."""
     with Store(tmp_path / "runs").claim(RUN) as run:
-        files.write_json(run.path / "summary.json", {})
-        store.finish(run.path)
-        store.save_analysis(run, "pruning", "a" * 10, {"rates": [0.5]})
-        store.save_analysis(run, "fine_tune", "b" * 10, {})
+        run = curve(finished(run), [0.5, 0.9], version=1)
+        run = curve(run, [0.5, 0.9])
+        curve(run, [0.5, 0.9], version=3)
+        store.save_result(run.folder_of("fine_tune", TUNED | {"epochs": 9}), TUNED | {"epochs": 9}, {}, None)
+        store.save_result(run.folder_of("fine_tune", TUNED), TUNED, {"epochs": 3}, None)
+        run = replace(run, asked=run.asked | {"fine_tune": TUNED})
+        (run.path / "analysis" / ("pair-" + "d" * 10)).mkdir()  # killed before it was finished
         kept = store.record(run, tmp_path / "results")
-        os.utime(run.analysis_path("pruning", "a" * 10) / "DONE", (1, 1))
-        store.save_analysis(run, "pruning", "c" * 10, {"rates": [0.5, 0.9]})
-        (run.path / "analysis" / ("fine_tune-" + "d" * 10)).mkdir()  # killed before it was finished
-        store.record(run, tmp_path / "results")
     found = sorted(path.name for path in kept.path.glob("analysis/*"))
-    assert found == ["fine_tune-" + "b" * 10, "pruning-" + "c" * 10]
-    assert kept.newest("pruning") == {"rates": [0.5, 0.9]}
+    assert found == [f"fine_tune-{store.key_of(TUNED)}", f"pruning-{store.key_of(CURVE)}"]
+    assert kept.result("fine_tune") == {"epochs": 3}
 
 
 def test_a_record_is_never_made_poorer(tmp_path):
     with Store(tmp_path / "runs").claim(RUN) as run:
-        files.save_tensors(run.path / "weights" / "final.pt", {"w": torch.zeros(1)})
-        store.finish(run.path)
-        store.save_analysis(run, "pruning", "a" * 10, {"rates": [0.0, 0.5, 0.9]})
+        run = curve(finished(run), [0.0, 0.5, 0.9])
         kept = store.record(run, tmp_path / "results", weights=True)
-        store.save_analysis(run, "pruning", "b" * 10, {"rates": [0.0, 0.5]})  # of a notebook with other rates
-        store.record(run, tmp_path / "results")
-        assert kept.newest("pruning")["rates"] == [0.0, 0.5, 0.9]
-        shutil.rmtree(run.analysis_path("pruning", "a" * 10))  # made on another machine, with fewer rates
-        store.record(run, tmp_path / "results")
-        assert kept.newest("pruning")["rates"] == [0.0, 0.5, 0.9] and kept.weights()["w"] == 0
-        files.save_tensors(run.path / "weights" / "final.pt", {"w": torch.ones(1)})
-        store.finish(run.path)  # trained again, to other weights: nothing of the old record is of them
-        store.record(run, tmp_path / "results")
-    assert kept.newest("pruning")["rates"] == [0.0, 0.5] and not (kept.path / "weights").exists()
+        shorter = curve(run, [0.0, 0.5])  # made on another machine, with fewer rates
+        store.record(shorter, tmp_path / "results")
+        assert kept.result("pruning")["rates"] == [0.0, 0.5, 0.9] and kept.weights()["w"] == 0
+        run = curve(
+            finished(run, 1.0), [0.0, 0.5]
+        )  # trained again, to other weights: nothing of the old record is of them
+        kept = store.record(run, tmp_path / "results")
+    assert kept.result("pruning")["rates"] == [0.0, 0.5] and not (kept.path / "weights").exists()
+
+
+def test_results_are_read_by_their_settings_and_never_by_date(tmp_path):
+    """A raised version or another exclusion asks for a new curve, however new the old one is."""
+    with Store(tmp_path).claim(RUN) as run:
+        run = curve(finished(run), [0.5, 0.9])
+        for changes in ({"version": 3}, {"method": "random"}):
+            assert replace(run, asked={"pruning": CURVE | changes}).result("pruning") is None
+        assert run.result("pruning") == {"rates": [0.5, 0.9]}
+        assert replace(run, asked={"pruning": CURVE | {"rates": [0.3]}}).result("pruning") is None
+
+
+def test_a_result_of_other_weights_is_refused(tmp_path):
+    """Two machines' stores merged by copying: one's weights beside the other's numbers."""
+    with Store(tmp_path).claim(RUN) as run:
+        run = finished(curve(finished(run), [0.5, 0.9]), 1.0)
+        with pytest.raises(StoreError, match="was made from other weights"):
+            run.result("pruning")
+
+
+def test_pairs_of_other_seeds_are_not_in_sight():
+    """A notebook with seeds 1 and 2 leaves a pair behind, which the default's 0 and 1 do not see."""
+    chosen = presets.get("smoke").select(architectures="vgg19", levels=3)
+    seen = {}
+    for seeds in ("0,1,2", "1,2", "0,1"):
+        runs = experiments.ensure(chosen.select(seeds=seeds), jobs=1, max_minutes=9)
+        seen[seeds] = sorted(set(experiments.frame("pair", runs)["seed"]))
+    assert seen == {"0,1,2": ["0-1"], "1,2": ["1-2"], "0,1": ["0-1"]}
 
 
 def test_damaged_runs_are_not_recorded(tmp_path):
@@ -364,15 +416,15 @@ def test_damaged_runs_are_not_recorded(tmp_path):
 
 
 def test_commit_of_another_project_is_not_ours(tmp_path, monkeypatch):
-    package = tmp_path / "lib" / "rfkit"
+    package = tmp_path / "lib" / "rfkit" / "experiments"
     package.mkdir(parents=True)
-    shutil.copy(store.__file__, package)
+    shutil.copy(provenance.__file__, package)
     for words in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a", "--allow-empty"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
-    monkeypatch.setattr(store, "__file__", str(package / "store.py"))
-    assert store.git_state() == (None, None)
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    assert provenance.git_state() == (None, None)
     subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
-    assert len(store.git_state()[0]) == 40
+    assert len(provenance.git_state()[0]) == 40
 
 
 def test_killed_ten_times_and_still_the_same_bits(tmp_path):

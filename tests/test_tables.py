@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfkit import effort, outcomes, plots, stats, summaries, tables, views
+from rfkit import experiments, outcomes, presets, report, stats, tables
 from rfkit.config import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -38,24 +38,19 @@ class FakeRun:
         self.config = replace(RUN, level=level, seed=seed, architecture=architecture, image_size=size)
         self.summary = {"test_accuracy": dense, "field_px": 3 + 178 * level}
         self.provenance = {"data": {"label": "made up"}, "device": "cpu"}
-        self.pruned, self.tuned = pruned, []
-        self.places = lambda rates: range(len(rates))
+        self.pruned, self.tuned = pruned, None
+        self.places = lambda name, rates: range(len(rates))
 
-    def analyses(self, name):
-        if name in ("spectrum", "pair", "usable_pruning"):
-            return []
+    def result(self, name):
         if name == "fine_tune":
             return self.tuned
-        assert name == "pruning"
+        if name != "pruning":
+            return None
         rates, accuracy = [0.0, 0.8, 0.9], [self.summary["test_accuracy"], *self.pruned]
         same = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "reestimated_accuracy")
         counts = {"usable": [50, 50], "prunable": [50, 50], "usable_kept": [100, 20, 10]}
         counts |= {"parameters": [110, 30, 20], "multiplications": [1000, 300, 200]}
-        return [{"rates": rates, **dict.fromkeys(same, accuracy), **counts}]
-
-    def newest(self, name):
-        found = self.analyses(name)
-        return found[-1] if found else None
+        return {"rates": rates, **dict.fromkeys(same, accuracy), **counts}
 
 
 RUNS = [
@@ -65,10 +60,7 @@ RUNS = [
 
 
 def test_our_columns_are_means_over_seeds_of_each_cell():
-    (
-        first,
-        *_,
-    ) = tables.paper_table(1, runs=RUNS).to_dict("records")
+    (first, *_) = tables.paper_table(1, runs=RUNS).to_dict("records")
     assert (first["ours_dense_mean"], first["ours_pruned_mean"], first["ours_difference_mean"]) == (91.0, 12.0, 79.0)
     assert first["ours_dense_std"] == pytest.approx(np.sqrt(2)) and first["ours_seeds"] == 2
     assert first["ours_difference_std"] == pytest.approx(np.std([80.0, 78.0], ddof=1))
@@ -76,7 +68,7 @@ def test_our_columns_are_means_over_seeds_of_each_cell():
     assert tables.paper_table(2, runs=RUNS)["ours_seeds"].isna().all()  # 32-pixel runs are not Tiny ImageNet's
     assert tables.paper_table(13, runs=RUNS)["ours_seeds"].isna().all()  # one-shot numbers are not fine-tuned ones
     tuned = FakeRun(1, 0, 90.0, [50.0, 10.0])
-    tuned.tuned = [{"rate": 0.9, "epochs": 3, "pruned_accuracy": 10.0, "test_accuracy": 70.0}]
+    tuned.tuned = {"rate": 0.9, "epochs": 3, "pruned_accuracy": 10.0, "test_accuracy": 70.0}
     row = tables.paper_table(13, runs=[*RUNS, tuned]).iloc[0]
     assert (row["ours_dense_mean"], row["ours_pruned_mean"], row["ours_seeds"]) == (90.0, 70.0, 1)
     own = tables.paper_table(1, runs=[FakeRun(2, 0, 50.0, [40.0, 30.0], architecture="mine:net")]).iloc[-1]
@@ -84,17 +76,16 @@ def test_our_columns_are_means_over_seeds_of_each_cell():
 
 
 def test_trends():
-    table = summaries.trends(outcomes.accuracies(RUNS))
+    table = report.trend_table(experiments.frame("pruning", RUNS))
     assert table["Rate"].tolist() == ["dense", "0.8", "0.9"]
     assert table["As the field grows"].tolist() == ["falls", "rises", "near chance"]  # 12 % at level 1, of ten classes
     assert float(table["Rank correlation"].iloc[0]) < -0.8 and table["Rank correlation"].iloc[2] == tables.MISSING
-    assert summaries.trends(outcomes.accuracies(RUNS[:2]))["Rank correlation"].tolist() == ["–"] * 3
+    assert report.trend_table(experiments.frame("pruning", RUNS[:2]))["Rank correlation"].tolist() == ["–"] * 3
 
 
 def test_view_has_a_literal_caption_and_a_fixed_label():
-    from rfkit import presets
 
-    view = views.show_paper_table(1, RUNS, presets.get("demo"))
+    view = report.show_paper_table(1, RUNS, presets.get("demo"))
     text = view._repr_markdown_()
     assert text.startswith("(paper-table-1)=") and "**Paper Table 1.** CIFAR-10" in text
     assert (
@@ -103,31 +94,29 @@ def test_view_has_a_literal_caption_and_a_fixed_label():
         and "91.00 ± 1.41" in text
         and "data made up; protocol short" in text
     )
-    other = views.show_paper_table(2, RUNS, presets.get("demo"))._repr_markdown_()
+    other = report.show_paper_table(2, RUNS, presets.get("demo"))._repr_markdown_()
     assert "nothing beside Tiny ImageNet: it is not part of this preset" in other and "made up" not in other
-    planned = views.show_paper_table(2, RUNS, presets.get("study"))._repr_markdown_()
+    planned = report.show_paper_table(2, RUNS, presets.get("study"))._repr_markdown_()
     assert "nothing beside Tiny ImageNet: no run of it is recorded yet" in planned
     assert "<table" in view._repr_html_()
 
 
 def test_glance_says_what_the_numbers_say():
-    from rfkit import presets
 
-    text = views.glance(outcomes.accuracies(RUNS), RUNS, presets.get("demo"))
+    text = report.glance(experiments.frame("pruning", RUNS), RUNS, presets.get("demo"))
     assert "From 181 to 715 pixels" in text and "from 91.0 to 82.0 %" in text and "from 12.0 to 74.0 %" in text
 
 
 def test_what_is_recorded_is_counted_cell_by_cell():
-    from rfkit import presets
 
     runs = [FakeRun(1, 0, 90.0, [50.0, 10.0]), FakeRun(1, 1, 92.0, [60.0, 14.0]), FakeRun(1, 0, 1, [1, 1], size=64)]
     for run, epochs in zip(runs, ([2.0, 4.0, 40.0], [1.0], [1.0]), strict=True):
         run.metrics = [{"seconds": seconds} for seconds in epochs]
         run.provenance |= {"wall_seconds": 1800, "threads": 2}
-    runs[1].tuned = [{"rate": 0.9}]
+    runs[1].tuned = {"rate": 0.9}
     images = runs[0].config.train_images
     preset = presets.get("study").select(architectures="vgg19", levels=[1, 2], seeds=[0, 1, 2])
-    one, two, three, four = effort.recorded(preset, runs).to_dict("records")
+    one, two, three, four = report.recorded_table(preset, runs).to_dict("records")
     assert (one["Data"], one["Seeds"], one["Fine-tuned"], one["Spectra"]) == ("CIFAR-10", "2 of 3", 1, 0)
     assert (one["Images/s"], one["Core-hours"]) == (f"{(images / 4 + images) / 2:,.0f}", "2.00")
     assert two["Seeds"] == "0 of 3" and two["Images/s"] == two["Core-hours"] == tables.MISSING
@@ -138,7 +127,7 @@ def test_every_recorded_training_is_in_one_stage():
     """Read from the files themselves."""
     folder = Path(__file__).parents[1] / "results" / "study"
     seconds = [json.loads(path.read_text())["wall_seconds"] for path in folder.glob("*/seed*/provenance.json")]
-    table = effort.stages()
+    table = report.stage_table()
     assert table["Trainings"].sum() == len(seconds) > 30
     hours = table["Core-hours"].astype(float).sum()
     assert hours == pytest.approx(sum(seconds) / 3600, abs=0.05 * len(table))
@@ -157,7 +146,7 @@ def test_protocols_stand_side_by_side():
     )
     for run, shrink in ((stated, 0.9), (short, 0.0123), (other, 0.0123)):
         run.summary["shrink_factor"] = shrink
-    first, second, third = summaries.protocols([short, stated, other]).to_dict("records")
+    first, second, third = report.protocol_table([short, stated, other]).to_dict("records")
     assert (first["Level"], first["Protocol"], first["Dense (%)"]) == (1, "`short`", "80.0")
     assert (second["Level"], second["Protocol"], second["Shrink factor"]) == (4, "`as_stated`", "0.9")
     assert (second["Dense (%)"], second["Pruned at 0.9 (%)"], second["Breaking point"]) == ("40.0", "20.0", "0.400")
@@ -165,7 +154,7 @@ def test_protocols_stand_side_by_side():
 
 
 def test_similarities_of_two_data_sets_are_not_averaged():
-    from rfkit import plots_landscape
+    from rfkit import report
 
     pairs = pd.DataFrame([
         {
@@ -177,28 +166,28 @@ def test_similarities_of_two_data_sets_are_not_averaged():
         for level in (1, 2)
         for stage in ("init", "final")
     ])  # fmt: skip
-    table = summaries.similarities(pairs)
+    table = report.similarity_table(pairs)
     assert list(table["Data"]) == ["first", "first", "second", "second"]
     assert list(table["All layers, after"]) == ["0.200"] * 2 + ["0.600"] * 2
-    titles = [ax.get_title() for ax in plots_landscape.plot_diagonals(pairs)]
+    titles = [ax.get_title() for ax in report.plot_diagonals(pairs)]
     assert len(titles) == 4 and titles[0].endswith("first") and titles[-1].endswith("second")
-    lines = plots_landscape.plot_diagonals(pairs)[-1].lines
+    lines = report.plot_diagonals(pairs)[-1].lines
     assert [line.get_ydata().tolist() for line in lines] == [[0.6] * 3] * 2
-    labels = [line[0].get_ylabel().splitlines()[-1] for line in plots_landscape.plot_similarities(pairs)]
+    labels = [line[0].get_ylabel().splitlines()[-1] for line in report.plot_similarities(pairs)]
     assert labels == ["first", "second"]
-    none = plots_landscape.plot_diagonals(pairs[:0])
+    none = report.plot_diagonals(pairs[:0])
     assert all("not in this build" in ax.texts[0].get_text() for ax in none)
 
 
 def test_a_breaking_point_that_was_not_reached_says_so():
     flat = [FakeRun(1, seed, 90.0, [89.0, 88.0]) for seed in (0, 1)] + [FakeRun(2, 0, 90.0, [89.0, 20.0])]
-    by_run = outcomes.by_run(outcomes.accuracies(flat))
+    by_run = outcomes.by_run(experiments.frame("pruning", flat))
     rows = []
     for level, seed, bottom in ((1, 0, 80.0), (1, 1, 80.0), (2, 0, 88.0)):
         cell = {"paper_dataset": "cifar10", "architecture": "vgg19", "rf_level": level, "seed": seed, "kept": 9}
         rows += [cell | {"usable_sparsity": r, "accuracy": a} for r, a in ((0.0, 90.0), (0.9, bottom))]
     repruned = pd.DataFrame(rows)
-    first, second = summaries.breaking_points(by_run, repruned).to_dict("records")
+    first, second = report.breaking_point_table(by_run, repruned).to_dict("records")
     assert first["Breaking point"] == "≥ 0.900 ± 0.000" and second["Breaking point"] == "0.806"
     assert first["Counted in usable weights"] == "0.450 ± 0.000" and second["Counted in usable weights"] == "≥ 0.900"
 
@@ -209,13 +198,15 @@ def test_images_of_another_size_are_a_data_set_of_their_own():
 
     for run in runs:
         run.config = replace(run.config, dataset="photos", num_classes=3)
-    frame = outcomes.accuracies(runs)
+    frame = experiments.frame("pruning", runs)
     assert set(frame["paper_dataset"]) == {"photos"} and len(outcomes.by_run(frame)) == 9
     assert {("photos", "vgg19", level, 0.9) for level in (1, 2, 3)} <= outcomes.floors(frame)
-    assert set(summaries.breaking_points(outcomes.by_run(frame), outcomes.repruned(runs))["Data (by image size)"]) == {
-        "photos"
-    }
-    assert "near chance" in set(summaries.trends(frame)["As the field grows"])
+    assert set(
+        report.breaking_point_table(outcomes.by_run(frame), experiments.frame("usable_pruning", runs))[
+            "Data (by image size)"
+        ]
+    ) == {"photos"}
+    assert "near chance" in set(report.trend_table(frame)["As the field grows"])
 
 
 def test_mean_std():
@@ -232,21 +223,21 @@ def test_plots_draw_what_they_are_given():
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    frame = outcomes.accuracies(RUNS)
-    ax = plots.plot_accuracy_by_field(frame, rate=0.9)
+    frame = experiments.frame("pruning", RUNS)
+    ax = report.plot_accuracy_by_field(frame, rate=0.9)
     dense, _, pruned, _ = ax.lines
     assert list(dense.get_ydata()) == [91.0, 82.0] and list(pruned.get_ydata()) == [12.0, 74.0]
-    ax = plots.plot_accuracy_by_rate(frame)
+    ax = report.plot_accuracy_by_rate(frame)
     assert [list(line.get_ydata()) for line in ax.lines] == [[91, 55, 12], [82, 80, 74]]
-    assert {line.get_color() for line in ax.lines} == {plots.LEVEL_STYLE[1][0], plots.LEVEL_STYLE[4][0]}
+    assert {line.get_color() for line in ax.lines} == {report.LEVEL_STYLE[1][0], report.LEVEL_STYLE[4][0]}
     both = pd.concat([frame, frame.assign(architecture="resnet50")])
-    axes = plots.by_network(both, plots.plot_accuracy_by_rate)
+    axes = report.by_network(both, report.plot_accuracy_by_rate)
     assert [ax.get_title() for ax in axes.flat] == ["VGG19-like, made up", "ResNet50, made up"]
     plt.close("all")
 
 
 def test_curves_have_everything_the_reporting_standard_asks():
-    dense, _, last = outcomes.accuracies(RUNS[:1]).to_dict("records")
+    dense, _, last = experiments.frame("pruning", RUNS[:1]).to_dict("records")
     assert (dense["pruning_rate"], dense["usable_sparsity"], dense["speed_up"], dense["chance"]) == (0, 0, 1, 10)
     assert last["usable_sparsity"] == 0.9 and last["compression"] == 5.5 and last["speed_up"] == 5.0
 
@@ -275,17 +266,17 @@ def test_floor():
 
 
 def test_one_row_a_run():
-    frame = outcomes.by_run(outcomes.accuracies(RUNS))
+    frame = outcomes.by_run(experiments.frame("pruning", RUNS))
     assert frame["breaking_point"].tolist() == pytest.approx([0.1, 0.125, 0.8444444, 0.8666667], abs=1e-3)
     assert frame["gap_0.9"].tolist() == [80, 78, 10, 6] and "gap_0.5" not in frame
     assert frame["breaking_point_reestimated"].tolist() == frame["breaking_point"].tolist()
 
 
 def test_breaking_points_for_readers():
-    by_run = outcomes.by_run(outcomes.accuracies(RUNS))
+    by_run = outcomes.by_run(experiments.frame("pruning", RUNS))
     keys = {"paper_dataset": "cifar10", "architecture": "vgg19", "rf_level": 4, "seed": 0}
     rows = [keys | {"usable_sparsity": r, "accuracy": a, "kept": 100 - 100 * r} for r, a in ((0, 80), (0.5, 70))]
-    table = summaries.breaking_points(by_run, pd.DataFrame(rows)).set_index("Level")
+    table = report.breaking_point_table(by_run, pd.DataFrame(rows)).set_index("Level")
     assert table.loc[4, "Counted in usable weights"] == "0.250" and table.loc[4, "Seeds"] == 2
     assert table.loc[1, "Counted in usable weights"] == "–" and table.loc[1, "Breaking point"] == "0.113 ± 0.018"
 
@@ -305,7 +296,7 @@ def test_the_studys_tables_follow_from_its_records(n):
         for result in path.parent.glob(
             "analysis/fine_tune-*/result.json" if tuned else "analysis/pruning-*/result.json"
         ):
-            found = json.loads(result.read_text())
+            found = json.loads(result.read_text())["values"]
             pruned = found["test_accuracy"] if tuned else found["test_accuracy"][found["rates"].index(rate)]
             seeds.setdefault((config["architecture"], config["level"]), []).append((dense, pruned))
     table = tables.paper_table(n, "study").set_index(["architecture", "rf_level"])

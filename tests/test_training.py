@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rfkit import models, presets, training
+from rfkit import cka, hessian, models, presets, training
 from rfkit.config import TrainConfig
 
 SHORT = TrainConfig(epochs=2, lr=0.05, batch_size=32, nesterov=True, schedule="one_cycle", augmentation="crop")
@@ -33,10 +33,10 @@ def test_same_seed_gives_the_same_bits_and_another_does_not(digits):
 
 
 def test_training_lowers_the_loss_and_knows_its_statistics(digits):
-    config = replace(SHORT, epochs=15)
-    model, result = fitted(digits, config)
+    config, model = replace(SHORT, epochs=15), net(level=1)  # level 4 learns by luck in so few steps
+    result = training.fit(model, digits, config)
     losses = [row["train_loss"] for row in result.history]
-    assert losses[-1] < 0.85 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]  # .33 to .57 of the first for 24 seeds on three instruction sets
     assert not model.training and result.selected_epoch == 15
     assert all(p.grad is None for p in model.parameters())  # as large as the network
     assert training.evaluate(model, digits.test_images, digits.test_labels) == result.history[-1]["test_accuracy"]
@@ -222,7 +222,6 @@ def test_calibration_with_a_short_last_batch_and_none():
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True])
 def test_no_number_of_images_at_a_time(size):
-    from rfkit import cka, hessian
 
     net, images, labels = (
         nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)),

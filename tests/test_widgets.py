@@ -5,13 +5,14 @@ import re
 
 import pytest
 
-from rfkit import widgets
+from rfkit import report
 from rfkit.receptive_field import closed_form
+from rfkit.report.live import layers_of
 
 
 @pytest.fixture
 def page_file(tmp_path):
-    body = widgets.explorer()._repr_html_()
+    body = report.explorer()._repr_html_()
     path = tmp_path / "explorer.html"
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>explorer</title>'
     path.write_text(f'<!doctype html><html lang="en">{head}<body>{body}</body></html>')
@@ -48,10 +49,10 @@ def random_layers(rng):
 
 def test_arithmetic_equals_the_closed_form(page, page_file):
     rng = random.Random(0)
-    networks = [random_layers(rng) for _ in range(25)] + [widgets._vgg19(4), widgets._resnet50(3)]
+    networks = [random_layers(rng) for _ in range(25)] + [layers_of("vgg19", 4), layers_of("resnet50", 3)]
     for layers in networks:
         page.goto("about:blank")
-        page.goto(f"{page_file}#{widgets.network_link(layers, 64)}")
+        page.goto(f"{page_file}#{report.network_link(layers, 64)}")
         _, kernels, strides, dilations, paddings = zip(*layers, strict=True)
         assert column(page, "field") == closed_form(kernels, strides, dilations)
         units, expected = 64, []
@@ -63,7 +64,7 @@ def test_arithmetic_equals_the_closed_form(page, page_file):
 
 def test_every_preset_loads(page):
     sizes = {}
-    for name in widgets.explorer_presets():
+    for name in report.explorer_presets():
         page.select_option(".rfx-preset", name)
         sizes[name] = column(page, "field")[-1]
     assert [sizes[f"VGG19-like, level {level}"] for level in (1, 2, 3, 4)] == [181, 359, 537, 715]
@@ -140,4 +141,4 @@ def test_controls_are_labelled(page):
     )
     assert unlabelled == 0
     assert page.get_attribute(".rfx-say", "aria-live") == "polite"
-    assert "<noscript>" in widgets.explorer()._repr_html_()
+    assert "<noscript>" in report.explorer()._repr_html_()

@@ -1,0 +1,239 @@
+"""Executing the notebooks and building the book; sources are never changed by a build."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from rfkit import experiments, presets, report
+from rfkit.config import ConfigError, check_keys, literal, one_of
+from rfkit.experiments import pool
+from rfkit.homework import editions, kernel
+
+STAGE, BESIDE = Path("_build/stage"), Path("_build/new")
+
+
+class NotebookError(RuntimeError):
+    """A cell of a notebook failed; the message is the cell's own error."""
+
+
+def notebook_names():
+    """Names of the notebooks in ``notebooks/``."""
+    found = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+    if not found:
+        raise ConfigError(f"no notebooks/ in {Path.cwd()}; run rfkit from the top folder of the project")
+    return found
+
+
+def defaults(name):
+    """Parameters of a notebook and their default values."""
+    one_of("notebook", name, notebook_names())
+    notebook = nbformat.read(Path("notebooks") / f"{name}.ipynb", as_version=4)
+    cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+
+
+def parse(pairs):
+    """Parameters given on a command line."""
+    parameters = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise ConfigError(f"parameter {pair!r} has no value; expected key=value, such as levels=1,3")
+        parameters[key.strip()] = literal(value)
+    return parameters
+
+
+def check_parameters(name, parameters):
+    """Check parameters before a kernel is started."""
+    known = defaults(name)
+    check_keys(f"parameter of {name}", parameters, known)
+    values = known | parameters
+    chosen = {field: values[field] for field in presets.CHOICES if field in values}
+    return presets.get(values.get("preset", "demo"), values.get("protocol")).select(**chosen)
+
+
+def execute(name, output, parameters):
+    """Execute a notebook with papermill.
+
+    Args:
+        name: Name of the notebook.
+        output: File to write, after every cell; ``None`` for none, which is faster.
+        parameters: Mapping; checked first.
+
+    Returns:
+        The executed notebook.
+
+    Raises:
+        NotebookError: If a cell fails.
+    """
+    check_parameters(name, parameters)
+    with warnings.catch_warnings(), pool.one_thread_each():
+        warnings.filterwarnings("ignore", module="zmq|jupyter_client|papermill|nbformat|traitlets")
+        return _papermill(name, output, parameters)
+
+
+def _papermill(name, output, parameters):
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output = str(output)
+    source = str(Path("notebooks") / f"{name}.ipynb")
+    try:
+        with tempfile.TemporaryDirectory(prefix="rfkit-") as folder:
+            config = kernel.private_sockets(folder)
+            # a kernel is interrupted before it is ended, and would call that an error; those of cells come here
+            config.NotebookClient.extra_arguments = ["--log-level=50"]
+            options = {"kernel_name": "python3", "progress_bar": False, "config": config}
+            return papermill.execute_notebook(source, output, parameters, **options)
+    except PapermillExecutionError as error:
+        raise NotebookError(f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from None
+
+
+def _execute_staged(name, parameters):
+    """For the pool: execute into the stage, then say in the parameter cell, not in one added, what it was run with."""
+    start = time.perf_counter()
+    notebook = execute(name, None, parameters)
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for key, value in parameters.items():
+                cell.source = re.sub(rf"^{key} = .*$", f"{key} = {value!r}", cell.source, flags=re.MULTILINE)
+    output = STAGE / "notebooks" / f"{name}.ipynb"
+    output.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, output)
+    return name, time.perf_counter() - start
+
+
+def build(preset, *, jobs=None, device=None, max_minutes=60, edition="full"):
+    """Train what is missing, execute every notebook and build the book into ``_build/html``.
+
+    Args:
+        preset: `rfkit.presets.Preset` whose numbers the book shows.
+        jobs: Number of processes.
+        device: As in `rfkit.training.pick_device`.
+        max_minutes: Longest training to start, by an estimate for this machine.
+        edition: ``full``, or ``student``: without coding solutions and without solutions of exercises.
+
+    Returns:
+        Path of the book's first page.
+
+    Raises:
+        NotebookError: If a notebook fails.
+        RuntimeError: If Sphinx reports an error or a warning.
+    """
+    one_of("edition", edition, editions.EDITIONS)
+    names = notebook_names()
+    start = time.perf_counter()
+    runs = experiments.ensure(preset, max_minutes=max_minutes, jobs=jobs, device=device)
+    trained = time.perf_counter()
+    print(f"{len(runs)} runs ready ({trained - start:.0f} s)", flush=True)
+    stage(preset, runs)
+    base = presets.get(preset.name)
+    given = {"preset": preset.name, "device": device, "protocol": preset.protocol}
+    for field in presets.CHOICES:
+        value = getattr(preset, field)
+        given[field] = (list(value) if isinstance(value, tuple) else value) if value != getattr(base, field) else None
+    given = {key: value for key, value in given.items() if value is not None and value != getattr(base, key, None)}
+    # the largest first: they take longest, and none is left to one process at the end
+    names = sorted(names, key=lambda name: -Path(f"notebooks/{name}.ipynb").stat().st_size)
+    tasks = [(_execute_staged, (name, {k: v for k, v in given.items() if k in defaults(name)})) for name in names]
+    for _, result in pool.run(tasks, min(jobs or pool.cores(), len(names))):
+        if isinstance(result, Exception):
+            raise result
+        print("executed {} ({:.0f} s)".format(*result), flush=True)
+    if edition == "student":
+        for path in (STAGE / "notebooks").glob("*.ipynb"):
+            nbformat.write(editions.without_solutions(nbformat.read(path, as_version=4)), path)
+    executed = time.perf_counter()
+    page = render()
+    print(
+        f"{page}: training {trained - start:.0f} s, notebooks {executed - trained:.0f} s, "
+        f"pages {time.perf_counter() - executed:.0f} s",
+        flush=True,
+    )
+    return page
+
+
+def stage(preset, runs):
+    """Lay out the sources of a build under ``_build/stage``."""
+    shutil.rmtree(STAGE, ignore_errors=True)
+    STAGE.mkdir(parents=True)
+    shutil.copytree("book", STAGE / "book")
+    shutil.copy("_toc.yml", STAGE)
+    config = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
+    labels = sorted({run.provenance["data"]["label"] for run in runs})
+    frame = experiments.frame("pruning", runs)
+    report.use_style()
+    axes = report.by_network(frame, report.plot_accuracy_by_rate)
+    axes.flat[0].figure.savefig(STAGE / "book" / "_static" / "key_figure.png")
+    (STAGE / "book" / "_glance.md").write_text(report.glance(frame, runs, preset), encoding="utf-8")
+    theme = config["sphinx"]["config"]["html_theme_options"]
+    theme["announcement"] = f"This build shows preset <b>{preset.name}</b>: {', '.join(labels)}; {preset.purpose}."
+    url = repository_url()
+    if url is None:  # launch buttons need a public copy of the project
+        config.pop("launch_buttons", None)
+        config["html"] |= dict.fromkeys(("use_repository_button", "use_issues_button", "use_edit_page_button"), False)
+    else:
+        config["repository"] = {"url": url, "branch": "main", "path_to_book": ""}
+        owner, name = url.split("/")[-2:]
+        config["sphinx"]["config"]["ogp_site_url"] = f"https://{owner}.github.io/{name}/"  # cards need absolute links
+    (STAGE / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def repository_url():
+    """Public address of this copy of the project."""
+    try:
+        remote = subprocess.run(
+            ["git", "remote", "get-url", "origin"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    match = re.search(r"github\.com[:/](.+?)/(.+?)(?:\.git)?$", remote)
+    return f"https://github.com/{match[1]}/{match[2]}" if match else None
+
+
+def render():
+    """Build the staged book; every warning is an error."""
+    program = shutil.which("jupyter-book", path=sysconfig.get_path("scripts"))
+    if program is None:
+        raise RuntimeError("jupyter-book is not installed beside this Python; run pip install -r requirements.txt")
+    shutil.rmtree(BESIDE, ignore_errors=True)  # beside the old book, which stays until the new one is whole
+    options = ["--path-output", str(BESIDE), "--all", "-n", "-W", "--keep-going", "--quiet"]
+    done = subprocess.run(
+        [program, "build", str(STAGE), *options], capture_output=True, text=True, encoding="utf-8", errors="replace"
+    )
+    output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)  # colours, which a file cannot show
+    Path("_build/sphinx.log").write_text(output, encoding="utf-8")
+    if done.returncode:
+        problems = [line for line in output.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
+        raise RuntimeError("building the pages failed (_build/sphinx.log):\n" + "\n".join(problems[-25:]))
+    new, book, old = BESIDE / "_build" / "html", Path("_build/html"), Path("_build/html.old")
+    _polish(new)
+    shutil.rmtree(old, ignore_errors=True)
+    if book.exists():
+        book.rename(old)
+    new.rename(book)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(BESIDE, ignore_errors=True)
+    return book / "index.html"
+
+
+def _polish(root):
+    """Mend what the theme leaves on every page."""
+    for path in root.rglob("*.html"):
+        html = path.read_text(encoding="utf-8")
+        html = re.sub(r"\s*<script>const THEBE_JS_URL.*?</script>", "", html)  # twice on every page, and never used
+        html = re.sub(r"<script [^>]*fontawesome\.js[^>]*></script>", "", html)  # 1.5 MB; the icons come as a font too
+        html = html.replace('role="doc-biblioentry"', 'role="listitem"')  # what a list may hold
+        path.write_text(html, encoding="utf-8")

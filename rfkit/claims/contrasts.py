@@ -1,0 +1,142 @@
+"""Is it the receptive field? The contrasts fixed before the study, their runs, and what they came to."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from rfkit import presets, stats
+from rfkit.data import DATASET_LABELS
+from rfkit.experiments import CELL
+from rfkit.outcomes import ALPHA, usable_breaking_points
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one contrast came to on one data set.
+
+    Attributes:
+        contrast: `Contrast`.
+        dataset: Data set of the paper beside which the runs stand.
+        values: Mapping of (architecture, level) to the outcome of each seed, for the networks of the contrast.
+        difference: Mean over seeds, changed network minus the other; for ``"nearer"`` how much nearer it is to the
+            third network than to the other.
+        interval: (low, high), 95 %, paired by seed; None for a single seed.
+        verdict: ``"for"`` the cause, ``"against"`` it, or ``"undecided"``.
+    """
+
+    contrast: presets.Contrast
+    dataset: str
+    values: dict
+    difference: float
+    interval: tuple[float, float] | None
+    verdict: str
+
+
+def judge_contrasts(by_run):
+    """Every contrast for which there are runs."""
+    found = []
+    for dataset, part in by_run.groupby("paper_dataset", sort=False):
+        here = []
+        for contrast in presets.CONTRASTS:
+            table = part.pivot_table(index="seed", columns=["architecture", "rf_level"], values=contrast.outcome)
+            cells = [cell for cell in (contrast.cell, contrast.against, contrast.third) if cell]
+            if all(cell in table for cell in cells) and len(paired := table[cells].dropna()):
+                here.append(_judge(contrast, dataset, paired))
+        for finding in here:
+            verdicts = {other.verdict for other in here if other.contrast.key == finding.contrast.key}
+            joint = "for" if verdicts == {"for"} else "against" if "against" in verdicts else "undecided"
+            found.append(replace(finding, verdict=joint))
+    return found
+
+
+def _judge(contrast, dataset, paired):
+    changed, other = paired[contrast.cell], paired[contrast.against]
+    if contrast.expected == "nearer":
+        to_third = (changed - paired[contrast.third]).abs()
+        changed, other = (changed - other).abs(), to_third  # from here on: higher is nearer
+    first, second = list(other), list(changed)
+    difference = float(np.mean(changed - other))
+    interval = stats.paired_interval(first, second) if len(paired) > 1 else None
+    values = {cell: list(paired[cell]) for cell in paired}
+    return Finding(contrast, dataset, values, difference, interval, _verdict(contrast, first, second, interval))
+
+
+def _verdict(contrast, first, second, interval):
+    if interval is None:
+        return "undecided"
+    low, high = interval
+    if contrast.expected == "equal":
+        equal = stats.equivalence(first, second, contrast.margin) < ALPHA
+        apart = low > contrast.margin or high < -contrast.margin
+        return "for" if equal else "against" if apart else "undecided"
+    if contrast.expected == "lower":
+        low, high = -high, -low
+    return "for" if low > 0 else "against" if high < 0 else "undecided"
+
+
+def geometry_table(found):
+    """What the networks do to an image, for readers."""
+    return pd.DataFrame([
+        {
+            "Network": presets.contrast_label(*cell),
+            "Field (px)": f"{row['field_px']:g}",
+            "Maps": " – ".join(map(str, row["maps"])),
+            "Field covers the image at": f"convolution {row['covering']}",
+            "Dead weights (%)": f"{100 * row['dead']:.1f}",
+            "Last convolution: used taps meet a pixel at (% of places)": f"{100 * row['met']:.0f}",
+        }
+        for cell, row in found.items()
+    ])
+
+
+def contrast_table(findings):
+    """Findings for readers."""
+    rows = []
+    for found in findings:
+        contrast, digits = found.contrast, 1 if found.contrast.outcome == "dense" else 3
+        mean = {cell: f"{np.mean(values):.{digits}f}" for cell, values in found.values.items()}
+        third = f", {presets.contrast_label(*contrast.third)}: {mean[contrast.third]}" if contrast.third else ""
+        margin = f" within ±{contrast.margin:g}" if contrast.margin else ""
+        rows.append({
+            "": contrast.key,
+            "Changed": f"{presets.contrast_label(*contrast.cell)}: {mean[contrast.cell]}",
+            "Against": f"{presets.contrast_label(*contrast.against)}: {mean[contrast.against]}{third}",
+            "Outcome": presets.CONTRAST_OUTCOMES[contrast.outcome],
+            "Expected of": f"{contrast.cause}: {contrast.expected}{margin}",
+            "Difference": f"{found.difference:+.{digits}f}{_share(found)}",
+            "95 %": f"{found.interval[0]:+.{digits}f} … {found.interval[1]:+.{digits}f}" if found.interval else "–",
+            "Seeds": len(found.values[contrast.cell]),
+            "Speaks": f"{found.verdict} {contrast.cause}" if found.verdict != "undecided" else "undecided",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _share(found):
+    """How far the changed network has gone from the one towards the third."""
+    contrast = found.contrast
+    if contrast.third is None or contrast.expected == "nearer":
+        return ""
+    changed, other, third = (np.mean(found.values[c]) for c in (contrast.cell, contrast.against, contrast.third))
+    return f" ({(changed - other) / (third - other):.0%} of the way)" if third != other else ""
+
+
+def dead_weight_table(by_run, repruned):
+    """D7: where accuracy has fallen 5 points below dense, with dead weights among those that are pruned and without."""
+    points = usable_breaking_points(repruned[repruned["architecture"] == presets.CONTRAST_NETWORK])
+    both = points.merge(by_run, on=[*CELL, "seed"])
+    titles = {
+        "breaking_point": ("Breaking point", "{:.3f}"),
+        "usable": ("At equal rate of the usable weights", "{:.3f}"),
+        "left": ("Usable weights left there", "{:,.0f}"),
+    }
+    rows = []
+    for dataset, part in both.groupby("paper_dataset", sort=False):
+        means = part.groupby("rf_level")[list(titles)].mean()
+        for level, cell in means.iterrows():
+            row = {title: form.format(cell[name]) for name, (title, form) in titles.items()}
+            rows.append({"Data (by image size)": DATASET_LABELS.get(dataset, dataset), "Level": str(level), **row})
+            rows[-1]["Seeds"] = str(len(part[part["rf_level"] == level]))
+        order = {title: " < ".join(map(str, means[name].sort_values().index)) for name, (title, _) in titles.items()}
+        rows.append(rows[-1] | {"Level": "order", **order, "Seeds": ""})
+    return pd.DataFrame(rows)

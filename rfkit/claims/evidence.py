@@ -1,0 +1,98 @@
+"""What the claims are tested on: our runs, and the author's public results."""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from rfkit import experiments, outcomes, tables
+from rfkit.data import PUBLISHED
+from rfkit.presets import PAPER_RATES
+
+PAPER_SEEDS = 5
+PAPER_CHANCE = {name: 100 / about.num_classes for name, about in PUBLISHED.items()}
+PAPER_TEST_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims are tested on.
+
+    Attributes:
+        runs: As made by `rfkit.outcomes.by_run`, perhaps with columns ``top_eigenvalue_init`` and ``top_eigenvalue``.
+        floors: As made by `rfkit.outcomes.floors`.
+        paired: Whether a seed stands for the same initial weights at every level.
+        pairs: One row a pair of seeds: paper_dataset, architecture, rf_level, seed (of the pair), deep_similarity.
+        maxima: {definition: {architecture: {level: maxima of each network}}} of the projected gradient.
+        parameters: {(dataset, architecture): {level: number of parameters}}.
+        not_five: As made by `seeds_behind_tables`.
+        shapes: {definition: {architecture: {level: cosine to the first level}}} of the mean pattern, moved to fit.
+    """
+
+    runs: pd.DataFrame
+    floors: set = field(default_factory=set)
+    paired: bool = True
+    pairs: pd.DataFrame | None = None
+    maxima: dict = field(default_factory=dict)
+    shapes: dict = field(default_factory=dict)
+    parameters: dict = field(default_factory=dict)
+    not_five: pd.DataFrame | None = None
+
+
+def evidence_of_runs(runs, projected=()):
+    """Evidence of our own runs."""
+    frame = experiments.frame("pruning", runs)
+    maxima, shapes = {}, {}
+    for each in projected:
+        variant, architecture = each["settings"]["variant"], each["settings"]["architecture"]
+        if variant in experiments.DEFINITIONS:
+            cosines = {level: cosine for level, (cosine, _) in experiments.fitted_to_first(each).items()}
+            maxima.setdefault(variant, {})[architecture] = each["values"]["maxima"]
+            shapes.setdefault(variant, {})[architecture] = cosines
+    table = outcomes.by_run(frame, experiments.frame("fine_tune", runs)) if len(frame) else frame
+    parameters = {}
+    for run in runs:
+        cell = (experiments.describe(run)["paper_dataset"], run.config.architecture)
+        parameters.setdefault(cell, {})[run.config.level] = run.summary["parameters"]
+    pairs = experiments.frame("pair", runs).query("stage == 'final'")
+    return Evidence(
+        table if table.empty else table.merge(outcomes.sharpness(runs), how="left", on=[*experiments.CELL, "seed"]),
+        outcomes.floors(frame) if len(frame) else set(),
+        pairs=pairs if len(pairs) else None,
+        parameters={name: counts for name, counts in parameters.items() if len(counts) > 1},
+        maxima=maxima,
+        shapes=shapes,
+    )
+
+
+def evidence_of_author():
+    """Evidence of the author's public result files: the rows behind Tables 1, 2 and 5-14."""
+    rows = tables.author_runs().query("paper_table.notna()").rename(columns={"seed_or_name": "seed"})
+    rows = rows.assign(paper_dataset=rows["dataset"], chance=rows["dataset"].map(PAPER_CHANCE))
+    rows = rows.assign(test_images=PAPER_TEST_IMAGES, dense=rows["dense_test_accuracy"])
+    rows = rows.assign(accuracy=rows["pruned_test_accuracy"])
+    shot, tuned = rows[rows["fine_tuned"] == 0], rows[rows["fine_tuned"] == 1]
+    dense = shot.drop_duplicates([*experiments.CELL, "seed"]).assign(
+        pruning_rate=0.0, accuracy=lambda part: part["dense"]
+    )
+    frame = pd.concat([dense, shot])
+    by_run = outcomes.by_run(frame, tuned)
+    whole = by_run[[f"gap_{rate}" for rate in PAPER_RATES]].notna().all(axis=1)  # others are in Table 1 only
+    by_run.loc[~whole, "breaking_point"] = float("nan")
+    return Evidence(by_run, outcomes.floors(frame), paired=False, not_five=seeds_behind_tables())
+
+
+def seeds_behind_tables():
+    """How many of the author's networks are behind each mean of Tables 1, 2 and 5-14, where it is not five."""
+    counts = []
+    rows, printed = tables.author_runs().query("paper_table.notna()"), tables.reference()
+    for (table, architecture, level), cell in printed.groupby(["table", "architecture", "rf_level"]):
+        if table in tables.IMPORTANCE_TABLES:
+            continue
+        behind = rows[(rows["dataset"] == cell["dataset"].iloc[0]) & (rows["architecture"] == architecture)]
+        behind = behind[(behind["rf_level"] == level) & (behind["fine_tuned"] == cell["fine_tuned"].iloc[0])]
+        behind = behind[(behind["pruning_rate"] == cell["pruning_rate"].iloc[0])]
+        if table != 1:  # two October networks are in Table 1 only
+            behind = behind[~behind["note"].str.contains("in Table 1 only", na=False)]
+        counts.append({"table": table, "architecture": architecture, "rf_level": level, "networks": len(behind)})
+    frame = pd.DataFrame(counts)
+    return frame[frame["networks"] != PAPER_SEEDS].reset_index(drop=True)

@@ -1,0 +1,76 @@
+"""The claims tested on the paper's printed means and standard deviations, by Welch intervals."""
+
+from dataclasses import replace
+
+from rfkit import outcomes, stats, tables
+from rfkit.claims.evidence import PAPER_CHANCE, PAPER_SEEDS, PAPER_TEST_IMAGES, seeds_behind_tables
+from rfkit.claims.judging import ALPHA, CONTRADICTED, SUPPORTED, UNDECIDED, Verdict, in_order, of_steps
+from rfkit.presets import FINE_TUNED_RATE, PAPER_RATES
+
+INTERVALS = 4 * (4 + 4)
+"""First against last level: in four combinations C1, C3, C4, C6, and C5 at four rates."""
+
+
+def judge_printed(printed=None):
+    """Test the claims that printed means and standard deviations can test, by Welch intervals."""
+    printed = tables.reference() if printed is None else printed
+    printed = printed[printed["metric"].isin(("dense_accuracy", "pruned_accuracy", "accuracy_difference"))]
+    few = seeds_behind_tables().set_index(["table", "architecture", "rf_level"])["networks"].to_dict()
+    found = []
+    for (dataset, architecture), part in printed.groupby(["dataset", "architecture"], sort=False):
+        cell = {
+            (metric.split("_")[1 if metric.startswith("acc") else 0], rate, bool(tuned)): _by_level(rows, few)
+            for (metric, rate, tuned), rows in part.groupby(["metric", "pruning_rate", "fine_tuned"])
+        }
+        gaps = {
+            rate: _without_floor(cell["difference", rate, False], cell["pruned", rate, False], dataset)
+            for rate in PAPER_RATES
+        }
+        tuned = cell.get(("difference", FINE_TUNED_RATE, True), {})
+        pruned = _without_floor(cell["pruned", 0.9, False], cell["pruned", 0.9, False], dataset)
+        dense = _ends("C1", dataset, architecture, cell["dense", 0.9, False], True)
+        rising = _ends("C4", dataset, architecture, pruned, False)
+        both = {dense.verdict, rising.verdict}
+        worst = CONTRADICTED if CONTRADICTED in both else SUPPORTED if both == {SUPPORTED} else UNDECIDED
+        found += [dense, _ends("C3", dataset, architecture, gaps[0.9], True), replace(rising, verdict=worst)]
+        lower = {rate: _ends("C5", dataset, architecture, gaps[rate], True) for rate in PAPER_RATES if rate <= 0.8}
+        early = [(rate, v) for rate, v in lower.items() if v.verdict == SUPPORTED]
+        effect = f"gap at {early[0][0]:g}: {early[0][1].effect}" if early else "no fall beyond its interval up to 0.8"
+        verdict = CONTRADICTED if early else UNDECIDED
+        found.append(replace(lower[0.8], verdict=verdict, towards=False if early else None, effect=effect))
+        found.append(_ends("C6", dataset, architecture, tuned, True))
+        found.append(of_steps(dataset, architecture, {**gaps, None: tuned}, _welch, lambda value: value[0], "Welch"))
+    return in_order(found)
+
+
+def _by_level(rows, few):
+    """{level: (mean, standard deviation, networks)}; the paper says five networks, its author's files fewer in some."""
+    return {
+        int(r.rf_level): (float(r.mean), float(r.std), few.get((r.table, r.architecture, r.rf_level), PAPER_SEEDS))
+        for r in rows.sort_values("rf_level").itertuples()
+    }
+
+
+def _without_floor(values, pruned, dataset):
+    """Levels whose pruned accuracy is clear of chance."""
+    about = (PAPER_CHANCE[dataset], PAPER_TEST_IMAGES)
+    clear = {level for level, value in pruned.items() if not outcomes.near_chance(*value, *about)}
+    return {level: value for level, value in values.items() if level in clear}
+
+
+def _ends(claim, dataset, architecture, values, falling):
+    """First against last level."""
+    if len(values) < 2:
+        return Verdict(claim, dataset, architecture, None, None, None, "near chance", "Welch intervals")
+    (start, first), *_, (end, last) = values.items()
+    low, high = _welch(first, last, 1 - ALPHA / INTERVALS)
+    falls, rises = high < 0, low > 0
+    verdict = UNDECIDED if not (falls or rises) else SUPPORTED if falls == falling else CONTRADICTED
+    effect = f"{first[0]:.4g} → {last[0]:.4g}"
+    towards = None if verdict == UNDECIDED else verdict == SUPPORTED
+    test = f"Welch interval, levels {start} and {end}"
+    return Verdict(claim, dataset, architecture, towards, None, None, effect, test, verdict)
+
+
+def _welch(a, b, level):
+    return stats.welch_interval(*a, *b, level)

@@ -1,0 +1,355 @@
+"""Command line: ``rfkit`` or ``python -m rfkit``."""
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+from rfkit.config import ConfigError, one_of
+from rfkit.files import write_json
+from rfkit.presets import CHOICES
+
+
+def main(arguments=None):
+    """Run one command."""
+    options = _parser().parse_args(arguments)
+    path = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))  # so that module:callable finds a network beside the user
+    try:
+        return options.run(options) or 0
+    except (ValueError, OSError) as error:  # ConfigError and DataError are ValueErrors
+        return _fail(error, 2)
+    except RuntimeError as error:  # StoreError, TooLongError, NotebookError, DivergedError
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("stopped; finished epochs are kept, run the same command to go on", 130)
+    finally:
+        sys.path[:] = path
+
+
+def _fail(message, code):
+    print(f"rfkit: {message}", file=sys.stderr)
+    return code
+
+
+def _parser():
+    parser = argparse.ArgumentParser("rfkit", description="Receptive fields, and a paper about them, re-run.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _add(commands, _study, "train and analyse the runs of a preset; safe to stop and start again")
+    _add_preset(command)
+    _add_analyses(command)
+    command.add_argument("-j", "--jobs", type=int, help="processes (default: one per core)")
+    command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: CUDA if present)")
+
+    command = _add(commands, _plan, "runs, FLOPs, disk and hours of a preset, here or on another device")
+    _add_preset(command)
+    command.add_argument("--device", help="as in study")
+    command.add_argument("--tflops", type=float, help="hours on a device that sustains so many 10^12 FLOP a second")
+
+    command = _add(commands, _units, "the runs of a preset as JSON, one command each, for an engine that starts jobs")
+    _add_preset(command)
+
+    command = _add(commands, _summary, "accuracy of every finished run of a preset as CSV")
+    _add_preset(command)
+
+    command = _add(commands, _record, "copy a preset's finished runs to results/, to be committed")
+    _add_preset(command)
+    _add_analyses(command)
+    command.add_argument("--weights", default="", metavar="SEEDS", help="with the final weights of these seeds, as 0,1")
+
+    _add(commands, _ls, "list the finished runs")
+    _add(commands, _show, "everything known of one run").add_argument("name", help="its folder, or part of it")
+
+    command = _add(commands, _notebook, "execute a notebook with parameters")
+    command.add_argument("name")
+    command.add_argument("-p", "--parameter", action="append", default=[], metavar="KEY=VALUE")
+    command.add_argument("-o", "--output", type=Path, help="default: _build/notebooks/NAME.ipynb")
+
+    command = _add(commands, _table, "one of the paper's tables beside your runs")
+    command.add_argument("number", type=int)
+    command.add_argument("--preset", default="demo")
+    form = command.add_mutually_exclusive_group()
+    for name in ("csv", "latex", "md"):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name)
+    command.set_defaults(form="md")
+
+    command = _add(commands, _field, "receptive field of every layer of a network")
+    command.add_argument(
+        "architecture", help="vgg19, resnet50, or module:callable, such as torchvision.models:resnet18"
+    )
+    command.add_argument("--level", type=int, default=1, help="RF level of vgg19 and resnet50 (default 1)")
+    command.add_argument("--input", default="3,64,64", help="channels and image size (default 3,64,64)")
+    command.add_argument("--json", action="store_true")
+
+    command = _add(commands, _book, "train what is missing, execute the notebooks, build the book")
+    _add_preset(command, default="demo")
+    command.add_argument("-j", "--jobs", type=int)
+    command.add_argument("--device", help="as in study")
+    command.add_argument("--edition", default="full", help="full, or student: without coding solutions")
+
+    command = _add(commands, _pdf, "print the built book into one PDF (needs Chromium or Chrome)")
+    command.add_argument("-o", "--output", type=Path, default=Path("_build/book.pdf"))
+
+    _add_assignment(_add(commands, _assignment, "the homework for a class: hand out, grade, print"))
+    return parser
+
+
+def _add_assignment(command):
+    actions = command.add_subparsers(required=True, metavar="ACTION", dest="action")
+    action = actions.add_parser("build", help="write the notebooks of the hand-out")
+    action.add_argument("folder", type=Path)
+    action.add_argument("--tests", type=Path, metavar="DIR", help="also make a template of hidden tests there")
+    action.add_argument("--solutions", action="store_true", help="the solved notebooks, for the teacher")
+    action = actions.add_parser("grade", help="run submissions against hidden tests")
+    action.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a submission each")
+    action.add_argument("--tests", type=Path, metavar="DIR", help="your hidden tests (default: those of rfkit)")
+    action.add_argument("--seconds", type=float, default=60, help="for a cell or a request (default 60)")
+    action.add_argument("--memory", type=float, default=8, metavar="GIB", help="address space (default 8)")
+    action.add_argument("--json", type=Path, metavar="FILE", help="write the points there as well")
+    action = actions.add_parser("pdf", help="print notebooks into one PDF to hand in (needs Chromium or Chrome)")
+    action.add_argument("folders", type=Path, nargs=1, metavar="DIR")
+    action.add_argument("-o", "--output", type=Path, help="default: DIR/homework.pdf")
+
+
+def _add(commands, run, text):
+    command = commands.add_parser(run.__name__.removeprefix("_"), help=text, description=text)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_analyses(command):
+    from rfkit.experiments import ANALYSES
+
+    text = f"only these: {', '.join(ANALYSES)} (default: those that need a trained network)"
+    command.add_argument("--analyses", metavar="NAMES", help=text)
+
+
+def _add_preset(command, default=None):
+    command.add_argument("preset", nargs="?" if default else None, default=default, help="smoke, demo, study or paper")
+    command.add_argument("--protocol", help="as_stated, as_run, careful or short")
+    for name in CHOICES:
+        command.add_argument(f"--{name}", help="instead of the preset's; lists as 1,3")
+    command.add_argument("--precision", help="bfloat16 instead of float32: autocast, for devices that are fast at it")
+    command.add_argument("--compiled", action="store_true", help="training steps by torch.compile")
+    command.add_argument("--contrasts", action="store_true", help="the changed networks of the contrasts instead")
+
+
+def _preset(options):
+    from rfkit import presets
+
+    changes = {name: value for name in CHOICES if (value := getattr(options, name)) is not None}
+    if options.compiled:
+        changes["compiled"] = True
+    changes["precision"] = options.precision
+    chosen = presets.get(options.preset, options.protocol)
+    if not options.contrasts:
+        return chosen.select(**changes)
+    cells = {name: changes.pop(name, None) for name in ("architectures", "levels")}  # of the contrasts' own
+    return presets.of_contrasts(chosen.select(**changes)).select(**cells)
+
+
+def _study(options):
+    preset, names = _preset(options), _analyses(options)
+    from rfkit import experiments
+    from rfkit.experiments import runner
+
+    chosen, failures = experiments.named(names), []
+    if any(each.needs != "network" for each in chosen):
+        units = experiments.units(preset)
+        settings = {"jobs": options.jobs, "device": options.device, "image_limit": preset.image_limit}
+        failures = runner.run_all(units, analyses=names, **settings)
+        print(f"{len(units) - len(failures)} of {len(units)} runs of preset {preset.name} are finished")
+    for each in chosen:
+        if each.needs == "network":
+            made = experiments.measure(each.name, preset, jobs=options.jobs, device=options.device, progress=True)
+            print(f"{len(made)} results of {each.name} are there")
+    for unit, message in failures:
+        print(f"failed: {unit.config.folder}: {message}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _analyses(options):
+    return options.analyses.split(",") if options.analyses else None
+
+
+def _plan(options):
+    preset = _preset(options)
+    from rfkit import experiments
+
+    rows = experiments.plan(preset, options.device, tflops=options.tflops)
+    print(f"{preset.name} ({preset.protocol}): {preset.purpose}")
+    print(f"{'data set':<28}{'network':<20}{'level':>5}{'runs':>6}{'PFLOP':>10}{'disk MB':>9}{'hours':>9}")
+    for row in (*rows, _total(rows)):
+        print(
+            f"{row['dataset'][-26:]:<28}{row['architecture'][-18:]:<20}{row['level']:>5}{row['runs']:>6}"
+            f"{row['flops'] / 1e15:>10.4g}{row['disk_bytes'] / 1e6:>9.0f}{row['hours']:>9.3g}"
+        )
+    if options.tflops is None:
+        print("hours of one core (or of the GPU), with analyses, by float32 steps measured here; -j N divides them")
+    else:
+        print(
+            f"hours of one device at {options.tflops:g} TFLOP/s sustained, with analyses; small networks sustain less"
+        )
+
+
+def _total(rows):
+    summed = {key: sum(row[key] for row in rows) for key in ("runs", "flops", "disk_bytes", "hours")}
+    return {"dataset": "all", "architecture": "", "level": ""} | summed
+
+
+def _units(options):
+    preset = _preset(options)
+    from rfkit import experiments
+
+    print(json.dumps(experiments.jobs_of(preset), indent=1))
+
+
+def _summary(options):
+    preset = _preset(options)
+    from rfkit import experiments
+
+    found, missing = experiments.find(preset)
+    if found:
+        print(experiments.frame("pruning", found).to_csv(index=False), end="")
+    if missing:
+        count = f"{len(missing)} of {len(found) + len(missing)}"
+        raise RuntimeError(
+            f"{count} runs of preset {preset.name!r} are missing; run: rfkit study {experiments.command(preset)}"
+        )
+
+
+def _record(options):
+    preset, names = _preset(options), _analyses(options)
+    from rfkit import experiments
+
+    target, copied, missing = experiments.RESULTS / preset.name, 0, []
+    if any(each.needs != "network" for each in experiments.named(names)):
+        found, missing = experiments.find(preset, complete=False)  # an analysis that is not there yet comes later
+        for run in (run for run in found if not run.path.is_relative_to(target)):
+            experiments.record(run, target, weights=str(run.config.seed) in options.weights.split(","))
+            copied += 1
+    results = sum(experiments.record_results(each.name, preset) for each in experiments.needing("network"))
+    print(f"{copied} runs and {results} results copied to {target}, {len(missing)} of the preset's runs are missing")
+
+
+def _ls(_):
+    from rfkit import experiments
+
+    for run in experiments.Store().runs():
+        print(f"{run.summary['test_accuracy']:6.2f} %  {run.path.parent.name}/{run.path.name}")
+
+
+def _show(options):
+    from rfkit import experiments
+
+    runs = {f"{run.path.parent.name}/{run.path.name}": run for run in experiments.Store().runs()}
+    matches = [name for name in runs if options.name in name]
+    if not matches:
+        one_of("run", options.name, tuple(runs))
+    if len(matches) > 1 and options.name not in matches:
+        print(f"{len(matches)} runs match; name one of them:", *matches, sep="\n")
+        return
+    run = runs[matches[0] if len(matches) == 1 else options.name]
+    for title, content in (("config", run.config.to_dict()), ("summary", run.summary), ("provenance", run.provenance)):
+        print(title)
+        for key, value in content.items():
+            print(f"  {key}: {value}")
+    for name in sorted(path.name for path in run.path.glob("analysis/*")):
+        print(f"analysis {name}")
+
+
+def _notebook(options):
+    from rfkit import book
+
+    output = options.output or Path("_build/notebooks") / f"{options.name}.ipynb"
+    start = time.perf_counter()
+    book.execute(options.name, output, book.parse(options.parameter))
+    print(f"{output} ({time.perf_counter() - start:.0f} s)")
+
+
+def _table(options):
+    from rfkit import tables
+
+    print(tables.text(tables.paper_table(options.number, options.preset), options.form), end="")
+
+
+def _field(options):
+    from rfkit import models, receptive_field
+    from rfkit.config import literal
+
+    model = models.of_any_signature(options.architecture, options.level).eval()
+    shape = literal(options.input)
+    try:
+        fields = receptive_field.trace(model, tuple(shape) if isinstance(shape, list) else shape)
+    except AssertionError as error:  # how some networks refuse an image
+        raise ValueError(
+            f"{options.architecture} fails on images of {options.input}: {error} Choose --input"
+        ) from error
+    if not fields:
+        raise ValueError(f"{options.architecture} makes no spatial feature map of images of {options.input}")
+    rows = [
+        {
+            "layer": f.name,
+            "output": f.shape,
+            "size": f.size,
+            "stride": f.stride,
+            "center": f.center,
+            "aligned": f.aligned,
+            "statistics": f.statistics,
+        }
+        for f in fields
+    ]
+    if options.json:
+        # JSON knows no infinity: null stands for the whole image
+        finite = [row | {"size": [s if math.isfinite(s) else None for s in row["size"]]} for row in rows]
+        print(json.dumps(finite, indent=1))
+        return
+    width = max(len(row["layer"]) for row in rows)
+    print(f"{'layer':<{width}}  {'output':>11}  {'RF (px)':>13}  {'stride':>9}  {'centre of unit 0':>17}")
+    for row in rows:
+        output, size, stride = ("x".join(f"{n:g}" for n in row[key]) for key in ("output", "size", "stride"))
+        center = ", ".join(f"{c:g}" for c in row["center"])
+        flag = "" if row["aligned"] else "  branches not aligned: union"
+        flag += "  + statistics of the whole image" if row["statistics"] else ""
+        print(f"{row['layer']:<{width}}  {output:>11}  {size:>13}  {stride:>9}  {center:>17}{flag}")
+
+
+def _book(options):
+    from rfkit import book
+
+    preset = _preset(options)
+    if not Path("_config.yml").is_file():
+        raise ConfigError(f"no _config.yml in {Path.cwd()}; run rfkit book from the top folder of the project")
+    book.build(preset, jobs=options.jobs, device=options.device, edition=options.edition)
+
+
+def _pdf(options):
+    from rfkit.book import printing
+
+    print(printing.book(Path("_build/html"), options.output))
+
+
+def _assignment(options):
+    from rfkit.book import printing
+    from rfkit.homework import editions, grading
+
+    if options.action == "build":
+        for path in editions.build(options.folder, options.tests, solutions=options.solutions):
+            print(path)
+    elif options.action == "pdf":
+        (folder,) = options.folders
+        path, remarks = printing.homework(folder, options.output)
+        print(path)
+        for remark in remarks:
+            print(f"rfkit: {remark}", file=sys.stderr)
+    else:
+        limits = {"seconds": options.seconds, "memory_gib": options.memory}
+        graded = []
+        for folder in options.folders:
+            graded.append(grading.grade(folder, options.tests, **limits))
+            print(grading.table(graded[-1]), flush=True)
+        if options.json:
+            write_json(options.json, graded)

@@ -1,0 +1,195 @@
+"""Image data sets as uint8 arrays in memory, decoded once and cached with a checksum."""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rfkit.data.image_files import DataError, Source, load_files, resized, stratified_split
+from rfkit.data.published import COPIES, DATASET_LABELS, DATASETS, PAPER_DATASET_BY_SIZE, PUBLISHED
+
+TINY_IMAGENET_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+TINY_IMAGENET_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in memory.
+
+    Images are uint8 arrays (N, height, width, 3), labels int64 arrays (N,). `mean` and `std` hold one
+    number a channel, of the training images scaled to [0, 1].
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    source: Source
+
+    @property
+    def num_classes(self):
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def image_size(self):
+        """Height and width of every image, in pixels."""
+        return self.train_images.shape[1]
+
+    def sample(self, train, test=1):
+        """The same data set cut to some of its images.
+
+        The first ones, as the paper takes them; but folders of images lie class by class, and the first ones would be
+        of one class: there they are drawn at random, always the same, a smaller sample being part of a larger one.
+
+        Args:
+            train: Training images to keep.
+            test: Test images to keep.
+
+        Returns:
+            A new `ImageData`; mean and std stay those of the whole training set.
+        """
+        train, test = _some(self.train_labels, train), _some(self.test_labels, test)
+        return replace(
+            self,
+            train_images=self.train_images[train],
+            train_labels=self.train_labels[train],
+            test_images=self.test_images[test],
+            test_labels=self.test_labels[test],
+        )
+
+
+def _some(labels, count):
+    blocks = 1 + np.count_nonzero(np.diff(labels))
+    if blocks > 2 * len(np.unique(labels)):
+        return slice(count)
+    return np.random.default_rng(0).permutation(len(labels))[:count]
+
+
+def default_root():
+    """Folder of downloads and of the cache: ``RFKIT_DATA``, or ``data`` in the current folder."""
+    return Path(os.environ.get("RFKIT_DATA", "data"))
+
+
+def load(name, *, root=None, image_size=None):
+    """Load a data set into memory.
+
+    Args:
+        name: ``"digits"`` (embedded in scikit-learn, 1,797 images at 32x32), ``"cifar10"``,
+            ``"tiny_imagenet"`` (both downloaded once, checksum verified) or ``"folder:PATH"``, a directory
+            or zip with ``train/<class>/`` and ``test/<class>/`` (or ``val``) images, with one folder a
+            class (split 80/20, stratified), or in Tiny ImageNet's own layout; ``"folder:PATH@64"`` resizes
+            every image to 64 pixels.
+        root: Folder of downloads and of the cache; `default_root` by default. For ``tiny_imagenet`` also a
+            zip or folder that is already there.
+        image_size: Resize every image to this height and width in pixels; ``None`` keeps them.
+
+    Returns:
+        `ImageData`.
+
+    Raises:
+        DataError: If the name is unknown or the files are incomplete, broken or inconsistent.
+    """
+    root = Path(root) if root is not None else default_root()
+    if image_size is not None and (isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1):
+        raise DataError(f"image_size is {image_size!r}; expected a number of pixels, such as 32 or 64")
+    if name == "digits":
+        return _with_statistics(*_digits(image_size or 32))
+    if name == "cifar10":
+        return _with_statistics(*_cifar10(root, image_size))
+    if name == "tiny_imagenet":
+        is_source = root.suffix == ".zip" or (root / "wnids.txt").is_file()
+        path = root if is_source else _tiny_imagenet_zip(root)
+        return _with_statistics(*load_files(path, root.parent if is_source else root, image_size, name))
+    if name.startswith("folder:"):
+        path, size = _path_and_size(name.removeprefix("folder:"), image_size)
+        return _with_statistics(*load_files(path, root, size))
+    raise DataError(f"unknown data set {name!r}; expected {', '.join(DATASETS)} or 'folder:PATH'")
+
+
+def _path_and_size(text, image_size):
+    """A path, and the size that may follow it after an ``@``."""
+    whole, (before, _, size) = Path(text).expanduser(), text.rpartition("@")
+    if not text:
+        raise DataError("'folder:' names no folder; expected 'folder:PATH'")
+    if whole.exists() or not size.isdigit() or not before:
+        return whole, image_size
+    if int(size) < 1 or image_size not in (None, int(size)):
+        given = f" and image_size={image_size}" if image_size is not None else ""
+        raise DataError(f"'folder:{text}' asks for {size} pixels{given}; expected one size of at least 1")
+    return Path(before).expanduser(), int(size)
+
+
+def _with_statistics(train_images, train_labels, test_images, test_labels, class_names, source):
+    if len(train_images) == 0 or len(test_images) == 0:
+        raise DataError(f"{source.label} has {len(train_images)} training and {len(test_images)} test images")
+    totals = [np.bincount(train_images[..., c].ravel(), minlength=256) for c in range(3)]
+    values, count = np.arange(256) / 255, train_images[..., 0].size
+    mean = [float(total @ values / count) for total in totals]
+    std = [float(np.sqrt(total @ (values - m) ** 2 / count)) for total, m in zip(totals, mean, strict=True)]
+    if min(std) == 0:
+        raise DataError(f"{source.label}: a colour channel of the training images is constant; check the files")
+    return ImageData(
+        train_images, train_labels.astype(np.int64), test_images, test_labels.astype(np.int64),
+        tuple(class_names), tuple(mean), tuple(std), source,
+    )  # fmt: skip
+
+
+def _digits(size):
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
+    images = np.stack([resized(Image.fromarray(g).convert("RGB"), size) for g in grey])
+    train, test = stratified_split(bunch.target)
+    digest = hashlib.sha256(grey.tobytes() + bunch.target.astype(np.int64).tobytes()).hexdigest()
+    names = tuple(str(n) for n in bunch.target_names)
+    source = Source("digits", "scikit-learn digits", digest)
+    return images[train], bunch.target[train], images[test], bunch.target[test], names, source
+
+
+def _cifar10(root, size):
+    from torchvision.datasets import CIFAR10
+
+    try:
+        train, test = CIFAR10(root, train=True, download=True), CIFAR10(root, train=False, download=True)
+    except Exception as error:  # torchvision raises many kinds; all of them mean the same to a user
+        raise DataError(
+            f"CIFAR-10 could not be downloaded to {root} or its checksum is wrong ({error}). Delete the "
+            "cifar-10 files there and retry with a network, or use a copy of yours: folder:PATH"
+        ) from error
+    images = [split.data if size is None else _resize_all(split.data, size) for split in (train, test)]
+    source = Source("cifar10", "CIFAR-10", hashlib.sha256(train.data.tobytes() + test.data.tobytes()).hexdigest())
+    return images[0], np.array(train.targets), images[1], np.array(test.targets), train.classes, source
+
+
+def _resize_all(images, size):
+    return np.stack([resized(Image.fromarray(image), size) for image in images])
+
+
+def _tiny_imagenet_zip(root):
+    from torchvision.datasets.utils import check_integrity, download_url
+
+    path = root / PUBLISHED["tiny_imagenet"].file
+    if path.is_file():
+        if not check_integrity(str(path), TINY_IMAGENET_MD5):
+            raise DataError(
+                f"{path} is not the published Tiny ImageNet (wrong MD5 checksum, perhaps half a download): delete "
+                "it and retry, or name a copy of yours as folder:PATH"
+            )
+        return path
+    try:
+        download_url(TINY_IMAGENET_URL, str(root), path.name, TINY_IMAGENET_MD5)
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        raise DataError(
+            f"Tiny ImageNet could not be downloaded from {TINY_IMAGENET_URL} ({error}). Retry with a network, or "
+            "use a copy of yours: folder:PATH"
+        ) from error
+    return path

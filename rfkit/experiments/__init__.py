@@ -1,0 +1,34 @@
+"""The experiment core: one store, one registry of analyses, finding, making and recording.
+
+What trains or measures (`rfkit.experiments.runner`) is imported when it is used: records are read without PyTorch.
+"""
+
+from rfkit.experiments.analysis import Analysis, Work
+from rfkit.experiments.author_ritz import of_author as author_ritz_values
+from rfkit.experiments.finding import (
+    CELL,
+    RESULTS,
+    Unit,
+    describe,
+    find,
+    find_contrasts,
+    frame,
+    is_here,
+    load,
+    paper_dataset,
+    recorded,
+    unit_of,
+    unit_of_what_is_here,
+    units,
+)
+from rfkit.experiments.gradient_projection import MAIN as DEFINITIONS
+from rfkit.experiments.gradient_projection import VARIANTS as GRADIENT_VARIANTS
+from rfkit.experiments.gradient_projection import fitted_to_first
+from rfkit.experiments.pair import of_author as author_similarities
+from rfkit.experiments.recipes import networks as recipe_networks
+from rfkit.experiments.recipes import variants as recipe_variants
+from rfkit.experiments.registry import ANALYSES, named, needing
+from rfkit.experiments.results import Request, TooLongError, follow, measure, measured, record_results, requests
+from rfkit.experiments.spectrum import STAGES
+from rfkit.experiments.store import BusyError, Run, Store, record
+from rfkit.experiments.study import command, ensure, jobs_of, plan

@@ -1,0 +1,242 @@
+"""Which runs a preset needs, and finding them in the run store or among the committed records."""
+
+import functools
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rfkit import data as datasets
+from rfkit import presets
+from rfkit.config import ConfigError, RunConfig
+from rfkit.data import COPIES, PAPER_DATASET_BY_SIZE, PUBLISHED
+from rfkit.experiments.registry import ANALYSES
+from rfkit.experiments.store import Run, Store
+from rfkit.files import read_json
+
+RESULTS = Path("results")
+"""Folder of the committed records."""
+CELL = ["paper_dataset", "architecture", "rf_level"]
+"""What a cell of the paper's tables is; columns of every frame."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One seed of one cell: a training, and the analyses that are asked of it.
+
+    Attributes:
+        config: `RunConfig`.
+        dataset: As in `rfkit.data.load`.
+        asked: Name of an analysis to its settings.
+    """
+
+    config: RunConfig
+    dataset: str
+    asked: dict = field(default_factory=dict, hash=False)
+
+    @property
+    def kind(self):
+        """Name by which presets know the data set, or a copy of it."""
+        return self.config.dataset if self.config.dataset in COPIES else self.dataset
+
+
+@functools.lru_cache(maxsize=2)
+def load(dataset, image_limit=None):
+    """A data set cut to at most (training, test) images as a preset uses it, kept in memory by this process."""
+    loaded = datasets.load(dataset)
+    return loaded if image_limit is None else loaded.sample(*image_limit)
+
+
+def is_here(dataset):
+    """Whether a data set can be loaded without a download: false for the paper's until they are downloaded."""
+    return dataset not in PUBLISHED or (datasets.default_root() / PUBLISHED[dataset].file).exists()
+
+
+def units(preset):
+    """Every unit of a preset, data sets loaded: one seed of every cell first, then the next, as results accumulate."""
+    return [
+        unit_of(preset, dataset, architecture, level, seed, load(dataset, preset.image_limit))
+        for seed in preset.seeds
+        for dataset, architecture, level in preset.cells()
+    ]
+
+
+def unit_of(preset, dataset, architecture, level, seed, data=None):
+    """One unit of a preset.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+        dataset: As in `rfkit.data.load`.
+        architecture: As in `rfkit.models.build`.
+        level: RF level.
+        seed: Seed.
+        data: The data set; ``None`` takes the published size of one that is not on this machine.
+
+    Returns:
+        `Unit`; without data, its configuration has an empty checksum.
+    """
+    if data is None:
+        about, name, sha256 = PUBLISHED[dataset], dataset, ""
+        size, train, test, classes = about.image_size, about.train_images, about.test_images, about.num_classes
+    else:
+        size, train, test, classes = data.image_size, len(data.train_labels), len(data.test_labels), data.num_classes
+        name, sha256 = data.source.name, data.source.sha256
+    kind = name if name in COPIES else dataset
+    config = RunConfig(
+        dataset=name, data_sha256=sha256, image_size=size, train_images=train, test_images=test,
+        architecture=architecture, architecture_sha256=source_sha256(architecture), level=level,
+        width=preset.width, num_classes=classes, protocol=preset.protocol,
+        train=preset.training(kind, architecture), seed=seed,
+    )  # fmt: skip
+    unit = Unit(config, dataset)
+    wanted = {each.name: each.settings(preset, unit) for each in ANALYSES.values() if each.needs != "network"}
+    return Unit(config, dataset, {name: settings for name, settings in wanted.items() if settings is not None})
+
+
+def unit_of_what_is_here(preset, dataset, architecture, level, seed):
+    """`unit_of` a data set that may not be on this machine; nothing is downloaded."""
+    data = load(dataset, preset.image_limit) if is_here(dataset) else None
+    return unit_of(preset, dataset, architecture, level, seed, data)
+
+
+def source_sha256(architecture):
+    """Checksum of the file of a user's own network, which may change under the same name; empty for ours."""
+    if ":" not in architecture or architecture.startswith("rfkit."):
+        return ""  # ours change with `rfkit.config.ALGORITHM`
+    try:
+        spec = importlib.util.find_spec(architecture.partition(":")[0])
+    except (ImportError, ValueError):  # of a package that is not there; of no name at all
+        spec = None
+    if spec is None or not spec.has_location:  # nor built into Python
+        raise ConfigError(f"cannot find the module of architecture {architecture!r}; expected 'module:callable'")
+    return hashlib.sha256(b"is given its width\n" + Path(spec.origin).read_bytes()).hexdigest()
+
+
+# --- finding --------------------------------------------------------------------------------------
+
+
+def find(preset, root=None, results=RESULTS, *, complete=True):
+    """Look for the runs of a preset, in the run store and then in the committed records.
+
+    A run of this machine counts if it has all analyses of the preset, a committed record whatever it has beside the
+    pruning curve.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+        root: Folder of the run store.
+        results: Folder of the committed records.
+        complete: Whether a run of this machine needs all analyses, or the pruning curve will do.
+
+    Returns:
+        (found, missing): list of `Run`, each with what is asked of it; list of (dataset, architecture, level, seed).
+    """
+    own, committed = (_stored(folder) for folder in (root, Path(results) / preset.name))
+    found, missing = [], []
+    # nothing stored fits nothing: then the data sets need not be loaded to say so
+    if not own and not committed:
+        return [], _cells(preset)
+    for cell in _cells(preset):
+        unit = unit_of_what_is_here(preset, *cell)
+        run = _first(unit, own, _needed(unit) if complete else ["pruning"], copies=not unit.config.data_sha256)
+        run = run or _first(unit, committed, ["pruning"], copies=unit.dataset in PUBLISHED)
+        found.append(run) if run else missing.append(cell)
+    return found, missing
+
+
+def recorded(preset, results=RESULTS):
+    """The committed records of a preset, a list of `Run`; empty where nothing was recorded."""
+    committed = _stored(Path(results) / preset.name)
+    if not committed:
+        return []
+    wanted = (unit_of_what_is_here(preset, *cell) for cell in _cells(preset))
+    found = [_first(unit, committed, ["pruning"], copies=unit.dataset in PUBLISHED) for unit in wanted]
+    return [run for run in found if run]
+
+
+def _cells(preset):
+    return [(*cell, seed) for seed in preset.seeds for cell in preset.cells()]
+
+
+def _needed(unit):
+    """What a finished unit has; pairs belong to two."""
+    return [name for name in unit.asked if ANALYSES[name].needs == "run"]
+
+
+def _stored(root):
+    """Every finished run of a store with its stored configuration."""
+    return [(run, read_json(run.path / "config.json")) for run in Store(root).runs()]
+
+
+def _first(unit, stored, names, copies):
+    """The first stored run that is this unit and has some analyses."""
+    for run, config in stored:
+        if _fits(unit, config, copies):
+            run = Run(run.path, unit.asked)
+            if all(run.result(name) is not None for name in names):
+                return run
+    return None
+
+
+_DATA_FIELDS = ("dataset", "data_sha256", "train_images", "test_images", "num_classes")
+
+
+def _fits(unit, stored, copies):
+    """Whether a stored configuration is that of a unit, perhaps on a copy of its data, whose label goes with it.
+
+    Every field counts, schema and algorithm version too: what an older algorithm trained is another run.
+    """
+    wanted, name = json.loads(json.dumps(unit.config.to_dict())), stored.get("dataset")
+    same_data = not copies or COPIES.get(name, name) == unit.dataset
+    return same_data and all(wanted[k] == stored.get(k) for k in wanted if not (copies and k in _DATA_FIELDS))
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+
+def describe(run):
+    """What a run is, as the columns that every frame of results begins with.
+
+    Args:
+        run: `Run`.
+
+    Returns:
+        Mapping: data_label, paper_dataset (the data set's own name where its images have another size than the
+        paper's), architecture, rf_level, field_px, seed.
+    """
+    return {
+        "data_label": run.provenance["data"]["label"],
+        "paper_dataset": paper_dataset(run.config) or run.config.dataset,
+        "architecture": run.config.architecture,
+        "rf_level": run.config.level,
+        "field_px": run.summary["field_px"],
+        "seed": run.config.seed,
+    }
+
+
+def paper_dataset(config):
+    """Which of the paper's data sets a run is set beside, by its image size, or None."""
+    return PAPER_DATASET_BY_SIZE.get(config.image_size)
+
+
+def frame(name, runs):
+    """Finished runs (or, of an analysis that needs none, its results) as the tidy data frame of an analysis."""
+    return ANALYSES[name].frame(runs)
+
+
+def find_contrasts(preset):
+    """The runs of the contrasts and of the levels beside them, of a preset if its changed networks are trained.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+
+    Returns:
+        (name, runs): ``"this build"``, or ``"recorded study"`` where the preset has none; list of `Run`.
+    """
+    name, wanted = "this build", presets.of_contrasts(preset)
+    changed = find(wanted, complete=False)[0]
+    if not changed:
+        name, preset = "recorded study", presets.get("study")
+        wanted = presets.of_contrasts(preset)
+        changed = find(wanted, complete=False)[0]
+    return name, changed + find(presets.beside_contrasts(preset, wanted), complete=False)[0]

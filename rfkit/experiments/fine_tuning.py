@@ -1,0 +1,76 @@
+"""Analysis: accuracy after pruning, and after training on under the mask."""
+
+from dataclasses import asdict
+
+import pandas as pd
+
+from rfkit.config import TrainConfig
+from rfkit.experiments.analysis import Analysis
+from rfkit.presets import NEVER_PRUNED
+
+
+def settings(preset, unit):
+    """What is computed for a unit of a preset; None for a seed that is not fine-tuned."""
+    wanted = preset.fine_tuning(unit.kind, unit.config.seed)
+    if wanted is None:
+        return None
+    pruned = {"method": "global_magnitude", "exclude": list(NEVER_PRUNED)}
+    return pruned | asdict(wanted) | {"train": wanted.train.to_dict()}
+
+
+def compute(run, settings, work):
+    """Test accuracy before and after fine-tuning."""
+    import torch
+
+    from rfkit import pruning, training
+    from rfkit.experiments.networks import at_stage
+
+    data, train = work.data, TrainConfig(**settings["train"])
+    model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
+    masks = pruning.prune(model, settings["rate"])
+    before = training.evaluate(model, data.test_images, data.test_labels)
+    after = pruning.fine_tune(
+        model, masks, data, train, seed=run.config.seed, device=work.device,
+        frozen_batchnorm=settings["frozen_batchnorm"], label=f"{run.config.folder}, fine-tuning",
+    )  # fmt: skip
+    return {
+        "rate": settings["rate"], "epochs": train.epochs, "pruned_accuracy": before, "test_accuracy": after,
+        "sparsity": pruning.sparsity(model),
+    }  # fmt: skip
+
+
+def cost(settings, unit):
+    """Each epoch trains on a share of the images and tests."""
+    train, config = settings["train"], unit.config
+    return train["epochs"] * (train["train_share"] * config.train_images + config.test_images / 3)
+
+
+def frame(runs):
+    """Accuracy after pruning and fine-tuning of each run that has it.
+
+    Args:
+        runs: List of `Run`.
+
+    Returns:
+        Data frame: data_label, paper_dataset, architecture, rf_level, field_px, seed, pruning_rate, epochs of
+        fine-tuning; dense, pruned and accuracy (after fine-tuning) in percent. Empty columns where no run has it.
+    """
+    from rfkit.experiments.finding import describe
+
+    rows = [
+        describe(run)
+        | {
+            "pruning_rate": tuned["rate"],
+            "epochs": tuned["epochs"],
+            "dense": run.summary["test_accuracy"],
+            "pruned": tuned["pruned_accuracy"],
+            "accuracy": tuned["test_accuracy"],
+        }
+        for run in runs
+        if (tuned := run.result("fine_tune"))
+    ]
+    columns = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "pruning_rate", "epochs")
+    return pd.DataFrame(rows, columns=[*columns, "dense", "pruned", "accuracy"])
+
+
+ANALYSIS = Analysis("fine_tune", "run", settings, compute, frame, cost)

@@ -1,0 +1,201 @@
+"""Analysis: the experiment of Section 3.4, which pixels matter at initialisation, by every definition."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+
+from rfkit.config import one_of, whole, width_factor
+from rfkit.experiments.analysis import Analysis
+from rfkit.stats import cosines
+
+# What is varied; the first two are the definitions behind Tables 3 and 4.
+VARIANTS = {
+    "linearised": {"backward": "linearised"},
+    "true": {"backward": "true"},
+    "linearised, Gaussian image": {"backward": "linearised", "image": "gaussian"},
+    "true, Gaussian image": {"backward": "true", "image": "gaussian"},
+    "true, all colours": {"backward": "true", "colours": "all"},
+    "true, Kaiming normal weights": {"backward": "true"},
+    "true, calibrated batch norm": {"backward": "true"},
+}
+MAIN = ("linearised", "true")
+SCALES = {  # networks and width of the two definitions, networks of the other variants
+    "smoke": (2, 1 / 16, 2),
+    "demo": (5, 1 / 8, 3),
+    "study": (50, 1.0, 10),
+    "paper": (50, 1.0, 10),
+}
+INPUT_PX = 64
+CALIBRATION_IMAGES = 64
+
+
+def settings(preset, *, repeats=None, width=None):
+    """What a preset computes for its networks and levels, the two definitions first; it needs no data set.
+
+    Args:
+        preset: `rfkit.presets.Preset`; its width is that of trainings and not used here.
+        repeats: Freshly initialised networks instead of as many as the preset says.
+        width: Factor on the channel counts instead of the preset's for this experiment.
+
+    Returns:
+        List of (mapping, None).
+    """
+    from rfkit.experiments.finding import source_sha256
+
+    most, preset_width, few = SCALES[preset.name]
+    if repeats is not None:
+        whole("repeats", repeats, 1)
+    networks = {variant: most if variant in MAIN else few for variant in VARIANTS}
+    networks["true, calibrated batch norm"] = min(few, 3)  # a pass over images each, the dearest by far
+    return [
+        ({
+            "architecture": name, "variant": variant, "levels": list(preset.levels),
+            "repeats": repeats or networks[variant], "width": width_factor(width or preset_width),
+            "input_size": INPUT_PX, "calibration_images": CALIBRATION_IMAGES,
+            "architecture_sha256": source_sha256(name), "algorithm": 1,
+        }, None)
+        for variant in VARIANTS
+        for name in preset.architectures
+    ]  # fmt: skip
+
+
+def compute(_, settings, work):
+    """The largest projected gradient of each fresh network at each level, and the mean pattern.
+
+    Returns:
+        Mapping: ``maxima`` and ``similarity`` (to the same network's pattern at the first level), lists by level;
+        ``patterns``, float32 array (levels, H, W).
+    """
+    from rfkit import projection, training
+
+    options = dict(VARIANTS[one_of("variant", settings["variant"], tuple(VARIANTS))])
+    if options["backward"] == "linearised" and settings["architecture"] == "resnet50":
+        options["keep_first_relu"] = True
+    if "calibrated" in settings["variant"]:
+        images = _calibration_images(settings["input_size"], settings["calibration_images"])
+        options["prepare"] = functools.partial(training.calibrated, images=images)
+    levels, repeats, side = settings["levels"], settings["repeats"], settings["input_size"]
+    networks = _Networks(settings)
+    maxima, likeness = ({level: [] for level in levels} for _ in range(2))
+    means = np.zeros((len(levels), side, side))
+    for seed in range(repeats):  # outside, so that all levels use one network
+        first = None
+        for i, level in enumerate(levels):
+            result = projection.gradient_projection(
+                functools.partial(networks.make, level), input_size=side, repeats=1, seed=seed, **options
+            )
+            first = result.pattern if first is None else first
+            likeness[level].append(float(cosines(result.patterns, first)[0]))
+            maxima[level].append(float(result.maxima[0]))
+            means[i] += result.pattern / repeats
+    return {
+        "maxima": {str(level): values for level, values in maxima.items()},
+        "similarity": {str(level): values for level, values in likeness.items()},
+        "patterns": means.astype(np.float32),
+    }
+
+
+class _Networks:
+    """Fresh networks; drawing weights is the dearest step, so a seed's are drawn once for all levels."""
+
+    def __init__(self, settings):
+        self.settings, self.seed, self.network, self.state_after = settings, None, None, None
+
+    def make(self, level):
+        import torch
+        from torch import nn
+
+        from rfkit import models
+
+        if self.seed == torch.initial_seed() and isinstance(self.network, models.LevelNet):
+            self.network.set_level(level)
+            torch.set_rng_state(self.state_after)  # what is drawn next is the same as after a fresh network
+            return self.network
+        self.network = models.build(self.settings["architecture"], level, width=self.settings["width"])
+        if "Kaiming" in self.settings["variant"]:
+            for module in self.network.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        self.seed, self.state_after = torch.initial_seed(), torch.get_rng_state()
+        return self.network
+
+
+@functools.lru_cache(maxsize=1)
+def _calibration_images(side, count):
+    from rfkit import data, training
+
+    digits = data.load("digits", image_size=side)
+    return training.normalised(digits.train_images[:count], digits.mean, digits.std)
+
+
+def seconds(settings, _):
+    """Measured on one network at the first level, which takes longest; calibration is a pass over images more."""
+    import time
+
+    from rfkit import projection
+
+    start = time.perf_counter()
+    make = functools.partial(_Networks(settings).make, settings["levels"][0])
+    projection.gradient_projection(make, input_size=settings["input_size"], repeats=1)
+    passes = 1 + settings["calibration_images"] / 3 * ("calibrated" in settings["variant"])
+    return (time.perf_counter() - start) * settings["repeats"] * len(settings["levels"]) * passes
+
+
+def frame(results):
+    """The largest projected gradients.
+
+    Args:
+        results: Stored results of this analysis.
+
+    Returns:
+        Data frame, one row a network: architecture, variant, width, rf_level, seed, maximum, similarity.
+    """
+    rows = []
+    for each in results:
+        about = {key: each["settings"][key] for key in ("architecture", "variant", "width")}
+        for level, maxima in each["values"]["maxima"].items():
+            alike = each["values"]["similarity"][level]
+            rows += [
+                about | {"rf_level": int(level), "seed": seed, "maximum": value, "similarity": cosine}
+                for seed, (value, cosine) in enumerate(zip(maxima, alike, strict=True))
+            ]
+    return pd.DataFrame(rows, columns=["architecture", "variant", "width", "rf_level", "seed", "maximum", "similarity"])
+
+
+# --- comparing patterns ---------------------------------------------------------------------------
+
+
+def fitted_similarity(pattern, reference):
+    """How alike two patterns are in shape, wherever the unit's field lies.
+
+    The unit at the middle of a map of even side is off the middle of the image, by up to half the map's stride. So the
+    pattern is moved along the diagonal, on which the unit lies, to where it fits best. What is moved out of the image
+    counts as not alike: both norms are those of the whole patterns, so that a small overlap cannot fit by chance.
+
+    Args:
+        pattern: Array (H, H).
+        reference: Array (H, H).
+
+    Returns:
+        (cosine, shift): largest cosine of shifts up to half the image, and the pixels by which the pattern lies
+        farther down and to the right than the reference.
+    """
+    side = len(pattern)
+    pattern, reference = np.asarray(pattern, float), np.asarray(reference, float)
+    norms = np.linalg.norm(pattern) * np.linalg.norm(reference)
+    fits = []
+    for shift in range(-(side // 2), side // 2 + 1):
+        a, b = pattern[max(0, shift) :, max(0, shift) :], reference[max(0, -shift) :, max(0, -shift) :]
+        common = min(len(a), len(b))
+        fits.append((float((a[:common, :common] * b[:common, :common]).sum() / norms) if norms else np.nan, shift))
+    return max(fits, key=lambda fit: (np.nan_to_num(fit[0], nan=-1.0), -abs(fit[1])))
+
+
+def fitted_to_first(result):
+    """`fitted_similarity` of each level's mean pattern to the first level's, as {level: (cosine, shift)}."""
+    levels, patterns = result["settings"]["levels"], result["values"]["patterns"]
+    return {level: fitted_similarity(each, patterns[0]) for level, each in zip(levels, patterns, strict=True)}
+
+
+ANALYSIS = Analysis("gradient_projection", "network", settings, compute, frame, seconds, planned=False)

@@ -1,0 +1,31 @@
+"""The networks of stored runs, with their weights."""
+
+from rfkit import models
+from rfkit.training import calibrated, remember_statistics
+
+CALIBRATION_IMAGES = 1_000
+"""Of the training set, for batch norm of untrained networks."""
+
+
+def build(config):
+    """The untrained network of a run, on the CPU; the same seed gives the same weights at every level."""
+    return models.seeded_build(
+        config.architecture, config.level, width=config.width, num_classes=config.num_classes, seed=config.seed
+    )
+
+
+def load_model(run, which="final"):
+    """The network of a stored run with its weights, in evaluation mode, on the CPU."""
+    model = build(run.config)
+    model.load_state_dict(run.weights(which))
+    return model.eval()
+
+
+def at_stage(run, stage, data):
+    """The network of a stored run before (``"init"``) or after training (``"final"``), ready for its images.
+
+    Before training there are no statistics of batch norm yet: they are set from training images.
+    """
+    model = load_model(run, stage)
+    remember_statistics(model, data.mean, data.std)
+    return calibrated(model, data.sample(CALIBRATION_IMAGES).train_images) if stage == "init" else model

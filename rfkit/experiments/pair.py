@@ -1,0 +1,136 @@
+"""Analysis: two seeds of one network beside each other: similarity of their layers, and the line between them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.pruning_curve import CALIBRATION_IMAGES
+from rfkit.experiments.spectrum import STAGES
+from rfkit.files import read_reference
+
+
+def settings(preset, unit):
+    """What is computed for a unit that is the second of a pair of seeds of the preset; None for others."""
+    other = {second: first for first, second in preset.seed_pairs}.get(unit.config.seed)
+    if other is None or (preset.pairs.levels is not None and unit.config.level not in preset.pairs.levels):
+        return None
+    wanted = preset.pairs
+    return {
+        "images": wanted.images, "points": wanted.points, "line_images": wanted.line_images, "other_seed": other,
+        "version": 2,
+    }  # fmt: skip
+
+
+def compute(pair, settings, work):
+    """Two runs beside each other.
+
+    Args:
+        pair: Two runs with weights, seeds of one network.
+        settings: As made by `settings`.
+        work: `Work`.
+
+    Returns:
+        Mapping: ``layers``; for the stages ``init`` and ``final`` the matrix between the two networks, that of the
+        first with itself, and dead layers; ``line``, the loss between the two trained networks.
+    """
+    from rfkit import cka, hessian, training
+    from rfkit.experiments.networks import at_stage
+
+    few, result = work.data.sample(settings["line_images"], settings["images"]), {}
+    images = few.test_images
+    for stage in STAGES:
+        a, b = (at_stage(run, stage, work.data) for run in pair)
+        found, own = cka.layer_similarity(a, b, images), cka.layer_similarity(a, a, images)
+        result[stage] = {
+            "matrix": _rounded(found.matrix), "self": _rounded(own.matrix), "dead_a": found.dead_a,
+            "dead_b": found.dead_b,
+        }  # fmt: skip
+    places, losses, accuracies = hessian.line(
+        a, b, few.train_images, few.train_labels, points=settings["points"],
+        calibration=work.data.sample(CALIBRATION_IMAGES).train_images,
+    )  # fmt: skip
+    line = {"places": places.tolist(), "losses": losses.tolist(), "accuracies": accuracies.tolist()}
+    line["images"] = len(few.train_images)
+    ends = [training.evaluate(model, images, few.test_labels) for model in (a, b)]
+    return result | {
+        "other_seed": settings["other_seed"], "layers": found.layers_a, "images": len(images), "line": line,
+        "test_accuracy": ends,
+    }  # fmt: skip
+
+
+def _rounded(matrix):
+    return [[None if math.isnan(value) else round(float(value), 6) for value in row] for row in matrix]
+
+
+def cost(settings, unit):
+    """Both networks pass all images twice at both stages; Gram matrices take about as long again."""
+    line = settings["points"] * (settings["line_images"] + CALIBRATION_IMAGES)
+    return (2 * 2 * 4 * settings["images"] + line) / 3
+
+
+def frame(runs):
+    """Pairs of seeds beside each other.
+
+    Args:
+        runs: List of `Run`.
+
+    Returns:
+        Data frame, one row a pair and stage: data_label, paper_dataset, architecture, rf_level, field_px, seed (the
+        pair as text, such as "0-1"), stage, similarity (mean of the diagonal, live layers), deep_similarity (of its
+        deeper half), dead (number of dead layers in both networks), matrix and own (arrays), layers, barrier and line
+        of the trained networks, images. Empty where no pair was compared.
+    """
+    from rfkit.experiments.finding import CELL, describe
+
+    rows = []
+    for run in runs:
+        pair = run.result("pair")
+        for stage in STAGES if pair is not None else ():
+            matrix = np.array(pair[stage]["matrix"], float)
+            losses = np.array(pair["line"]["losses"])
+            chord = np.linspace(losses[0], losses[-1], len(losses))
+            rows.append(describe(run) | {
+                "seed": f"{pair['other_seed']}-{run.config.seed}",
+                "stage": stage,
+                "similarity": _live_mean(np.diagonal(matrix)),
+                "deep_similarity": _live_mean(np.diagonal(matrix)[len(matrix) // 2 :]),
+                "dead": len(pair[stage]["dead_a"]) + len(pair[stage]["dead_b"]),
+                "matrix": matrix,
+                "own": np.array(pair[stage]["self"], float),
+                "layers": pair["layers"],
+                "barrier": float(max(0.0, (losses - chord).max())),
+                "line": (np.array(pair["line"]["places"]), losses),
+                "images": pair["images"],
+            })  # fmt: skip
+    columns = [*CELL, "data_label", "field_px", "seed", "stage", "similarity", "deep_similarity", "dead"]
+    return pd.DataFrame(rows, columns=[*columns, "matrix", "own", "layers", "barrier", "line", "images"])
+
+
+def _live_mean(values):
+    live = values[np.isfinite(values)]
+    return float(live.mean()) if len(live) else float("nan")
+
+
+def of_author():
+    """Mean diagonals of the author's published matrices between two seeds of trained ResNet50.
+
+    Returns:
+        Data frame, one row a level: architecture, rf_level, similarity, deep_similarity. Exact zeros are dead layers;
+        they are left out as ours are.
+
+    Source:
+        The author's public repository, https://github.com/Elluito/sparse_ensemble.
+    """
+    rows = read_reference("author_cka.csv")
+    own = rows[rows["layer_model_a"] == rows["layer_model_b"]]
+    result = []
+    for (architecture, level), part in own.groupby(["architecture", "rf_level"]):
+        values = part.sort_values("layer_model_a")["linear_cka"].replace(0.0, float("nan")).to_numpy()
+        row = {"architecture": architecture, "rf_level": level, "similarity": _live_mean(values)}
+        result.append(row | {"deep_similarity": _live_mean(values[len(values) // 2 :])})
+    return pd.DataFrame(result)
+
+
+ANALYSIS = Analysis("pair", "pair", settings, compute, frame, cost)

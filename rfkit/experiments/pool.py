@@ -1,0 +1,96 @@
+"""Work on all cores: one place where processes are started, watched and ended."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+
+class WorkerKilledError(RuntimeError):
+    """A worker was ended from outside; its task is not done."""
+
+
+def cores():
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def one_thread_each():
+    """Processes started in the block use one thread: small networks are faster so, on a busy machine by far."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+
+
+def run(tasks, jobs):
+    """Run tasks in single-thread processes, each a process of its own that is kept for the next task.
+
+    Args:
+        tasks: Iterable of (function, arguments), both picklable; started in this order.
+        jobs: Number of processes.
+
+    Yields:
+        (index of the task, what it returned or the exception it raised) as they end; `WorkerKilledError` for a task
+        whose process was killed, which costs no other.
+
+    Raises:
+        KeyboardInterrupt: If the user stops it; the processes are ended.
+    """
+    waiting, running = enumerate(tasks), {}
+    workers = [None] * jobs
+
+    def start_next(place):
+        index, task = next(waiting, (None, None))
+        if task is not None:
+            workers[place] = workers[place] or _worker()
+            running[workers[place].submit(task[0], *task[1])] = place, index
+
+    with one_thread_each():
+        try:
+            for place in range(jobs):
+                start_next(place)
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    place, index = running.pop(future)
+                    try:
+                        result = future.result()
+                    except BrokenProcessPool:
+                        result = WorkerKilledError("a worker was killed; run the same command again")
+                        workers[place] = None
+                    except Exception as error:  # one bad task must not stop the others
+                        result = error
+                    start_next(place)
+                    yield index, result
+        except (KeyboardInterrupt, GeneratorExit):
+            for worker in filter(None, workers):
+                for process in list((worker._processes or {}).values()):
+                    process.terminate()
+            raise
+        finally:
+            for worker in filter(None, workers):
+                worker.shutdown(cancel_futures=True)
+
+
+def _worker():
+    """A pool of one process: a pool of several is lost as a whole when one of them is killed."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+def _start_worker():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's, which ends this one without a word
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    """A worker whose main process was killed would hold its run for good, and wait for work that never comes."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)

@@ -1,0 +1,102 @@
+"""How a number was made: code, versions, device, time and memory. No host name."""
+
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from rfkit import __version__
+
+
+class Clock:
+    """Started before a computation, so that it knows the code it began with and the memory it took by itself.
+
+    Args:
+        source: `rfkit.data.Source` of the images, if any.
+        commit: State of the code where a computation that goes on was begun, as kept by `state`.
+    """
+
+    def __init__(self, source=None, commit=None):
+        self.source, self.start = source, time.perf_counter()
+        self.commit = tuple(commit) if commit else git_state()
+        self._own_peak = _reset_peak()
+
+    @property
+    def state(self):
+        """What a checkpoint keeps, for `commit` of the clock that goes on."""
+        return list(self.commit)
+
+    def stop(self, device, seconds=None):
+        """Provenance of what was computed since the start, as a JSON-able mapping.
+
+        Args:
+            device: `torch.device` or its name.
+            seconds: Wall seconds, where they are more than those since the start.
+        """
+        import torch
+
+        device = torch.device(device)
+        seconds = time.perf_counter() - self.start if seconds is None else seconds
+        about = {
+            "commit": self.commit[0],
+            "uncommitted_changes": self.commit[1],
+            "versions": {"rfkit": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
+            "system": platform.system(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "processor": processor(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            "wall_seconds": round(seconds, 2),
+            "peak_memory_mib": _peak_mib() if self._own_peak else None,
+        }
+        if self.source is None:
+            return about
+        return about | {"data": {"name": self.source.name, "label": self.source.label, "sha256": self.source.sha256}}
+
+
+def processor():
+    """Name of the processor as its maker gives it, or None."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    names = (fields.get(key) for key in ("vendor_id", "model name", "cpu family", "model"))
+    vendor, name, family, model = names
+    return f"{name or vendor} (family {family}, model {model})" if name or vendor else None
+
+
+def git_state():
+    """Commit of this source tree, and whether it has uncommitted changes.
+
+    Returns:
+        (commit, dirty); (None, None) where git does not track the package: installed below another project, the commit
+        would be that one's.
+    """
+    folder = Path(__file__).parent
+    try:
+        tracked = ["git", "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(tracked, cwd=folder, capture_output=True, check=True)
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--", ".."], cwd=folder, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return head.stdout.strip(), bool(status.stdout.strip())
+
+
+def _reset_peak():
+    """Begin to count this process's peak memory anew; whether that is possible here (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_mib():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10)

@@ -1,0 +1,110 @@
+"""Analysis: dense and one-shot pruned accuracy at every rate."""
+
+import pandas as pd
+
+from rfkit.experiments.analysis import Analysis
+from rfkit.presets import NEVER_PRUNED
+
+TRAIN_IMAGES = 5_000
+"""Of the training set, for accuracy beside the test accuracy; never more than test images."""
+CALIBRATION_IMAGES = 512
+"""Of the training set, for batch norm of pruned networks."""
+
+
+def settings(preset, unit):
+    """What is computed for a unit of a preset."""
+    return {
+        "method": "global_magnitude", "exclude": list(NEVER_PRUNED), "train_images": TRAIN_IMAGES,
+        "calibration_images": CALIBRATION_IMAGES, "version": 2, "rates": list(preset.rates),
+    }  # fmt: skip
+
+
+def compute(run, settings, work):
+    """Every rate from the final weights; batch norm keeps the dense network's statistics unless re-estimated."""
+    import torch
+
+    from rfkit import pruning, training
+    from rfkit.experiments.networks import build
+
+    data, dense, rows = work.data, run.weights("final"), []
+    model = build(run.config).to(work.device, memory_format=torch.channels_last)
+    training.remember_statistics(model, data.mean, data.std)
+    shape = (3, data.image_size, data.image_size)
+    usable, times = pruning.usable_weights(model, shape), pruning.multiplications(model, shape)
+    few = data.sample(min(len(data.test_images), settings["train_images"]))
+    calibration = data.sample(settings["calibration_images"]).train_images
+    for rate in (0.0, *(rate for rate in settings["rates"] if rate)):
+        model.load_state_dict(dense)
+        masks = pruning.prune(model, rate)
+        test_loss, test_accuracy = training.loss_and_accuracy(model, data.test_images, data.test_labels)
+        train_loss, train_accuracy = training.loss_and_accuracy(model, few.train_images, few.train_labels)
+        again = training.calibrated(model, calibration)
+        weights = {name: p for name, p in model.named_parameters() if name in times}
+        rows.append({
+            "rates": rate, "test_accuracy": test_accuracy, "test_loss": test_loss,
+            "train_accuracy": train_accuracy, "train_loss": train_loss,
+            "reestimated_accuracy": training.evaluate(again, data.test_images, data.test_labels),
+            "usable_kept": sum(int((mask & usable[name]).sum()) for name, mask in masks.items()),
+            "multiplications": sum(int(w.count_nonzero()) * times[name] for name, w in weights.items()),
+            "parameters": sum(int(p.count_nonzero()) for p in model.parameters()),
+            "layer_sparsity": [1 - int(mask.sum()) / mask.numel() for mask in masks.values()],
+        })  # fmt: skip
+    return {key: [row[key] for row in rows] for key in rows[0]} | {
+        "layers": list(usable),
+        "usable": [int(mask.sum()) for mask in usable.values()],
+        "prunable": [mask.numel() for mask in usable.values()],
+        "train_images": len(few.train_images),
+        "calibration_images": len(calibration),
+    }
+
+
+def cost(settings, unit):
+    """A forward pass is a third of a training step; each rate is tested twice."""
+    config = unit.config
+    train = min(config.test_images, settings["train_images"])
+    return (1 + len(settings["rates"])) * (2 * config.test_images + train + settings["calibration_images"]) / 3
+
+
+def frame(runs):
+    """Dense and pruned accuracy of each run.
+
+    Args:
+        runs: List of `Run` with this analysis.
+
+    Returns:
+        Data frame with a row for each run and pruning rate (0 is dense): dataset, data_label, paper_dataset,
+        architecture, rf_level, field_px, seed, chance, test_images, pruning_rate; in percent dense, accuracy,
+        reestimated_accuracy (batch norm re-estimated) and train_accuracy; test_loss and train_loss; as fractions
+        usable_sparsity (of the weights that can change the output); as ratios compression (parameters) and speed_up
+        (multiplications, theoretical) of dense over pruned.
+    """
+    from rfkit.experiments.finding import describe
+
+    rows = []
+    for run in runs:
+        config = run.config
+        about = describe(run) | {
+            "dataset": config.dataset,
+            "chance": 100 / config.num_classes,
+            "test_images": config.test_images,
+            "dense": run.summary["test_accuracy"],
+        }
+        curve = run.result("pruning")
+        rows += [about | _point(curve, i) for i in run.places("pruning", curve["rates"])]
+    return pd.DataFrame(rows)
+
+
+def _point(curve, i):
+    """Columns of one rate of a curve, whose first one is the dense network."""
+    same = ("test_loss", "train_accuracy", "train_loss", "reestimated_accuracy")
+    return {
+        "pruning_rate": curve["rates"][i],
+        "accuracy": curve["test_accuracy"][i],
+        **{name: curve[name][i] for name in same},
+        "usable_sparsity": 1 - curve["usable_kept"][i] / sum(curve["usable"]),
+        "compression": curve["parameters"][0] / curve["parameters"][i],
+        "speed_up": curve["multiplications"][0] / curve["multiplications"][i],
+    }
+
+
+ANALYSIS = Analysis("pruning", "run", settings, compute, frame, cost)

@@ -1,0 +1,224 @@
+"""Analysis: question 4 of the homework, small networks trained on images, in numpy and in torch."""
+
+import functools
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from rfkit.config import one_of
+from rfkit.experiments.analysis import Analysis
+
+FRAMEWORKS = ("numpy", "torch")
+SECONDS_PER_IMAGE = 1e-3
+"""About what a step costs for one image: 786 s for 18 epochs of CIFAR-10 in torch on two cores."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and how it is trained.
+
+    Attributes:
+        name: For people; not part of what is hashed.
+        framework: ``numpy`` or ``torch``.
+        network: Class of `rfkit.homework.nets`, or ``SmallResNet``.
+        epochs: Passes over the training images.
+        options: Arguments of the network.
+        training: Fields of `rfkit.config.TrainConfig` (torch), or ``optimizer``, ``lr``, ``batch_size`` and ``flip``.
+        seed: Of weights, order and augmentation.
+    """
+
+    name: str
+    framework: str
+    network: str
+    epochs: int
+    options: dict = field(default_factory=dict)
+    training: dict = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self):
+        """Check the framework, as `ConfigError`."""
+        one_of("framework", self.framework, FRAMEWORKS)
+
+    @property
+    def settings(self):
+        """All but the name."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """How much is run: epochs of the three networks and of each variant, and their widths."""
+
+    three_layers: int
+    deep: int
+    torch: int
+    variants: int
+    stages: tuple
+    widths: tuple[int, ...]
+    variant_widths: tuple[int, ...]
+    numpy_lr: float
+    torch_lr: float
+    augmentation: str
+    precision: str
+
+
+_TINY = ((8,), (16,), (32,))
+_SCALES = {
+    "smoke": _Scale(1, 1, 1, 1, _TINY, (4, 8, 16), (4, 8, 16), 1e-2, 0.1, "crop", "float32"),
+    "demo": _Scale(5, 5, 6, 4, _TINY, (8, 16, 32, 64), (8, 16, 32), 1e-2, 0.1, "crop", "float32"),
+    # bfloat16 halves the time where the processor has instructions for it, and is slow elsewhere
+    "study": _Scale(
+        3, 5, 18, 4, ((16,), (32, 32), (64, 64), (128,)), (16, 32, 64, 128), (16, 32, 64, 128), 2e-3, 0.15,
+        "crop_flip", "bfloat16",
+    ),
+}  # fmt: skip
+
+
+def networks(preset_name):
+    """The three networks of question 4: the hand-out's, a deeper one in numpy, one in torch; ``paper`` is as ``study``.
+
+    Returns:
+        List of `Recipe`.
+    """
+    scale = _scale(preset_name)
+    by_numpy = {"optimizer": "Adam", "batch_size": 100, "flip": "flip" in scale.augmentation}
+    small = {"filters": 8, "kernel": 5, "hidden": 64} if preset_name in ("smoke", "demo") else {}
+    return [
+        Recipe("three layers, numpy", "numpy", "ThreeLayerConvNet", scale.three_layers, small | {"decay": 1e-3},
+               by_numpy | {"lr": 1e-3}),
+        Recipe("batch-normalised, numpy", "numpy", "DeepConvNet", scale.deep, {"stages": scale.stages},
+               by_numpy | {"lr": scale.numpy_lr}),
+        Recipe("residual, torch", "torch", "SmallResNet", scale.torch, {"widths": scale.widths}, _by_torch(scale)),
+    ]  # fmt: skip
+
+
+def variants(preset_name):
+    """What each choice of the residual network bought: the same training, a choice taken back at a time.
+
+    Returns:
+        List of `Recipe`, the unchanged one first.
+    """
+    scale = _scale(preset_name)
+    widths, base = {"widths": scale.variant_widths}, _by_torch(scale)
+    cases = {
+        "all choices": ({}, {}),
+        "no residual additions": ({"residual": False}, {}),
+        "no batch norm, a tenth of the learning rate": ({"batchnorm": False}, {"lr": scale.torch_lr / 10}),
+        "1×1 kernels in the blocks: a small field": ({"kernel": 1}, {}),
+        "no augmentation": ({}, {"augmentation": "none"}),
+        "constant learning rate": ({}, {"schedule": "constant", "lr": scale.torch_lr / 3}),
+    }
+    return [
+        Recipe(name, "torch", "SmallResNet", scale.variants, widths | options, base | changes)
+        for name, (options, changes) in cases.items()
+    ]
+
+
+def _scale(preset_name):
+    return _SCALES[one_of("preset", "study" if preset_name == "paper" else preset_name, tuple(_SCALES))]
+
+
+def _by_torch(scale):
+    return {
+        "lr": scale.torch_lr, "nesterov": True, "schedule": "one_cycle", "augmentation": scale.augmentation,
+        "precision": scale.precision, "batch_size": 64 if scale.widths[0] < 16 else 128,
+    }  # fmt: skip
+
+
+def settings(preset, recipes=None):
+    """The recipes of a preset, or those given, on its first data set.
+
+    Returns:
+        List of (mapping, data set).
+    """
+    wanted = [*networks(preset.name), *variants(preset.name)] if recipes is None else recipes
+    return [(recipe.settings, preset.datasets[0]) for recipe in wanted]
+
+
+def compute(_, settings, work):
+    """Follow a recipe.
+
+    Returns:
+        Mapping: ``history`` (an epoch each: loss, test accuracy in percent), ``test_accuracy``, ``confusion`` (row:
+        label, column: answer), ``classes``, ``filters`` of the first layer (count, 3, side, side), ``parameters``.
+    """
+    data = work.data
+    train = _with_numpy if settings["framework"] == "numpy" else _with_torch
+    history, answers, filters, parameters = train(settings, data, work.progress)
+    confusion = np.zeros((data.num_classes, data.num_classes), int)
+    np.add.at(confusion, (data.test_labels, answers), 1)
+    return {
+        "history": history,
+        "test_accuracy": 100 * float(np.mean(answers == data.test_labels)),
+        "confusion": confusion.tolist(),
+        "classes": list(data.class_names),
+        "filters": filters.round(5).tolist(),
+        "parameters": sum(int(np.prod(array.shape)) for array in parameters),
+    }
+
+
+def _with_numpy(recipe, data, progress):
+    from rfkit.homework import descent, nets
+
+    x, labels = descent.arrays(data)
+    held_out = descent.arrays(data, test=True)
+    shape, training = (3, data.image_size, data.image_size), dict(recipe["training"])
+    net = getattr(nets, recipe["network"])(shape, data.num_classes, **recipe["options"], seed=recipe["seed"])
+    optimizer = getattr(descent, training.pop("optimizer"))(lr=training.pop("lr"))
+    report = functools.partial(print, recipe["network"], flush=True) if progress else None
+    history = descent.train(
+        net, x, labels, optimizer, epochs=recipe["epochs"], held_out=held_out, seed=recipe["seed"], report=report,
+        **training,
+    )  # fmt: skip
+    chunks = (held_out[0][i : i + 250] for i in range(0, len(held_out[0]), 250))
+    answers = np.concatenate([net.scores(chunk)[0].argmax(1) for chunk in chunks])
+    first = net.parameters["w0" if "w0" in net.parameters else "w1"]
+    return history, answers, first, net.parameters.values()
+
+
+def _with_torch(recipe, data, progress):
+    import torch
+
+    from rfkit import models, training
+    from rfkit.config import TrainConfig
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe["seed"])
+        net = models.SmallResNet(data.num_classes, **recipe["options"])
+    config, name = TrainConfig(epochs=recipe["epochs"], **recipe["training"]), recipe["network"]
+    result = training.fit(net, data, config, seed=recipe["seed"], device="cpu", progress=progress, label=name)
+    history = [
+        {"epoch": row["epoch"], "loss": row["train_loss"], "accuracy": row["test_accuracy"]} for row in result.history
+    ]
+    answers = training.predictions(net, data.test_images)
+    return history, answers, net.features[0][0].weight.detach().numpy(), net.parameters()
+
+
+def seconds(settings, data):
+    """By the number of images; see `SECONDS_PER_IMAGE`."""
+    return settings["epochs"] * SECONDS_PER_IMAGE * len(data.train_labels)
+
+
+def frame(results):
+    """What networks of question 4 cost and reach.
+
+    Args:
+        results: Stored results of this analysis.
+
+    Returns:
+        Data frame, one row a recipe: framework, network, epochs, data_label, parameters, test_accuracy, wall_seconds.
+    """
+    return pd.DataFrame([
+        {name: each["settings"][name] for name in ("framework", "network", "epochs")}
+        | {
+            "data_label": each["provenance"]["data"]["label"],
+            "parameters": each["values"]["parameters"],
+            "test_accuracy": each["values"]["test_accuracy"],
+            "wall_seconds": each["provenance"]["wall_seconds"],
+        }
+        for each in results
+    ])
+
+
+ANALYSIS = Analysis("recipe", "network", settings, compute, frame, seconds, planned=False)

@@ -1,0 +1,42 @@
+"""The one registry of analyses: adding one is its file and a line here."""
+
+from rfkit.config import one_of
+from rfkit.experiments import (
+    author_ritz,
+    fine_tuning,
+    gradient_projection,
+    pair,
+    pruning_curve,
+    recipes,
+    spectrum,
+    untrained_spectrum,
+    usable_pruning,
+)
+
+ANALYSES = {
+    each.name: each
+    for each in (
+        pruning_curve.ANALYSIS,
+        usable_pruning.ANALYSIS,
+        fine_tuning.ANALYSIS,
+        spectrum.ANALYSIS,
+        author_ritz.ANALYSIS,
+        pair.ANALYSIS,
+        gradient_projection.ANALYSIS,
+        untrained_spectrum.ANALYSIS,
+        recipes.ANALYSIS,
+    )
+}
+"""Name of an analysis to `rfkit.experiments.Analysis`, in the order in which they are made."""
+
+
+def named(names=None):
+    """Analyses by name, those that a study plans if ``None``; unknown names are a `ConfigError`."""
+    if names is None:
+        return [each for each in ANALYSES.values() if each.planned]
+    return [ANALYSES[one_of("analysis", name, tuple(ANALYSES))] for name in names]
+
+
+def needing(what):
+    """The analyses that need a ``"run"``, a ``"pair"`` or a ``"network"``."""
+    return [each for each in ANALYSES.values() if each.needs == what]

@@ -1,0 +1,178 @@
+"""Results that need no run: found in the store or among the records, made, and recorded."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rfkit.data import PUBLISHED
+from rfkit.experiments import store
+from rfkit.experiments.finding import RESULTS, is_here, load
+from rfkit.experiments.registry import ANALYSES
+
+
+class TooLongError(RuntimeError):
+    """Something is missing and would take longer than allowed; the message holds the command to make it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One result of an analysis that needs no run.
+
+    Attributes:
+        analysis: Its name.
+        settings: What is computed.
+        dataset: As in `rfkit.data.load`; None for an analysis without a data set.
+    """
+
+    analysis: str
+    settings: dict = field(hash=False)
+    dataset: str | None = None
+
+    def __str__(self):
+        about = (self.settings.get(name) for name in ("architecture", "network", "variant", "level"))
+        return " ".join(str(word) for word in (self.analysis, *about) if word is not None)
+
+    def folder(self, root, source=None):
+        """Folder of the result under a store or a folder of records, for a `rfkit.data.Source`."""
+        data = f"-{source.name}-{source.sha256[:6]}" if source else ""
+        return Path(root) / "analysis" / f"{self.analysis}-{store.key_of(self.settings)}{data}"
+
+    def find(self, preset, root=None, results=RESULTS):
+        """The stored result, or None; a `ConfigError` if its folder holds a result of other settings."""
+        for folder in (store.Store(root).root, Path(results) / preset.name):
+            for path in sorted((folder / "analysis").glob(f"{self.folder(folder).name}*")):
+                stored = store.read_result(path, self.settings)
+                if stored is not None and self._fits(stored, preset):
+                    return stored
+        return None
+
+    def _fits(self, stored, preset):
+        """Whether a result is of the data set, or of a known copy of one of the paper's."""
+        if self.dataset is None:
+            return True
+        data = stored["provenance"]["data"]
+        if self.dataset in PUBLISHED:
+            return data["name"] in (self.dataset, PUBLISHED[self.dataset].copy)
+        return data["sha256"] == load(self.dataset, preset.image_limit).source.sha256
+
+
+def requests(name, preset, settings=None):
+    """What an analysis that needs no run computes for a preset.
+
+    Args:
+        name: Name of the analysis.
+        preset: `rfkit.presets.Preset`.
+        settings: List of (settings, data set) instead of the analysis's own for the preset.
+    """
+    wanted = ANALYSES[name].settings(preset) if settings is None else settings
+    return [Request(name, each, dataset) for each, dataset in wanted]
+
+
+def measured(name, preset, settings=None, *, root=None, results=RESULTS):
+    """Those results of an analysis that are there already.
+
+    Args:
+        name: Name of the analysis.
+        preset: `rfkit.presets.Preset`.
+        settings: As in `requests`.
+        root: Folder of the run store.
+        results: Folder of the committed records.
+
+    Returns:
+        List of mappings: ``settings``, ``provenance``, ``values``.
+    """
+    found = [request.find(preset, root, results) for request in requests(name, preset, settings)]
+    return [each for each in found if each is not None]
+
+
+def measure(
+    name, preset, settings=None, *, max_minutes=None, jobs=None, root=None, results=RESULTS, device=None,
+    progress=False,
+):  # fmt: skip
+    """Results of an analysis that needs no run: found, or computed and stored.
+
+    Args:
+        name: Name of the analysis.
+        preset: `rfkit.presets.Preset`.
+        settings: As in `requests`.
+        max_minutes: Longest computation to start, by an estimate; ``None`` for any.
+        jobs: Number of processes; by default one a core.
+        root: Folder of the run store.
+        results: Folder of the committed records.
+        device: As in `rfkit.training.pick_device`.
+        progress: Show bars, and a line a result.
+
+    Returns:
+        List of mappings: ``settings``, ``provenance``, ``values``.
+
+    Raises:
+        TooLongError: If computing what is missing would take longer; names the command to run.
+        RuntimeError: If a computation fails.
+    """
+    wanted = requests(name, preset, settings)
+    missing = [request for request in wanted if request.find(preset, root, results) is None]
+    if missing:
+        from rfkit.experiments import runner  # only now: what is recorded does not wait for torch
+
+        if max_minutes is not None:
+            _refuse_long(missing, len(wanted), preset, max_minutes, runner.processes(jobs, device, len(missing)))
+        options = {"jobs": jobs, "root": root, "device": device, "image_limit": preset.image_limit}
+        runner.make(missing, progress=progress, **options)
+    return [request.find(preset, root, results) for request in wanted]
+
+
+def follow(recipes, preset, *, make=True):
+    """The results of recipes of question 4, found or, on small data, made.
+
+    Args:
+        recipes: As made by `recipe_networks` or `recipe_variants`.
+        preset: `rfkit.presets.Preset`; its first data set is used.
+        make: Whether to train what is missing; else it is said how.
+
+    Returns:
+        List of results with the recipe's ``name``; those that are missing are left out.
+    """
+    found = []
+    for recipe in recipes:
+        settings = ANALYSES["recipe"].settings(preset, [recipe])
+        results = (measure if make else measured)("recipe", preset, settings)
+        if not results:
+            chosen = f"{preset.name} --datasets {preset.datasets[0]} --analyses recipe"
+            print(f"{recipe.name!r} is not recorded; run: rfkit study {chosen}")
+        found += [each | {"name": recipe.name} for each in results]
+    return found
+
+
+def _refuse_long(missing, count, preset, max_minutes, jobs):
+    absent = sorted({r.dataset for r in missing if r.dataset is not None and not is_here(r.dataset)})
+    seconds = 0 if absent else sum(
+        ANALYSES[r.analysis].cost(r.settings, load(r.dataset, preset.image_limit) if r.dataset else None)
+        for r in missing
+    )  # fmt: skip
+    minutes = seconds / 60 / jobs
+    if absent or minutes > max_minutes:
+        takes = f"{', '.join(absent)} would be downloaded" if absent else f"they take about {minutes:.0f} minutes here"
+        chosen = f" --datasets {missing[0].dataset}" if missing[0].dataset not in (None, *preset.datasets[:1]) else ""
+        name = missing[0].analysis
+        raise TooLongError(
+            f"{len(missing)} of {count} results of {name!r} of preset {preset.name!r} are missing; {takes} "
+            f"(max_minutes={max_minutes}). Run: rfkit study {preset.name}{chosen} --analyses {name}"
+        )
+
+
+def record_results(name, preset, *, root=None, results=RESULTS):
+    """Copy those results of an analysis that the store has to where records are committed.
+
+    Returns:
+        The number of results copied.
+    """
+    copied = 0
+    for request in requests(name, preset):
+        pattern = f"{request.folder('').name}*"
+        for folder in sorted((store.Store(root).root / "analysis").glob(pattern)):
+            stored = store.read_result(folder, request.settings)
+            if stored is not None and request._fits(stored, preset):
+                target = Path(results) / preset.name / "analysis" / folder.name
+                shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".lock"), dirs_exist_ok=True)
+                copied += 1
+    return copied

@@ -1,0 +1,282 @@
+"""Making what a preset asks for: train, analyse, never twice; by one process or on all cores."""
+
+import math
+import sys
+import time
+
+import torch
+from tqdm import tqdm
+
+from rfkit import pruning, receptive_field, training
+from rfkit.config import ConfigError, whole
+from rfkit.experiments import finding, pool, store
+from rfkit.experiments.analysis import Work
+from rfkit.experiments.networks import build
+from rfkit.experiments.provenance import Clock
+from rfkit.experiments.registry import ANALYSES, named
+from rfkit.files import load_tensors, save_tensors, write_csv, write_json
+
+
+def complete(unit, runs, *, analyses=None, data=None, device=None, progress=False):
+    """Train a unit and analyse it; what is finished already is left as it is.
+
+    Args:
+        unit: `Unit`.
+        runs: `Store`.
+        analyses: Names of analyses; those that a study plans if ``None``.
+        data: The data set as the unit was made for it; the whole one is loaded if ``None``.
+        device: As in `rfkit.training.pick_device`.
+        progress: As in `rfkit.training.fit`.
+
+    Returns:
+        `Run`, finished.
+
+    Raises:
+        rfkit.config.ConfigError: If the data are not those of the unit.
+        BusyError: If another process works on it.
+    """
+    data = data if data is not None else finding.load(unit.dataset)
+    device = training.pick_device(device)
+    _refuse_other_data(unit.config, data)
+    with runs.claim(unit.config, unit.asked) as run:
+        if not run.done:
+            _train(unit.config, run, data, device, progress)
+        (run.path / "checkpoint.pt").unlink(missing_ok=True)  # after DONE: at every instant one of the two is there
+        run = store.Run(run.path, unit.asked)
+        for name, settings in run.missing([each for each in named(analyses) if each.needs == "run"]).items():
+            _measure(ANALYSES[name], run, settings, run.folder_of(name, settings), data, device, run.weights_sha256)
+    return run
+
+
+def compare(unit, runs, *, analyses=None, data=None, device=None):
+    """Make the analyses of a unit that need another seed of its network, where both are there with their weights.
+
+    Args:
+        unit: `Unit` of the second seed.
+        runs: `Store`.
+        analyses: As in `complete`.
+        data: As in `complete`.
+        device: As in `complete`.
+
+    Returns:
+        The number of analyses that were made now.
+    """
+    todo = _pairs_to_compare(unit, runs, named(analyses))
+    for name, settings, first, second in todo:
+        data = data if data is not None else finding.load(unit.dataset)
+        with store.claimed(folder := second.folder_of(name, settings)):
+            weights = {"final": second.weights_sha256, "other": first.weights_sha256}
+            _measure(ANALYSES[name], (first, second), settings, folder, data, training.pick_device(device), weights)
+    return len(todo)
+
+
+def _pairs_to_compare(unit, runs, analyses):
+    second, found = runs.run(unit.config, unit.asked), []
+    if not second.done or not second.has_weights("init", "final"):
+        return []
+    for name, settings in second.missing([each for each in analyses if each.needs == "pair"]).items():
+        first = store.Run(second.path.with_name(f"seed{settings['other_seed']}"))
+        if first.done and first.has_weights("init", "final"):
+            found.append((name, settings, first, second))
+    return found
+
+
+def _measure(analysis, subject, settings, folder, data, device, weights, progress=False):
+    """Compute and store one result; weights are a checksum, or several by name."""
+    # Apple's GPUs have no float64, which analyses need
+    place = torch.device("cpu") if device.type == "mps" else device
+    there = store.read_result(folder)
+    if there is not None and "rates" in settings:  # of other rates than are asked for: a curve never becomes shorter
+        settings = settings | {"rates": sorted({*settings["rates"], *there["settings"]["rates"]})}
+    clock = Clock(data.source if data is not None else None)
+    folder.mkdir(parents=True, exist_ok=True)
+    values = analysis.compute(subject, settings, Work(data, place, folder, progress))
+    for checkpoint in folder.glob("*.checkpoint.pt"):
+        checkpoint.unlink()
+    weights = {"final": weights} if isinstance(weights, str) else weights
+    store.save_result(folder, settings, values, clock.stop(place), weights)
+
+
+def _refuse_other_data(config, data):
+    here = {
+        "data_sha256": data.source.sha256, "image_size": data.image_size,
+        "train_images": len(data.train_labels), "test_images": len(data.test_labels),
+    }  # fmt: skip
+    for field, value in here.items():
+        asked = getattr(config, field)
+        if value != asked:
+            raise ConfigError(
+                f"{field} of {data.source.label} is {value!r}, that of the run {config.folder} {asked!r}; "
+                "give the data it was configured with, or ask for the run again if they have changed"
+            )
+
+
+def _train(config, run, data, device, progress):
+    checkpoint, weights = run.path / "checkpoint.pt", run.path / "weights"
+    state = load_tensors(checkpoint) if checkpoint.is_file() else None
+    clock = Clock(data.source, state and state.get("begun_by"))
+    model = build(config)
+    # asked before the training, so that a network they do not fit fails before its hours of work
+    field_px = _field_px(model, data.image_size)
+    prunable = sum(w.numel() for w in pruning.prunable(model).values())
+    if not (weights / "init.pt").is_file():
+        save_tensors(weights / "init.pt", model.state_dict())
+    result = training.fit(
+        model, data, config.train, seed=config.seed, device=device, progress=progress, label=config.folder,
+        on_epoch=lambda state: save_tensors(checkpoint, state | {"begun_by": clock.state}), resume=state,
+    )  # fmt: skip
+    save_tensors(weights / "final.pt", model.state_dict())
+    save_tensors(weights / "last.pt", result.last_state)
+    selected = result.history[result.selected_epoch - 1]
+    write_csv(run.path / "metrics.csv", result.history)
+    write_json(
+        run.path / "summary.json",
+        {
+            "test_accuracy": selected["test_accuracy"],
+            "test_loss": selected["test_loss"],
+            "train_accuracy": selected["train_accuracy"],
+            "train_loss": selected["train_loss"],
+            "selected_epoch": result.selected_epoch,
+            "last_test_accuracy": result.history[-1]["test_accuracy"],
+            "shrink_factor": result.shrink_factor,
+            "field_px": field_px,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "prunable_weights": prunable,
+        },
+    )
+    seconds = sum(row["seconds"] for row in result.history)  # of all sessions together
+    write_json(run.path / "provenance.json", clock.stop(device, seconds))
+    store.finish(run.path)
+
+
+def _field_px(model, image_size):
+    """Receptive field of the last feature map; None where it is the whole image or not known."""
+    try:
+        size = max(receptive_field.receptive_field(model, (3, image_size, image_size)).size)
+    except (RuntimeError, ValueError):  # no rule for an operation, or no map at all
+        return None
+    return size if math.isfinite(size) else None
+
+
+# --- many ------------------------------------------------------------------------------------------
+
+
+def run_all(wanted, *, analyses=None, jobs=None, root=None, device=None, image_limit=None, progress=True):
+    """Complete units in single-thread processes, then compare their pairs; safe to stop and start again.
+
+    Args:
+        wanted: `Unit` list, in order of importance.
+        analyses: As in `complete`.
+        jobs: Number of processes; by default one a core, or one on a GPU.
+        root: Folder of the run store.
+        device: As in `rfkit.training.pick_device`.
+        image_limit: As in `rfkit.experiments.load`.
+        progress: Show a bar (on a terminal) or a line a unit.
+
+    Returns:
+        List of (`Unit`, message) of the units that failed.
+
+    Raises:
+        KeyboardInterrupt: If the user stops it; workers are stopped, finished epochs are on disk.
+    """
+    runs, chosen = store.Store(root), named(analyses)
+    alone = [each for each in chosen if each.needs == "run"]
+    todo = [unit for unit in wanted if not is_complete(unit, runs, alone)]
+    # one seed after the other, in each the longest first: no core waits long for the last run
+    todo.sort(key=lambda unit: (unit.config.seed, -training.flops(unit.config)))
+    options = (analyses, str(runs.root), device, image_limit)
+    failures = _work_through(todo, _complete, options, jobs, device, progress)
+    pairs = [unit for unit in wanted if _pairs_to_compare(unit, runs, chosen)]
+    return failures + _work_through(pairs, _compare, options, jobs, device, progress)
+
+
+def is_complete(unit, runs, analyses):
+    """Whether a unit is trained and has those of some analyses that are asked of it."""
+    run = runs.run(unit.config, unit.asked)
+    return run.done and not run.missing(analyses)
+
+
+def _work_through(todo, work, options, jobs, device, progress):
+    if not todo:
+        return []
+    failures, start = [], time.perf_counter()
+    bar = tqdm(total=len(todo), unit="run", disable=None if progress else True)
+    results = pool.run(((work, (unit, *options)) for unit in todo), processes(jobs, device, len(todo)))
+    for done, (index, result) in enumerate(results, start=1):
+        unit = todo[index]
+        if isinstance(result, Exception):
+            failures.append((unit, str(result)))
+            result = f"FAILED, {result}"
+        bar.update()
+        if progress:
+            minutes = (time.perf_counter() - start) / 60
+            tqdm.write(f"[{done}/{len(todo)}, {minutes:.1f} min] {unit.config.folder}: {result}")
+    bar.close()
+    return failures
+
+
+def _complete(unit, analyses, root, device, image_limit):
+    torch.set_num_threads(1)
+    data = finding.load(unit.dataset, image_limit)
+    run = complete(unit, store.Store(root), analyses=analyses, data=data, device=device)
+    return f"test {run.summary['test_accuracy']:.2f} %"
+
+
+def _compare(unit, analyses, root, device, image_limit):
+    torch.set_num_threads(1)
+    data = finding.load(unit.dataset, image_limit)
+    compare(unit, store.Store(root), analyses=analyses, data=data, device=device)
+    return "compared with its pair"
+
+
+def processes(jobs, device, work):
+    """How many processes to use for an amount of work: as asked, else one a core, or one on a GPU."""
+    if jobs is not None:
+        whole("jobs", jobs, 1)
+    on_gpu = training.pick_device(device).type != "cpu"
+    return max(1, min(jobs or (1 if on_gpu else pool.cores()), work))
+
+
+# --- results that need no run ----------------------------------------------------------------------
+
+
+def make(requests, *, jobs=None, root=None, device=None, image_limit=None, progress=False):
+    """Compute results that need no run, and store them.
+
+    Args:
+        requests: List of `rfkit.experiments.results.Request`.
+        jobs: As in `run_all`; one computes here, in this process, by one thread.
+        root: Folder of the run store.
+        device: As in `rfkit.training.pick_device`.
+        image_limit: As in `rfkit.experiments.load`.
+        progress: Show bars, and a line a result.
+
+    Raises:
+        RuntimeError: If one fails; those that are finished are kept.
+    """
+    jobs = processes(jobs, device, len(requests))
+    tasks = [(_make, (request, str(store.Store(root).root), device, image_limit, progress)) for request in requests]
+    for index, result in _here(tasks) if jobs == 1 else pool.run(tasks, jobs):
+        if isinstance(result, Exception):
+            raise RuntimeError(f"{requests[index]}: {result}") from result
+        if progress:
+            print(f"{requests[index]} ({result:.0f} s)", file=sys.stderr, flush=True)
+
+
+def _here(tasks):
+    threads = torch.get_num_threads()
+    try:
+        for index, (work, arguments) in enumerate(tasks):
+            yield index, work(*arguments)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _make(request, root, device, image_limit, progress):
+    torch.set_num_threads(1)
+    data = finding.load(request.dataset, image_limit) if request.dataset is not None else None
+    folder, start = request.folder(root, data.source if data is not None else None), time.perf_counter()
+    with store.claimed(folder):
+        device = training.pick_device(device)
+        _measure(ANALYSES[request.analysis], None, request.settings, folder, data, device, None, progress)
+    return time.perf_counter() - start

@@ -1,0 +1,350 @@
+"""The store: runs and results of analyses, written so that nothing is ever half there.
+
+A folder is finished when its ``DONE`` file exists, which is written last and holds the sha256 of every other file.
+Files are written beside their place and renamed. A folder is claimed with a lock of the operating system, which
+vanishes with its process.
+"""
+
+import csv
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import filelock
+import numpy as np
+
+from rfkit.config import ConfigError, RunConfig, differences, run_config, stable_hash
+from rfkit.files import StoreError, file_sha256, load_tensors, read_json, replacing, write_json
+
+DONE = "DONE"
+RESULT = "result.json"
+ARRAYS = "arrays.npz"
+
+
+class BusyError(StoreError):
+    """Another process is working on this folder."""
+
+
+def default_root():
+    """Folder of the runs: ``RFKIT_RUNS``, or ``runs`` in the current folder."""
+    return Path(os.environ.get("RFKIT_RUNS", "runs"))
+
+
+# --- one folder -----------------------------------------------------------------------------------
+
+
+def check(folder, name):
+    """Compare a file with the checksum in the ``DONE`` file of its folder; a `StoreError` if it differs."""
+    expected = read_json(folder / DONE)["sha256"].get(name)
+    if expected != file_sha256(folder / name):
+        raise StoreError(
+            f"{folder / name} was changed or damaged after it was finished (wrong checksum); delete the "
+            f"folder {folder} and run rfkit study again"
+        )
+
+
+def finish(folder):
+    """Mark a run or a result as finished, with the checksum of every file in it but the results of analyses."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in files]
+    kept = [name for name in names if not name.startswith(("analysis/", ".")) and name not in (DONE, "checkpoint.pt")]
+    write_json(folder / DONE, {"sha256": {name: file_sha256(folder / name) for name in kept}})
+
+
+@contextmanager
+def claimed(folder):
+    """Work on a folder alone; a `BusyError` if another process does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BusyError(f"{folder} is being worked on by another process") from error
+    try:
+        for leftover in folder.rglob("*.tmp*"):  # of a process that was killed while writing
+            leftover.unlink()
+        yield folder
+    finally:
+        lock.release()
+
+
+# --- results of analyses --------------------------------------------------------------------------
+
+
+def key_of(settings):
+    """Hash of the settings of an analysis, without its rates: a curve of more rates serves for one of fewer."""
+    return stable_hash({name: value for name, value in settings.items() if name != "rates"})
+
+
+def save_result(folder, settings, values, provenance, weights=None):
+    """Store what an analysis came to, replacing what is there.
+
+    Args:
+        folder: Folder of the result.
+        settings: What it was computed by.
+        values: Mapping of JSON-able values and numpy arrays.
+        provenance: How it was made, as by `rfkit.experiments.provenance.Clock`.
+        weights: Checksums of the weights it was made from.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DONE).unlink(missing_ok=True)
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    if arrays:
+        with replacing(folder / ARRAYS) as file:
+            np.savez_compressed(file, **arrays)
+    plain = {name: value for name, value in values.items() if name not in arrays}
+    content = {"settings": settings, "weights": weights or {}, "provenance": provenance, "values": plain}
+    write_json(folder / RESULT, content)
+    finish(folder)
+
+
+def read_result(folder, settings=None):
+    """A finished result, or None where there is none, or not at all of the rates that are asked for.
+
+    Args:
+        folder: Folder of the result.
+        settings: What was asked for; ``None`` for whatever is there.
+
+    Returns:
+        Mapping: ``settings``, ``weights``, ``provenance`` and ``values``.
+
+    Raises:
+        StoreError: If a file was changed after it was finished.
+        ConfigError: If the folder holds a result of other settings.
+    """
+    if not (folder / DONE).is_file():
+        return None
+    check(folder, RESULT)
+    stored = read_json(folder / RESULT)
+    if (folder / ARRAYS).is_file():
+        check(folder, ARRAYS)
+        with np.load(folder / ARRAYS) as arrays:
+            stored["values"] |= {name: arrays[name] for name in arrays.files}
+    if settings is not None:
+        asked, there = (dict(each) for each in (json.loads(json.dumps(settings)), stored["settings"]))
+        rates, there_rates = asked.pop("rates", ()), there.pop("rates", ())
+        if asked != there:
+            raise ConfigError(f"{folder} is of other settings ({'; '.join(differences(there, asked))}); delete it")
+        if not set(rates) <= set(there_rates):
+            return None
+    return stored
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored run, finished or not, and the analyses that are asked of it.
+
+    Attributes:
+        path: Its folder.
+        asked: Name of an analysis to its settings; results are read by these, never by date.
+    """
+
+    path: Path
+    asked: dict = field(default_factory=dict, hash=False)
+
+    @property
+    def done(self):
+        """Whether the training is finished."""
+        return (self.path / DONE).is_file()
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The configuration it was made from."""
+        return run_config(read_json(self.path / "config.json"))
+
+    @cached_property
+    def summary(self) -> dict:
+        """Results of the training: accuracies, selected epoch, shrink factor."""
+        return read_json(self._checked("summary.json"))
+
+    @cached_property
+    def provenance(self) -> dict:
+        """How, on what and with what the run was made."""
+        return read_json(self._checked("provenance.json"))
+
+    @cached_property
+    def metrics(self) -> list[dict]:
+        """Loss and accuracy of each epoch."""
+        with self._checked("metrics.csv").open(newline="") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    @cached_property
+    def weights_sha256(self):
+        """Checksum of the final weights, kept also where they are not; None for a run that is not finished."""
+        return read_json(self.path / DONE)["sha256"].get("weights/final.pt") if self.done else None
+
+    def weights(self, which="final"):
+        """Load stored weights.
+
+        Args:
+            which: ``init``, ``last`` (epoch) or ``final`` (the selected epoch).
+
+        Returns:
+            State dict on the CPU.
+
+        Raises:
+            StoreError: If they are missing or their checksum is wrong.
+        """
+        if not self.has_weights(which):
+            path = self.path / "weights" / f"{which}.pt"
+            raise StoreError(f"{path} is missing: records keep no weights; train the run again with rfkit study")
+        return load_tensors(self._checked(f"weights/{which}.pt"))
+
+    def has_weights(self, *which):
+        """Whether weights are stored: ``init``, ``last`` or ``final``."""
+        return all((self.path / "weights" / f"{each}.pt").is_file() for each in which)
+
+    def _checked(self, name):
+        """Path of a file, compared with its checksum if the run is finished."""
+        if self.done:
+            check(self.path, name)
+        return self.path / name
+
+    def folder_of(self, name, settings):
+        """Folder of the result of an analysis."""
+        return self.path / "analysis" / f"{name}-{key_of(settings)}"
+
+    def result(self, name):
+        """What an analysis that is asked of this run came to.
+
+        Args:
+            name: Name of the analysis.
+
+        Returns:
+            Mapping, or None where it is not asked for or not made yet.
+
+        Raises:
+            StoreError: If it was changed after it was finished, or was made from other weights than the run's.
+        """
+        settings = self.asked.get(name)
+        if settings is None:
+            return None
+        stored = read_result(folder := self.folder_of(name, settings), settings)
+        if stored is None:
+            return None
+        if self.weights_sha256 and stored["weights"].get("final", self.weights_sha256) != self.weights_sha256:
+            raise StoreError(
+                f"{folder} was made from other weights than those of {self.path}, perhaps another machine's; delete "
+                "it and run rfkit study again"
+            )
+        return stored["values"]
+
+    def missing(self, analyses):
+        """Those of some analyses that are asked of this run and not made yet: name to settings."""
+        asked = {each.name: self.asked[each.name] for each in analyses if each.name in self.asked}
+        return {name: settings for name, settings in asked.items() if self.result(name) is None}
+
+    def places(self, name, rates):
+        """Indices of the rates that are asked for, and of 0 (dense), in a result that may have more."""
+        asked = self.asked[name].get("rates")
+        return [i for i, rate in enumerate(rates) if asked is None or rate in (0.0, *asked)]
+
+
+class Store:
+    """All runs under one folder.
+
+    Args:
+        root: The folder; `default_root` by default.
+    """
+
+    def __init__(self, root=None):
+        self.root = Path(root) if root is not None else default_root()
+
+    def run(self, config, asked=None):
+        """The folder of a configuration, checked against what is stored there.
+
+        Args:
+            config: `RunConfig`.
+            asked: Analyses that are asked of the run, as in `Run`.
+
+        Returns:
+            `Run`; nothing is created.
+
+        Raises:
+            ConfigError: If the folder holds another configuration; every differing field is named.
+        """
+        run = Run(self.root / config.folder, asked or {})
+        stored = run.path / "config.json"
+        if stored.is_file():
+            different = differences(read_json(stored), json.loads(json.dumps(config.to_dict())))
+            if different:
+                raise ConfigError(
+                    f"{run.path} holds another configuration: {'; '.join(different)}. Move the folder away, or set "
+                    "RFKIT_RUNS to another one"
+                )
+        return run
+
+    def runs(self):
+        """Every finished run, sorted by folder."""
+        return [Run(done.parent) for done in sorted(self.root.glob(f"*/seed*/{DONE}"))]
+
+    @contextmanager
+    def claim(self, config, asked=None):
+        """Work on a run alone; its folder is made and its configuration written.
+
+        Args:
+            config: `RunConfig`.
+            asked: As in `run`.
+
+        Yields:
+            `Run`.
+
+        Raises:
+            BusyError: If another process works on it.
+        """
+        run = self.run(config, asked)
+        with claimed(run.path):
+            if not (run.path / "config.json").is_file():
+                write_json(run.path / "config.json", config.to_dict())
+            yield run
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def record(run, root, *, weights=False):
+    """Copy a finished run and the results that are asked of it, but not its weights, to where records are committed.
+
+    A curve of more pruning rates that was recorded before stays.
+
+    Args:
+        run: `Run`.
+        root: Folder of the records, such as ``results/study``.
+        weights: Copy the final weights too.
+
+    Returns:
+        `Run` at its new place.
+
+    Raises:
+        StoreError: If a file was changed after the run finished; nothing is copied.
+    """
+    left_out = ["analysis", ".lock", "*.tmp*", "checkpoint.pt", *(["init.pt", "last.pt"] if weights else ["weights"])]
+    for name in read_json(run.path / DONE)["sha256"]:
+        if (run.path / name).is_file():  # a record that is recorded again may have no weights
+            check(run.path, name)
+    target = Run(Path(root) / run.path.parent.name / run.path.name, run.asked)
+    if target.done and target.weights_sha256 != run.weights_sha256:
+        shutil.rmtree(target.path)  # of an earlier training, whose weights and analyses are not this one's
+    # over what is there, file by file: weights recorded earlier stay, and an interruption loses nothing
+    shutil.copytree(run.path, target.path, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
+    for name, settings in run.asked.items():
+        record_result(run.folder_of(name, settings), target.folder_of(name, settings))
+    return Run(target.path, run.asked)
+
+
+def record_result(source, target):
+    """Copy a finished result to where records are committed, unless one of more rates is there already."""
+    there, here = read_result(target), read_result(source)
+    if here is not None and (there is None or _rates(here) >= _rates(there)):
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(".lock"), dirs_exist_ok=True)
+
+
+def _rates(stored):
+    return len(stored["settings"].get("rates", ()))

@@ -1,0 +1,201 @@
+"""The runs of a preset: found, or made if that is quick enough; and what they cost before anything is started.
+
+PyTorch is imported where something is trained or measured: a page made from records does not wait for it.
+"""
+
+import math
+import shlex
+from dataclasses import replace
+
+from rfkit import presets
+from rfkit.config import ConfigError
+from rfkit.experiments import finding
+from rfkit.experiments.registry import ANALYSES, named
+from rfkit.experiments.results import TooLongError
+from rfkit.experiments.store import Store
+
+START_SECONDS = 6
+"""Of a process, until it trains."""
+
+
+def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=finding.RESULTS, device=None):
+    """The runs of a preset with their analyses and pairs of seeds: found, or made if that is quick enough.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+        max_minutes: Longest work to start without asking, by an estimate for this machine: trainings, analyses, pairs.
+        jobs: As in `rfkit.experiments.runner.run_all`.
+        root: Folder of the run store.
+        results: Folder of the committed records.
+        device: As in `rfkit.training.pick_device`.
+
+    Returns:
+        List of `Run`. Where a study is recorded in part and the rest would take longer, the part; what is missing is
+        printed.
+
+    Raises:
+        ConfigError: If `max_minutes` is not a number.
+        TooLongError: If nothing is there and training would take longer; names the command to run.
+        RuntimeError: If a training fails.
+    """
+    if isinstance(max_minutes, bool) or not isinstance(max_minutes, int | float):
+        raise ConfigError(f"max_minutes is {max_minutes!r}; expected a number of minutes, such as 10")
+    found, missing = finding.find(preset, root, results)
+    runs = Store(root)
+    todo = [finding.unit_of_what_is_here(preset, *cell) for cell in missing]
+    if not todo and not any(_waits_for_its_pair(run, found) for run in found):
+        return found
+    in_part = bool(found and finding.recorded(preset, results))
+    absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
+    message = f"{len(todo)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing"
+    if in_part and absent:  # no estimate: it would take longer than to show what there is
+        print(f"Shown is what is recorded. {message}. Run: rfkit study {command(preset)}", flush=True)
+        return found
+    from rfkit.experiments import runner
+
+    every = finding.units(preset) if not absent else todo
+    seconds = sum(_seconds(unit, runs, device) for unit in every if _is_own(unit, found, root))
+    minutes = seconds / 60 / runner.processes(jobs, device, max(1, len(todo)))
+    if todo and (minutes > max_minutes or absent):
+        not_here = f" and {', '.join(absent)} would be downloaded" if absent else ""
+        message += (
+            f"; making them takes about {minutes:.0f} minutes here{not_here} (max_minutes={max_minutes}). "
+            f"Run: rfkit study {command(preset)}"
+        )
+        if in_part:
+            print(f"Shown is what is recorded. {message}", flush=True)
+            return found
+        raise TooLongError(message)
+    if minutes > max_minutes:
+        print(f"Pairs of seeds are missing, about {minutes:.0f} minutes. Run: rfkit study {command(preset)}")
+        return found
+    wanted = [unit for unit in every if _is_own(unit, found, root)]
+    failures = runner.run_all(wanted, jobs=jobs, root=root, device=device, image_limit=preset.image_limit)
+    if failures:
+        raise RuntimeError("; ".join(f"{unit.config.folder}: {message}" for unit, message in failures))
+    return finding.find(preset, root, results)[0]
+
+
+def _waits_for_its_pair(run, found):
+    """Whether a pair of seeds could be compared now: both are there with their weights."""
+    for settings in run.missing([each for each in ANALYSES.values() if each.needs == "pair"]).values():
+        other = run.path.with_name(f"seed{settings['other_seed']}")
+        both = [run, *(each for each in found if each.path == other)]
+        if len(both) == 2 and all(each.has_weights("init", "final") for each in both):
+            return True
+    return False
+
+
+def _is_own(unit, found, root):
+    """Whether a unit is not shown from a record: it is made, and compared, in the run store."""
+    own = Store(root).root / unit.config.folder
+    return not any(run.config == unit.config and run.path != own for run in found)
+
+
+def _seconds(unit, runs, device, analyses=None):
+    """Expected seconds of what is missing of a unit, on one core or the GPU."""
+    from rfkit import training
+
+    run, steps = runs.run(unit.config, unit.asked), 0
+    if not run.done:
+        steps += training.images(unit.config)
+    for name, settings in run.missing(named(analyses)).items():
+        steps += ANALYSES[name].cost(settings, unit)
+    return steps and START_SECONDS + steps * training.seconds_per_image(unit.config, device)
+
+
+def command(preset):
+    """The arguments of ``rfkit study`` that make the runs of a preset, such as ``demo --levels 1,3 --epochs 2``."""
+    base, words = presets.get(preset.name), [preset.name]
+    if all(name.startswith(presets.CONTRAST_NETS) for name in preset.architectures):
+        base, words = presets.of_contrasts(base), [preset.name, "--contrasts"]
+    fields = ("protocol", "datasets", "architectures", "levels", "seeds", "rates", "epochs", "width", "precision")
+    for field in (*fields, "compiled"):
+        value = getattr(preset, field)
+        if value is True:
+            words.append(f"--{field}")
+        elif value != getattr(base, field) or (field == "epochs" and preset.epochs_of != base.epochs_of):
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words.append(f"--{field} {shlex.quote(text)}")
+    return " ".join(words)
+
+
+def jobs_of(preset):
+    """The units of a preset, each as a job of its own for an engine that starts jobs.
+
+    Args:
+        preset: `Preset`, perhaps changed by `Preset.select`.
+
+    Returns:
+        List of mappings: ``name`` (unique, usable in a file name), ``command`` (arguments of ``rfkit study``),
+        ``minutes`` (generous) and ``memory_mib``.
+    """
+    jobs = []
+    for seed in preset.seeds:
+        for dataset, architecture, level in preset.cells():
+            alone = replace(preset, datasets=(dataset,), architectures=(architecture,), levels=(level,), seeds=(seed,))
+            unit = finding.unit_of_what_is_here(preset, dataset, architecture, level, seed)
+            steps, weights = _work_of(unit)
+            from rfkit import training
+
+            # twice the estimate for a slower node; the largest need of memory is Lanczos' basis of about 120 vectors,
+            # beside what Python and torch take
+            jobs.append({
+                "name": f"{unit.config.folder.replace('/', '-')}",
+                "command": command(alone),
+                "minutes": math.ceil(2 * steps * training.seconds_per_image(unit.config) / 60) + 10,
+                "memory_mib": 3000 + math.ceil(140 * 4 * weights / 2**20),
+            })  # fmt: skip
+    return jobs
+
+
+def _work_of(unit):
+    """Steps on one image of a training with its analyses, and parameters of its network."""
+    import torch
+
+    from rfkit import models, training
+
+    config = unit.config
+    with torch.device("meta"):
+        net = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
+    analyses = sum(ANALYSES[name].cost(settings, unit) for name, settings in unit.asked.items())
+    return training.images(config) + analyses, sum(p.numel() for p in net.parameters())
+
+
+def plan(preset, device=None, *, tflops=None):
+    """What a preset costs, trainings with their analyses, before anything is started.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+        device: As in `rfkit.training.pick_device`; its throughput is measured for each kind of network.
+        tflops: Throughput in 10^12 floating-point operations per second, of a device that is not here, which does all
+            of them at that rate.
+
+    Returns:
+        List of mappings, one a cell: ``dataset``, ``architecture``, ``level``, ``runs``, ``flops`` (of all its
+        runs), ``disk_bytes`` and ``hours`` (of one core or the GPU).
+
+    Raises:
+        ValueError: If the throughput is not positive.
+    """
+    if tflops is not None and not tflops > 0:
+        raise ValueError(f"tflops is {tflops!r}; expected a positive throughput, such as 10 for 10 TFLOP/s")
+    from rfkit import training
+
+    rows = []
+    for dataset, architecture, level in preset.cells():
+        cell = [finding.unit_of_what_is_here(preset, dataset, architecture, level, seed) for seed in preset.seeds]
+        config = cell[0].config
+        steps, weights = (sum(numbers) for numbers in zip(*map(_work_of, cell), strict=True))
+        flops = steps * training.flops_per_image(config)
+        seconds = steps * training.seconds_per_image(config, device) if tflops is None else flops / (tflops * 1e12)
+        rows.append({
+            "dataset": dataset,
+            "architecture": architecture,
+            "level": level,
+            "runs": len(cell),
+            "flops": flops,
+            "disk_bytes": 3 * 4 * weights,  # init, last and final weights; all else is small beside them
+            "hours": (seconds + (START_SECONDS * len(cell) if tflops is None else 0)) / 3600,
+        })
+    return rows

@@ -1,0 +1,80 @@
+"""Analysis: accuracy at rates of the usable weights, the dead ones set to zero before."""
+
+import pandas as pd
+
+from rfkit.experiments.analysis import Analysis
+from rfkit.presets import NEVER_PRUNED
+
+PROBED_IMAGES = 512
+"""Of the test set, on which the outputs are compared with and without dead weights."""
+
+
+def settings(preset, unit):
+    """What is computed for a unit of a preset."""
+    return {"method": "global_magnitude", "exclude": list(NEVER_PRUNED), "rates": list(preset.rates)}
+
+
+def compute(run, settings, work):
+    """Only how many weights are dead, where none is: the curve is that of all weights then."""
+    import copy
+
+    import torch
+
+    from rfkit import pruning, training
+    from rfkit.experiments.networks import at_stage
+
+    data, rates = work.data, settings["rates"]
+    model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
+    usable = pruning.usable_weights(model, (3, data.image_size, data.image_size))
+    total, kept = sum(mask.numel() for mask in usable.values()), sum(int(mask.sum()) for mask in usable.values())
+    result = {"usable": kept, "dead": total - kept}
+    if kept == total:
+        return result
+    images = data.sample(1, PROBED_IMAGES).test_images
+    before = torch.cat(list(training.outputs(model, images)))
+    pruning.apply_masks(model, usable)
+    change = float((torch.cat(list(training.outputs(model, images))) - before).abs().max())
+    dense, accuracies = copy.deepcopy(model.state_dict()), []
+    for rate in rates:
+        model.load_state_dict(dense)
+        pruning.prune(model, (total - kept + round(rate * kept)) / total)  # the dead ones go first: they are zero
+        accuracies.append(training.evaluate(model, data.test_images, data.test_labels))
+    return result | {"rates": rates, "test_accuracy": accuracies, "largest_change": change}
+
+
+def cost(settings, unit):
+    """A forward pass is a third of a training step."""
+    return len(settings["rates"]) * unit.config.test_images / 3
+
+
+def frame(runs):
+    """Accuracy of each run pruned at rates of its usable weights.
+
+    Args:
+        runs: List of `Run`; those without this analysis are left out.
+
+    Returns:
+        Data frame, one row a run and rate (0 is dense): paper_dataset, architecture, rf_level, field_px, data_label,
+        seed, dense, accuracy; usable_sparsity; kept (usable weights left). Where no weight is dead, these are the rows
+        of the curve of all weights.
+    """
+    from rfkit.experiments.finding import CELL, describe
+
+    rows = []
+    for run in runs:
+        again = run.result("usable_pruning")
+        if again is not None:
+            name = "usable_pruning" if again["dead"] else "pruning"
+            source = run.result(name)
+            points = {source["rates"][i]: source["test_accuracy"][i] for i in run.places(name, source["rates"])}
+            points[0.0] = dense = run.summary["test_accuracy"]
+            about = describe(run) | {"dense": dense}
+            rows += [
+                about | {"usable_sparsity": rate, "accuracy": points[rate], "kept": round((1 - rate) * again["usable"])}
+                for rate in sorted(points)
+            ]
+    columns = [*CELL, "data_label", "field_px", "seed", "dense", "usable_sparsity", "accuracy", "kept"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+ANALYSIS = Analysis("usable_pruning", "run", settings, compute, frame, cost)

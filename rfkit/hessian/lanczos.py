@@ -1,0 +1,194 @@
+"""Eigenvalues of a symmetric operator that is known by its products only: thick-restart Lanczos."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from rfkit import files
+
+SAFETY = 2
+"""Residuals are driven this far below the tolerance: an eigenvalue that has not emerged yet shifts those after it."""
+ROWS_AT_ONCE = 2**18
+"""Coordinates handled at a time when the basis is rotated in place."""
+
+
+@dataclass(frozen=True)
+class Eigenvalues:
+    """Extreme eigenvalues of a symmetric operator.
+
+    Attributes:
+        values: Tensor (k,) float64, the wanted end of the spectrum first.
+        residuals: Tensor (k,) float64, bound on the distance of each to an eigenvalue.
+        products: Products of the operator with a vector that were needed.
+    """
+
+    values: torch.Tensor
+    residuals: torch.Tensor
+    products: int
+
+
+class Basis:
+    """Orthonormal vectors, grown one product at a time, and the operator projected on them."""
+
+    def __init__(self, product, size, room, dtype, device, generator):
+        self.product, self.size, self.generator = product, size, generator
+        self.vectors = torch.empty(room + 1, size, dtype=dtype, device=device)
+        self.projected = torch.zeros(room, room, dtype=torch.float64)
+        self.count, self.beta, self.products = 0, 0.0, 0  # the next vector lies at vectors[count]
+
+    def start(self, direction=None):
+        """Put a new direction, random if ``None``, where the next vector goes, orthogonal to all before."""
+        if direction is None:
+            direction = torch.randn(self.size, generator=self.generator, dtype=torch.float32)
+        self.vectors[self.count] = direction.to(self.vectors)
+        for _ in range(3):
+            self._orthogonalise(self.vectors[self.count], self.count)
+            self.vectors[self.count] /= self.vectors[self.count].norm()
+        self.beta = 0.0
+
+    def _orthogonalise(self, w, count):
+        """Take the first vectors out of w, in place; returns their coefficients."""
+        if not count:
+            return torch.zeros(0, dtype=torch.float64)
+        coefficients = self.vectors[:count] @ w
+        torch.addmv(w, self.vectors[:count].T, coefficients, alpha=-1, out=w)
+        return coefficients.double().cpu()
+
+    def grow(self):
+        """One product: the next vector becomes part of the basis, and a new next one is made."""
+        i = self.count
+        w = self.product(self.vectors[i]).to(self.vectors)
+        self.products += 1
+        norm = float(w.norm())
+        column = self._orthogonalise(w, i + 1)
+        column += self._orthogonalise(w, i + 1)  # twice is enough
+        self.projected[: i + 1, i] = column
+        self.projected[i, : i + 1] = column
+        self.count, self.beta = i + 1, float(w.norm())
+        eps = torch.finfo(self.vectors.dtype).eps
+        if self.count >= self.size:
+            self.beta = 0.0
+        elif self.beta <= 10 * eps * max(norm, float(self.projected.abs().max())):
+            self.start()  # the span is invariant: go on in what is left
+        else:
+            self.vectors[self.count] = w / self.beta
+
+    def ritz(self):
+        """(values, vectors in the basis, residual bounds) of the projected operator, ascending."""
+        block = self.projected[: self.count, : self.count]
+        values, rotation = torch.linalg.eigh((block + block.T) / 2)
+        return values, rotation, self.beta * rotation[-1].abs()
+
+    def rotate(self, values, rotation, coupled=True):
+        """Keep only some Ritz vectors, in place and by chunks, and the direction the basis was growing in."""
+        kept, rotation = len(values), rotation.to(self.vectors)
+        for begin in range(0, self.size, ROWS_AT_ONCE):
+            part = self.vectors[: self.count, begin : begin + ROWS_AT_ONCE]
+            self.vectors[:kept, begin : begin + ROWS_AT_ONCE] = rotation.T @ part
+        following = self.vectors[self.count].clone()
+        coupling = self.beta * rotation[-1].double().cpu()
+        self.projected.zero_()
+        self.projected[range(kept), range(kept)] = values
+        self.count = kept
+        if coupled and self.beta:
+            self.vectors[kept] = following
+            if kept < len(self.projected):
+                self.projected[kept, :kept] = self.projected[:kept, kept] = coupling
+        else:
+            self.start()
+
+
+def extreme(
+    product, size, k, *, tol=1e-3, basis=None, by_magnitude=False, seed=0, dtype=torch.float32, device="cpu",
+    max_products=None, checkpoint=None, progress=False,
+):  # fmt: skip
+    """The k largest eigenvalues, every copy of a multiple one, without ghosts.
+
+    Once they have converged, a random direction is taken in, and the iteration goes on until that has changed
+    nothing: so a second copy of an eigenvalue, which one starting vector cannot see, is found.
+
+    Source: Wu & Simon (2000), thick-restart Lanczos; Stewart (2001), Krylov-Schur.
+    """
+    if not 1 <= k <= size:
+        raise ValueError(f"k is {k}; expected between 1 and {size}, the size of the operator")
+    if not isinstance(tol, int | float) or not 0 < tol < float("inf"):
+        raise ValueError(f"tol is {tol!r}; expected a positive number, such as 1e-3 of the largest eigenvalue")
+    room = min(size, basis or k + max(20, k // 3))
+    if room < min(size, k + 2):
+        raise ValueError(f"a basis of {room} vectors is too small for {k} eigenvalues; expected at least {k + 2}")
+    generator = torch.Generator().manual_seed(seed)
+    space = Basis(product, size, room, dtype, device, generator)
+    resumed, known = _resume(space, checkpoint, [k, by_magnitude])
+    if not resumed:
+        space.start()
+    bar = tqdm(total=None, desc=f"top {k} eigenvalues", unit="product", disable=not progress)
+    while True:
+        while space.count < room:
+            space.grow()
+            bar.update()
+        values, rotation, residuals = space.ritz()
+        order = (values.abs() if by_magnitude else values).argsort(descending=True)
+        values, rotation, residuals = values[order], rotation[:, order], residuals[order]
+        allowed = tol / SAFETY * float(values.abs().max())
+        worst = float(residuals[:k].max())
+        bar.set_postfix(residual=f"{worst:.1e}", goal=f"{allowed:.1e}", refresh=False)
+        if space.count >= size:
+            break
+        if worst <= allowed:
+            same = known is not None and float((values[:k] - known).abs().max()) <= allowed
+            size_of = values.abs() if by_magnitude else values
+            below = float(residuals[k]) <= allowed or float(size_of[k] + residuals[k]) <= float(size_of[k - 1])
+            if same and below:
+                break
+            if known is None or not same:
+                known = values[:k].clone()
+                space.rotate(values[:k], rotation[:, :k], coupled=False)
+                _save(space, known, checkpoint, [k, by_magnitude])
+                continue
+        if max_products is not None and space.products >= max_products:
+            bar.close()
+            raise RuntimeError(
+                f"{k} eigenvalues did not converge in {space.products} products: the largest residual is {worst:.2g}, "
+                f"allowed {allowed:.2g}; raise max_products, tol or basis"
+            )
+        kept = k + max(1, (room - k) // 2)
+        space.rotate(values[:kept], rotation[:, :kept])
+        _save(space, known, checkpoint, [k, by_magnitude])
+    bar.close()
+    if checkpoint is not None:
+        Path(checkpoint).unlink(missing_ok=True)
+    return Eigenvalues(values[:k], residuals[:k], space.products)
+
+
+def _save(space, known, checkpoint, asked):
+    if checkpoint is None:
+        return
+    files.save_tensors(Path(checkpoint), {
+        "vectors": space.vectors[: space.count + 1].cpu(), "projected": space.projected, "count": space.count,
+        "beta": space.beta, "products": space.products, "known": known, "size": space.size, "asked": asked,
+        "generator": space.generator.get_state(),
+    })  # fmt: skip
+
+
+def _resume(space, checkpoint, asked):
+    """Fill a basis from a checkpoint of the same size; returns whether there was one, and the values known by then."""
+    if checkpoint is None or not Path(checkpoint).is_file():
+        return False, None
+    state = files.load_tensors(Path(checkpoint))
+    fits = state["size"] == space.size and state["projected"].shape == space.projected.shape
+    if not fits or list(state["asked"]) != asked or not _same_operator(space, state):
+        raise ValueError(f"{checkpoint} is of another search; delete it")
+    space.vectors[: state["count"] + 1] = state["vectors"].to(space.vectors)
+    space.projected.copy_(state["projected"])
+    space.count, space.beta, space.products = state["count"], state["beta"], state["products"]
+    space.generator.set_state(state["generator"])
+    return True, state["known"]
+
+
+def _same_operator(space, state):
+    """One product tells: the first vector of the basis must have the stored Rayleigh quotient."""
+    first, projected = state["vectors"][0].to(space.vectors), state["projected"]
+    quotient = float(first @ space.product(first).to(first))
+    return abs(quotient - float(projected[0, 0])) <= 1e-2 * float(projected.abs().max())

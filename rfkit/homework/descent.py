@@ -1,0 +1,110 @@
+"""Two optimisers and a small trainer for networks of `numpy_nets`, or your own: numpy only."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Momentum:
+    """Gradient descent with momentum.
+
+    Attributes:
+        lr: Learning rate; may be changed between steps.
+        momentum: Share of the last step that is taken again.
+        velocity: State, by parameter name.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    velocity: dict = field(default_factory=dict)
+
+    def step(self, parameters, gradients):
+        """One update, in place."""
+        for name, gradient in gradients.items():
+            velocity = self.momentum * self.velocity.get(name, 0.0) - self.lr * gradient
+            self.velocity[name] = velocity
+            parameters[name] += velocity
+
+
+@dataclass
+class Adam:
+    """Adam.
+
+    Attributes:
+        lr: Learning rate; may be changed between steps.
+        beta1: Decay of the mean of the gradients.
+        beta2: Decay of the mean of their squares.
+        eps: Added to the denominator.
+        steps: Steps taken.
+        mean: State.
+        square: State.
+
+    Source:
+        Kingma & Ba (2015), Algorithm 1.
+    """
+
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    steps: int = 0
+    mean: dict = field(default_factory=dict)
+    square: dict = field(default_factory=dict)
+
+    def step(self, parameters, gradients):
+        """One update, in place."""
+        self.steps += 1
+        for name, gradient in gradients.items():
+            self.mean[name] = self.beta1 * self.mean.get(name, 0.0) + (1 - self.beta1) * gradient
+            self.square[name] = self.beta2 * self.square.get(name, 0.0) + (1 - self.beta2) * gradient**2
+            mean = self.mean[name] / (1 - self.beta1**self.steps)
+            square = self.square[name] / (1 - self.beta2**self.steps)
+            parameters[name] -= self.lr * mean / (np.sqrt(square) + self.eps)
+
+
+def accuracy(net, x, labels, batch_size=250):
+    """Share of images whose largest score is their label's."""
+    right = sum(
+        int((net.scores(x[i : i + batch_size])[0].argmax(1) == labels[i : i + batch_size]).sum())
+        for i in range(0, len(x), batch_size)
+    )
+    return 100 * right / len(x)
+
+
+def train(
+    net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, flip=False, cool=True, seed=0, report=None
+):
+    """Train a network in place."""
+    random, history, peak = np.random.default_rng(seed), [], optimizer.lr
+    steps = epochs * -(-len(x) // batch_size)
+    step = 0
+    for epoch in range(1, epochs + 1):
+        order, losses = random.permutation(len(x)), []
+        for begin in range(0, len(x), batch_size):
+            chosen = order[begin : begin + batch_size]
+            images = x[chosen]
+            if flip:
+                mirrored = random.random(len(images)) < 0.5
+                images[mirrored] = images[mirrored, :, :, ::-1]
+            if cool:
+                optimizer.lr = peak * 0.5 * (1 + np.cos(np.pi * step / steps))
+            loss, gradients = net.loss(images, labels[chosen])
+            optimizer.step(net.parameters, gradients)
+            losses.append(loss)
+            step += 1
+        row = {"epoch": epoch, "loss": float(np.mean(losses))}
+        row["accuracy"] = accuracy(net, *held_out) if held_out is not None else None
+        history.append(row)
+        if report is not None:
+            report(row)
+    optimizer.lr = peak
+    return history
+
+
+def arrays(data, count=None, *, test=False):
+    """Images of a data set as the layers take them."""
+    images, labels = (data.test_images, data.test_labels) if test else (data.train_images, data.train_labels)
+    images, labels = images[:count], np.asarray(labels[:count])
+    scaled = (images.astype(np.float32) / 255 - np.float32(data.mean)) / np.float32(data.std)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), labels

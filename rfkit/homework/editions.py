@@ -1,0 +1,193 @@
+"""The student edition: chapters without their coding solutions, and the homework's hand-out made from them."""
+
+import ast
+import importlib
+import inspect
+import re
+import secrets
+from pathlib import Path
+
+import nbformat
+
+from rfkit.config import ConfigError
+
+HANDOUT = {
+    "Receptive-Fields": "hw1_receptive_fields",
+    "CNN-Layers": "hw2_cnn_layers",
+    "CNN-BatchNorm": "hw3_spatial_batchnorm",
+    "CNN": "hw4_cifar10_cnn",
+}
+"""Notebooks of the hand-out in its order, and the chapters they are made from; question 1 to 4."""
+README = """# Homework: receptive fields and convolutional networks
+
+Four notebooks: *Receptive-Fields* (10 points), *CNN-Layers* (40), *CNN-BatchNorm* (20), *CNN* (30). They need Python
+3.11 or newer and the package `rfkit` that your teacher names; `jupyter lab` opens them.
+
+- Write your code where a cell says "your code here". The cells below it check it as far as can be seen; hidden tests
+  with other numbers decide about the points.
+- Hand in the four notebooks with their names unchanged, no other files: each must run by itself, from its first cell
+  to its last. A cell that fails or takes longer than a minute is left out.
+- Do not change the names, arguments and results of the functions.
+- `rfkit assignment pdf FOLDER` prints them, run and saved, as one PDF.
+"""
+EDITIONS = ("full", "student")
+HIDDEN_TESTS = Path(__file__).parent / "hidden_tests"
+YOUR_CODE = 'raise NotImplementedError("your code here")'
+_LEFT_OUT = ("method",)
+"""Arguments that a stub does not have: how a layer is computed is the student's choice."""
+_RAISES = re.compile(r"\n *Raises:\n(?: {8,}.*\n)+")
+_BODY = r"\n(?::\w+:[^\n]*\n)*((?:.|\n)*?)"
+"""Options of a directive, and its content as a group."""
+_SOLUTION = re.compile(r"^(`{3,})\{solution\}.*?^\1\s*$\n?", re.MULTILINE | re.DOTALL)
+
+
+def has(cell, tag):
+    """Whether a cell has a tag."""
+    return tag in cell.metadata.get("tags", [])
+
+
+def stub(source):
+    """What a student finds in place of a solution."""
+    parts = [_empty(*name) for name in _imported(source)]
+    if parts:
+        return "import numpy as np\n\n\n" + "\n\n\n".join(parts)
+    comments = [line for line in source.splitlines() if line.startswith("#")]
+    return "\n".join([*comments[:1], "# Your code here."])
+
+
+def solved(source):
+    """A solution that needs no import from `rfkit`: the source of the modules themselves."""
+    modules = dict.fromkeys(module for module, _ in _imported(source))
+    return "\n\n\n".join(inspect.getsource(importlib.import_module(name)) for name in modules) or source
+
+
+def _imported(source):
+    """(module, name) of all that a cell imports from rfkit's modules, in the order of their definition."""
+    names = [
+        (node.module, alias.name)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rfkit.")
+        for alias in node.names
+    ]
+    return sorted(names, key=lambda name: (name[0], inspect.getsourcelines(_object(*name))[1]))
+
+
+def _object(module, name):
+    return getattr(importlib.import_module(module), name)
+
+
+def _empty(module, name):
+    """A function or class of ours without what it does."""
+    tree = ast.parse(inspect.getsource(_object(module, name)))
+    node = tree.body[0]
+    methods = [node]
+    if isinstance(node, ast.ClassDef):
+        methods = [part for part in node.body if isinstance(part, ast.FunctionDef) and _is_public(part.name)]
+        node.body = [*node.body[:1], *methods]
+    for function in methods:
+        documented = ast.get_docstring(function) is not None
+        function.body = [*function.body[: int(documented)], *ast.parse(YOUR_CODE).body]
+        if documented:  # which errors ours raise is not asked for
+            function.body[0].value.value = _RAISES.sub("", function.body[0].value.value)
+        for i, argument in reversed(list(enumerate(function.args.kwonlyargs))):
+            if argument.arg in _LEFT_OUT:
+                del function.args.kwonlyargs[i], function.args.kw_defaults[i]
+    lines = ast.unparse(tree).splitlines()
+    return "\n".join(line for line in lines if not line.strip().startswith(tuple(f"{word}:" for word in _LEFT_OUT)))
+
+
+def _is_public(name):
+    return name == "__init__" or not name.startswith("_")
+
+
+def without_solutions(notebook):
+    """A chapter for the student edition of the book, in place; what other cells put out stays."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _SOLUTION.sub("", cell.source)
+        elif has(cell, "solution"):
+            cell.source, cell.outputs = stub(cell.source), []
+    return notebook
+
+
+def build(folder, tests=None, *, solutions=False):
+    """Write the notebooks of the hand-out, and how to work on them.
+
+    Args:
+        folder: Where to; made if it is not there.
+        tests: Folder of the hidden tests: a template is written there, with seeds of its own, if it is empty.
+        solutions: Write the solved notebooks instead, for the teacher.
+
+    Returns:
+        List of the files written.
+
+    Raises:
+        ConfigError: If a notebook of that name is there already, or `notebooks/` is not.
+    """
+    folder, written = Path(folder), []
+    taken = [name for name in HANDOUT if (folder / f"{name}.ipynb").exists()]
+    if taken:
+        raise ConfigError(f"{folder} holds {taken[0]}.ipynb already; name another folder, nothing was overwritten")
+    sources = {name: Path("notebooks") / f"{chapter}.ipynb" for name, chapter in HANDOUT.items()}
+    for source in sources.values():
+        if not source.is_file():
+            raise ConfigError(f"no {source} in {Path.cwd()}; run rfkit assignment from the top folder of the project")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, source in sources.items():
+        path = folder / f"{name}.ipynb"
+        nbformat.write(_handout(nbformat.read(source, as_version=4), solutions), path)
+        written.append(path)
+    if not solutions:
+        (folder / "README.md").write_text(README, encoding="utf-8")
+        written.append(folder / "README.md")
+    if tests is not None:
+        written += _template(Path(tests))
+    return written
+
+
+def _handout(notebook, solutions):
+    cells = []
+    for cell in notebook.cells:
+        if "handout" in cell.metadata:  # what stands there instead, often nothing
+            cell.source = cell.metadata["handout"]
+        elif has(cell, "answer") or (cell.cell_type == "code" and has(cell, "remove-input")):
+            continue
+        elif cell.cell_type == "markdown":
+            cell.source = plain(cell.source)
+        elif has(cell, "solution"):
+            cell.source = solved(cell.source) if solutions else stub(cell.source)
+        cell.metadata = nbformat.NotebookNode({"tags": [tag for tag in ("solution", "test") if has(cell, tag)]})
+        if cell.source:
+            cells.append(cell)
+    notebook.cells = cells
+    return notebook
+
+
+def plain(text):
+    """Markdown of the book as a notebook outside the book shows it."""
+    text = _SOLUTION.sub("", text)
+    text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
+    text = re.sub(rf"^(`{{3,}})\{{exercise\}}{_BODY}^\1", r"**Exercise.** \2", text, flags=re.MULTILINE)
+    as_details = r"<details><summary>\2</summary>\n\n\3\n</details>"
+    text = re.sub(rf"^(:{{3,}})\{{admonition\}} ([^\n]*){_BODY}^\1", as_details, text, flags=re.MULTILINE)
+    text = re.sub(r"\{cite:t\}`([a-z]+)(\d{4})\w*`", lambda m: f"{m[1].title()} ({m[2]})", text)
+    text = re.sub(r"\{cite:p\}`([a-z]+)(\d{4})\w*`", lambda m: f"({m[1].title()}, {m[2]})", text)
+    text = re.sub(r"\{term\}`([^`<]*?)(?: <[^`]*>)?`", r"\1", text)
+    text = re.sub(r"\{math\}`([^`]*)`", r"$\1$", text)
+    text = re.sub(r"\$\$ \([\w-]+\)", "$$", text)
+    return re.sub(r"\{(numref|ref|eq)\}`[^`]*`", lambda m: _ROLES[m[1]], text)
+
+
+_ROLES = {"numref": "The figure below", "ref": "the book", "eq": "the formula above"}
+
+
+def _template(folder):
+    """Copies of our hidden tests, with other seeds; nothing of the teacher's is touched."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        return []
+    for path in sorted(HIDDEN_TESTS.glob("q*.py")):
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"^SEED = \d+", f"SEED = {secrets.randbelow(10**6)}", text, flags=re.MULTILINE)
+        (folder / path.name).write_text(text, encoding="utf-8")
+    return sorted(folder.glob("q*.py"))

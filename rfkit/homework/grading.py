@@ -1,0 +1,105 @@
+"""Grading a submission of the homework with hidden tests, question by question."""
+
+import importlib.util
+from contextlib import closing
+from pathlib import Path
+
+from rfkit.config import ConfigError
+from rfkit.homework import kernel
+from rfkit.homework.editions import HANDOUT, HIDDEN_TESTS
+
+BLOCKED = {
+    1: ("rfkit.homework.answers", "rfkit.receptive_field", "rfkit.homework.hidden_tests"),
+    2: ("rfkit.numpy_layers", "rfkit.homework.nets", "rfkit.homework.hidden_tests", "torch"),
+    3: ("rfkit.numpy_layers", "rfkit.homework.nets", "rfkit.homework.hidden_tests", "torch"),
+    4: ("rfkit.homework.nets", "rfkit.homework.hidden_tests"),
+}
+"""Modules that a question's code cannot import: our answers, and where the layers are to be written, torch's."""
+
+
+def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
+    """Grade a submission.
+
+    Args:
+        folder: Folder with the four notebooks of the hand-out.
+        tests: Folder with ``q1.py`` to ``q4.py``, each with a list ``TESTS`` of (points, name, function); ours by
+            default.
+        seconds: Longest a cell or a test's request may take.
+        memory_gib: Address space of a kernel.
+
+    Returns:
+        JSON-able mapping: ``total``, ``of``, ``memory_limited``, and ``questions``, each with ``points``, ``of``,
+        ``problems`` and ``tests`` (name, points, of, message).
+
+    Raises:
+        ConfigError: If a folder or a test file is not there.
+        SetupError: If this computer cannot start a kernel to grade in.
+    """
+    folder, suites = Path(folder), _suites(Path(tests) if tests is not None else HIDDEN_TESTS)
+    if not folder.is_dir():
+        raise ConfigError(f"no folder {folder}; expected one with {', '.join(f'{name}.ipynb' for name in HANDOUT)}")
+    limits, questions = {"seconds": seconds, "memory_gib": memory_gib}, []
+    for number, name in enumerate(HANDOUT, start=1):
+        tried = _question(folder / f"{name}.ipynb", suites[number], BLOCKED[number], limits)
+        questions.append({"question": number, "notebook": name} | tried)
+    return {
+        "submission": folder.name,
+        "total": sum(question["points"] for question in questions),
+        "of": sum(question["of"] for question in questions),
+        "memory_limited": kernel.memory_is_limited(),
+        "questions": questions,
+    }
+
+
+def _suites(folder):
+    suites = {}
+    for number in BLOCKED:
+        path = folder / f"q{number}.py"
+        if not path.is_file():
+            raise ConfigError(f"no {path}; rfkit assignment build DIR --tests {folder} makes a template")
+        spec = importlib.util.spec_from_file_location(f"hidden_q{number}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        suites[number] = module.TESTS
+    return suites
+
+
+def _question(path, suite, blocked, limits):
+    results = []
+    with closing(kernel.Submission(path, blocked=blocked, **limits)) as student:
+        for points, name, test in suite:
+            message = _message(test, student)
+            results.append({"name": name, "points": 0 if message else points, "of": points, "message": message})
+    earned, possible = (sum(result[key] for result in results) for key in ("points", "of"))
+    return {"points": earned, "of": possible, "problems": student.problems, "tests": results}
+
+
+def _message(test, student):
+    """What is wrong, empty if nothing is; whatever a submission gives back, the next test still runs."""
+    try:
+        test(student)
+    except (AssertionError, kernel.StudentError) as error:
+        return str(error) or "wrong"
+    except kernel.SetupError:  # no fault of the student
+        raise
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def table(graded):
+    """A graded submission as text."""
+    lines = [f"{graded['submission']}: {graded['total']} of {graded['of']} points"]
+    for question in graded["questions"]:
+        lines.append(
+            f"  question {question['question']}, {question['notebook']}: {question['points']} of {question['of']}"
+        )
+        lines += [
+            f"    {result['points']:>3} of {result['of']:>2}  {result['name']}"
+            + (f": {result['message']}" if result["message"] else "")
+            for result in question["tests"]
+        ]
+        lines += [f"    note: {problem}" for problem in question["problems"]]
+    if not graded["memory_limited"]:
+        lines.append("  memory was not limited: this system cannot enforce it")
+    return "\n".join(lines)

@@ -1,0 +1,100 @@
+"""Question 2, CNN-Layers: 40 points. Change the seed, add cases; TESTS must hold (points, name, function)."""
+
+import numpy as np
+
+from rfkit import numpy_layers as ours
+from rfkit.homework.checks import close
+
+SEED = 2
+random = np.random.default_rng(SEED)
+
+
+def _conv(**options):
+    shapes = (2, 3, 7, 6), (4, 3, 3, 3), (4,)
+    return [random.normal(size=shape) for shape in shapes], options
+
+
+def _conv_forward(student, **options):
+    (x, w, b), options = _conv(**options)
+    words = "".join(f", {key}={value!r}" for key, value in options.items())
+    out = student(f"out, _ = conv_forward(x, w, b{words})", ["out"], x=x, w=w, b=b)[0]
+    close("output", out, ours.conv_forward(x, w, b, **options)[0])
+
+
+def conv_plain(student):
+    _conv_forward(student)
+
+
+def conv_options(student):
+    for options in ({"stride": 2, "padding": 1}, {"stride": 3}, {"padding": 2}, {"stride": (1, 2), "padding": (2, 0)}):
+        _conv_forward(student, **options)
+
+
+def conv_dilation(student):
+    for options in ({"dilation": 2, "padding": 1}, {"dilation": (1, 2), "stride": 2}):
+        _conv_forward(student, **options)
+
+
+def _conv_backward(student, kept, **options):
+    (x, w, b), options = _conv(**options)
+    words = "".join(f", {key}={value!r}" for key, value in options.items())
+    out, cache = ours.conv_forward(x, w, b, **options)
+    dout = random.normal(size=out.shape)
+    code = f"out, cache = conv_forward(x, w, b{words})\ndx, dw, db = conv_backward(dout, cache)"
+    found = student(code, kept, x=x, w=w, b=b, dout=dout)
+    expected = dict(zip(("dx", "dw", "db"), ours.conv_backward(dout, cache), strict=True))
+    for name, gradient in zip(kept, found, strict=True):
+        close(name, gradient, expected[name])
+
+
+def conv_input(student):
+    _conv_backward(student, ["dx"])
+    _conv_backward(student, ["dx"], stride=2, padding=1)
+
+
+def conv_weights(student):
+    _conv_backward(student, ["dw", "db"])
+    _conv_backward(student, ["dw", "db"], stride=2, padding=1)
+
+
+def pool_forward(student):
+    for size, stride in ((2, 2), (3, 2), (3, 3)):
+        x = random.normal(size=(2, 3, 9, 8))
+        out = student(f"out, _ = max_pool_forward(x, size={size}, stride={stride})", ["out"], x=x)[0]
+        close("output", out, ours.max_pool_forward(x, size=size, stride=stride)[0])
+
+
+def pool_backward(student):
+    for size, stride in ((2, 2), (3, 2)):
+        x = random.normal(size=(2, 3, 9, 8)).round()  # with equal values: the first one counts
+        out, cache = ours.max_pool_forward(x, size=size, stride=stride)
+        dout = random.normal(size=out.shape)
+        code = f"_, cache = max_pool_forward(x, size={size}, stride={stride})\ndx = max_pool_backward(dout, cache)"
+        close("dx", student(code, ["dx"], x=x, dout=dout)[0], ours.max_pool_backward(dout, cache))
+
+
+def together(student):
+    (x, w, b), options = _conv(padding=1)
+    maps, conv = ours.conv_forward(x, w, b, **options)
+    active, relu = ours.relu_forward(maps)
+    out, pool = ours.max_pool_forward(active, size=2)
+    dout = random.normal(size=out.shape)
+    expected = ours.conv_backward(ours.relu_backward(ours.max_pool_backward(dout, pool), relu), conv)[0]
+    code = """
+maps, conv = conv_forward(x, w, b, padding=1)
+out, pool = max_pool_forward(maps * (maps > 0), size=2)
+dx = conv_backward(max_pool_backward(dout, pool) * (maps > 0), conv)[0]
+"""
+    close("dx through convolution, ReLU and pool", student(code, ["dx"], x=x, w=w, b=b, dout=dout)[0], expected)
+
+
+TESTS = [
+    (6, "convolution forwards", conv_plain),
+    (4, "convolution forwards: stride and padding", conv_options),
+    (2, "convolution forwards: dilation", conv_dilation),
+    (7, "convolution backwards: input", conv_input),
+    (7, "convolution backwards: filters and biases", conv_weights),
+    (5, "max-pool forwards", pool_forward),
+    (5, "max-pool backwards", pool_backward),
+    (4, "convolution, ReLU and max-pool together", together),
+]

@@ -1,0 +1,209 @@
+"""One notebook of a student in a kernel of its own, with limits on time and memory, and questions put to it."""
+
+import base64
+import io
+import os
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty
+
+import nbformat
+import numpy as np
+from jupyter_client.manager import KernelManager
+from traitlets.config import Config
+
+MAX_STARTS = 3
+"""Tries at starting a kernel before its own preparation counts as broken."""
+
+
+class SetupError(RuntimeError):
+    """A kernel cannot be prepared on this computer: nothing of the submission has run."""
+
+
+class StudentError(Exception):
+    """The student's code failed, hung or was killed; the message says how."""
+
+
+def private_sockets(folder):
+    """Sockets in a folder of its own instead of TCP ports: no other user, and no other notebook, can reach a kernel."""
+    if os.name != "posix":
+        return Config()
+    return Config({"KernelManager": {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}})
+
+
+class Submission:
+    """A notebook whose code runs in a fresh kernel; a cell that fails, hangs or kills the kernel is left out.
+
+    Not a prison: it limits time and memory and keeps our answers out of the kernel, but code of a student still has
+    the rights of the account that grades.
+
+    Args:
+        path: Notebook.
+        blocked: Modules that cannot be imported.
+        seconds: Longest a cell or a question may take.
+        memory_gib: Address space of the kernel; ``None`` for no limit.
+
+    Attributes:
+        problems: What went wrong with cells, for people.
+    """
+
+    def __init__(self, path, *, blocked=(), seconds=60, memory_gib=8.0):
+        self.seconds, self.problems = seconds, []
+        self._setup = _SETUP.format(blocked=tuple(blocked), limit=int((memory_gib or 0) * 2**30))
+        self._manager = self._client = None
+        self._left_out = set()
+        self._cells = _code_cells(Path(path), self.problems)
+        self._folder = tempfile.mkdtemp(prefix="rfkit-grade-")
+
+    def close(self):
+        """Stop the kernel and delete its folder."""
+        self._kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __call__(self, code, give, **arrays):
+        """Run code with the student's names and get arrays back; nothing of it stays in the kernel."""
+        if not self._cells:
+            raise StudentError("nothing to run")
+        self._ready()
+        packed = io.BytesIO()
+        np.savez(packed, **arrays)
+        sent = base64.b64encode(packed.getvalue()).decode()
+        request = _CALL.format(code=code, give=tuple(give), arrays=sent)
+        reply = self._execute(request, expressions={"result": "_rfkit_result"})
+        try:
+            text = reply["user_expressions"]["result"]["data"]["text/plain"].strip("'\"")
+            with np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False) as found:
+                return [found[name] for name in give]
+        except (KeyError, ValueError, OSError) as error:
+            raise StudentError(f"results are no numbers or arrays ({error})") from None
+
+    def _ready(self):
+        """Have a kernel in which every good cell has run; every kernel that is lost costs one cell, so it ends."""
+        while self._manager is None:
+            self._prepare()
+            with suppress(_KernelLost):
+                self._run_cells()
+
+    def _prepare(self):
+        for tries_left in reversed(range(MAX_STARTS)):
+            self._start()
+            try:
+                self._execute(self._setup)
+                return
+            except StudentError as error:
+                self._kill()
+                if not tries_left:
+                    raise SetupError(f"no kernel can be prepared to grade in: {error}") from error
+
+    def _run_cells(self):
+        for name, source in self._cells:
+            if name in self._left_out:
+                continue
+            try:
+                self._execute(source)
+            except StudentError as error:
+                self._left_out.add(name)
+                self.problems.append(f"{name}: {error}; left out")
+                if isinstance(error, _KernelLost):
+                    raise
+
+    def _start(self):
+        self._manager = KernelManager(kernel_name="python3", config=private_sockets(self._folder))
+        # one thread: arithmetic libraries reserve memory by the thread
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+        environment["PYTHONPATH"] = str(Path(__file__).parents[1])  # it runs in a folder of its own
+        self._manager.start_kernel(cwd=self._folder, env=environment)
+        self._client = self._manager.blocking_client()
+        # without a listener, whatever is printed goes nowhere: a flood of it costs nothing
+        self._client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
+
+    def _kill(self):
+        if self._manager is None:
+            return
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+        self._manager.cleanup_resources()
+        self._manager = self._client = None
+
+    def _execute(self, code, expressions=None):
+        """Run code; its reply. Raises `StudentError`, or `_KernelLost` after the kernel had to go."""
+        waited_for = self._client.execute(code, user_expressions=expressions, allow_stdin=False, stop_on_error=False)
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            try:
+                reply = self._client.get_shell_msg(timeout=0.5)
+            except Empty:
+                if not self._manager.is_alive():
+                    self._kill()
+                    raise _KernelLost("the kernel died") from None
+                continue
+            if reply["parent_header"].get("msg_id") == waited_for:
+                break
+        else:
+            self._kill()
+            raise _KernelLost(f"not finished after {self.seconds:g} s")
+        content = reply["content"]
+        if content["status"] != "ok":
+            raise StudentError(f"{content.get('ename', 'stopped')}: {str(content.get('evalue', ''))[:200]}")
+        return content
+
+
+class _KernelLost(StudentError):
+    """The kernel hung or died and was stopped."""
+
+
+def _code_cells(path, problems):
+    """(name, source) of the code cells; none, and a problem, where there is no notebook."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        sources = [str(cell.source).strip() for cell in notebook.cells if cell.cell_type == "code"]
+        return [(f"code cell {i} ({_first_line(source)})", source) for i, source in enumerate(sources, start=1)]
+    except FileNotFoundError:
+        others = sorted(str(other.relative_to(path.parent)) for other in path.parent.rglob("*.ipynb"))
+        found = f"; in the folder: {', '.join(others)}" if others else ""
+        problems.append(f"{path.name} was not handed in under this name{found}")
+    except Exception as error:  # whatever a broken file makes the reader raise
+        problems.append(f"{path.name} cannot be read: {str(error).splitlines()[0][:200]}")
+    return []
+
+
+def _first_line(source):
+    line = source.splitlines()[0] if source else "empty"
+    return line if len(line) <= 40 else f"{line[:39]}…"
+
+
+def memory_is_limited():
+    """Whether this system enforces a limit on address space."""
+    return sys.platform.startswith("linux")
+
+
+_SETUP = """
+import importlib.abc as _abc, sys as _sys
+class _Blocked(_abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in {blocked!r}:
+            raise ImportError(name + " is not available here: write your own")
+_sys.meta_path.insert(0, _Blocked())
+if {limit} and _sys.platform.startswith("linux"):
+    import resource as _resource
+    _hard = _resource.getrlimit(_resource.RLIMIT_AS)[1]
+    _limit = {limit} if _hard == _resource.RLIM_INFINITY else min({limit}, _hard)
+    _resource.setrlimit(_resource.RLIMIT_AS, (_limit, _limit))
+"""
+
+_CALL = """
+def _rfkit_call():
+    import base64, io
+    import numpy as np
+    with np.load(io.BytesIO(base64.b64decode({arrays!r})), allow_pickle=False) as sent:
+        names = dict(get_ipython().user_ns) | {{k: v[()] if v.ndim == 0 else v for k, v in sent.items()}}
+    exec({code!r}, names)
+    packed = io.BytesIO()
+    np.savez(packed, **{{name: np.asarray(names[name], dtype=float) for name in {give!r}}})
+    return base64.b64encode(packed.getvalue()).decode()
+_rfkit_result = _rfkit_call()
+"""

@@ -1,0 +1,243 @@
+"""Which input pixels a unit really depends on: by gradients, knowing nothing of kernels, strides or paddings."""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+IDENTITY = frozenset(
+    "relu relu_ relu6 hardtanh hardtanh_ silu silu_ gelu sigmoid sigmoid_ tanh tanh_ hardsigmoid hardswish leaky_relu "
+    "leaky_relu_ elu elu_ selu celu prelu rrelu softplus mish softsign logsigmoid hardshrink softshrink tanhshrink "
+    "threshold clamp abs dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout batch_norm group_norm "
+    "instance_norm layer_norm local_response_norm normalize".split()
+)
+
+
+COMPARISONS = frozenset("gt ge lt le eq ne greater less greater_equal less_equal not_equal".split())
+
+
+class _Linear(TorchFunctionMode):
+    """Replaces what is not linear by something linear that reads the same pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.compared = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs, name = kwargs or {}, getattr(func, "__name__", "")
+        if name in IDENTITY:
+            return args[0] * 1.0
+        if name in ("max_pool1d", "max_pool2d", "max_pool3d") and not kwargs.pop("return_indices", False):
+            return _mean_pool(*args, **kwargs)
+        if name.startswith("adaptive_max_pool"):
+            return getattr(F, name.replace("max", "avg"))(*args[:2])
+        if name in ("softmax", "log_softmax"):
+            dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
+            return args[0].mean(dim, keepdim=True).expand_as(args[0])
+        if name in COMPARISONS:  # a truth value has no gradient: what it was made from is kept for `where`
+            truth = func(*args, **kwargs)
+            self.compared.append((truth, sum(1.0 * each for each in args if isinstance(each, torch.Tensor))))
+            return truth
+        if name == "where" and len(args) == 3:
+            return sum((made for truth, made in self.compared if truth is args[0]), args[1] + args[2])
+        if name in ("maximum", "minimum") or (
+            name in ("max", "min") and isinstance(args[-1], torch.Tensor) and args[1:]
+        ):
+            return args[0] + args[1]
+        if name in ("max", "min") and ("dim" in kwargs or len(args) > 1):
+            kind = torch.return_types.max if name == "max" else torch.return_types.min
+            return kind((torch.mean(*args, **kwargs), func(*args, **kwargs).indices))
+        if name in ("amax", "amin"):
+            return torch.mean(*args, **kwargs)
+        if name == "scaled_dot_product_attention":
+            query, key, value = args[:3]
+            return query + (key.mean(-2, keepdim=True) + value.mean(-2, keepdim=True)).expand_as(query)
+        return func(*args, **kwargs)
+
+
+def _mean_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """Mean over the windows of a max-pool, by views; average pooling in torch knows no dilation."""
+    count = x.dim() - 2
+    kernel, stride, padding, dilation = (
+        [value] * count if isinstance(value, int) else list(value)
+        for value in (kernel_size, stride or kernel_size, padding, dilation)
+    )
+    for i in range(count):
+        dim, span = 2 + i, dilation[i] * (kernel[i] - 1) + 1
+        room = x.shape[dim] + 2 * padding[i] - span
+        out = (-(-room // stride[i]) if ceil_mode else room // stride[i]) + 1
+        if ceil_mode and (out - 1) * stride[i] >= x.shape[dim] + padding[i]:
+            out -= 1  # torch drops a window that would start in the padding at the far end
+        more = max((out - 1) * stride[i] + span - x.shape[dim] - padding[i], 0)
+        x = F.pad(x, [0, 0] * (count - 1 - i) + [padding[i], more])
+        x = x.unfold(dim, span, stride[i])[..., :: dilation[i]].mean(-1).narrow(dim, 0, out)
+    return x
+
+
+def positive_copy(model):
+    """A float64 copy in evaluation mode whose every weight is positive, so that no two paths can cancel."""
+    double = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in double.parameters():
+            if parameter.dim() < 2:  # a positive bias keeps products of maps from vanishing
+                parameter.uniform_(0.5, 1.5, generator=random)
+            else:
+                parameter.uniform_(0.5, 1.5, generator=random).div_(parameter[0].numel())
+    return double
+
+
+def first_shape(model):
+    """An image to begin with."""
+    first = next((module for module in model.modules() if isinstance(module, torch.nn.modules.conv._ConvNd)), None)
+    return (3, 64, 64) if first is None else (first.in_channels, *[64] * len(first.kernel_size))
+
+
+class Tap:
+    """Takes the result of one call of one module out of a forward pass."""
+
+    def __init__(self, model, name, call=1):
+        self.module, self.name, self.call = model.get_submodule(name), name, call
+        self.count, self.output = 0, None
+
+    def __enter__(self):
+        self._hook = self.module.register_forward_hook(self._take)
+        return self
+
+    def __exit__(self, *_):
+        self._hook.remove()
+
+    def _take(self, module, inputs, output):
+        self.count += 1
+        if self.count == self.call:
+            self.output = output.clone() if isinstance(output, torch.Tensor) else output
+
+
+def run(model, tap, images):
+    """Forward pass until the tap has its tensor; what comes after may fail on odd image sizes."""
+    with tap:
+        try:
+            model(images)
+        except (RuntimeError, ValueError) as error:
+            if tap.output is None:
+                raise RuntimeError(
+                    f"the network fails on images of {tuple(images.shape[2:])} pixels: {error}"
+                ) from error
+    if not isinstance(tap.output, torch.Tensor):
+        made = "no tensor" if tap.count >= tap.call > 0 else f"no call {tap.call}, it runs {tap.count} times"
+        raise ValueError(f"module {tap.name or type(model).__name__!r} has {made}")
+    return tap.output
+
+
+def supports(model, name, call, shape, axis, *, span=64, budget=2e7):
+    """Input pixels along one axis on which units around the middle of a map depend."""
+    with _Linear():
+        out = run(model, Tap(model, name, call), torch.ones(1, *shape, dtype=torch.float64)).shape
+    if len(out) != len(shape) + 1:
+        raise ValueError(f"module {name!r} makes a tensor of shape {tuple(out)}, not a map over the image")
+    size = out[2 + axis]
+    stride = max(1, shape[1 + axis] // size)
+    count = 1 if not span else min(max(2, span // stride), 32)
+    first = max(0, size // 2 - count // 2)
+    units = list(range(first, min(size, first + count)))
+    at_once = max(1, int(budget / torch.Size(shape).numel() / 64))
+    found = {}
+    for start in range(0, len(units), at_once):
+        chunk = units[start : start + at_once]
+        images = torch.ones(len(chunk), *shape, dtype=torch.float64, requires_grad=True)
+        with _Linear():
+            output = run(model, Tap(model, name, call), images)
+        # all places along the other axes: where one sees nothing, another may
+        total = sum(output[row].select(1 + axis, unit).sum() for row, unit in enumerate(chunk))
+        gradient = torch.autograd.grad(total, images, allow_unused=True)[0] if total.requires_grad else None
+        for row, unit in enumerate(chunk):
+            found[unit] = None
+            if gradient is not None:
+                pixels = (gradient[row] != 0).nonzero()[:, 1 + axis].unique()
+                found[unit] = (int(pixels[0]), int(pixels[-1])) if len(pixels) else None
+    return found, size
+
+
+def step_of(starts):
+    """Pixels from unit to unit, over whole periods where the phases of a map differ."""
+    for period in range(1, len(starts)):
+        steps = {starts[unit + period] - start for unit, start in starts.items() if unit + period in starts}
+        if len(steps) == 1:
+            return steps.pop() / period
+    return math.nan
+
+
+def weights_on_a_path(model, shape):
+    """Which weights lie on a path from a pixel or a bias to the output."""
+    copied = positive_copy(model)
+    image = torch.rand(1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.5
+    weights = {name: p.requires_grad_() for name, p in copied.named_parameters() if p.dim() > 1}
+    with torch.enable_grad(), _Linear():
+        output = copied(image)
+    gradients = torch.autograd.grad(output.sum(), list(weights.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(weight, dtype=torch.bool) if gradient is None else gradient != 0
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+    }
+
+
+def mean_pattern(model, name, call, images, batch=8):
+    """Mean absolute gradient of the middle unit of every channel with respect to the input."""
+    double = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    total = 0
+    for part in images.double().split(batch):
+        x = part.clone().requires_grad_()
+        output = run(double, Tap(double, name, call), x.clone())  # a first layer may work in place
+        if output.dim() != x.dim():
+            raise ValueError(f"module {name!r} makes a tensor of shape {tuple(output.shape)}, not a map over the image")
+        middle = output[(slice(None), slice(None), *(n // 2 for n in output.shape[2:]))]
+        total = total + torch.autograd.grad(middle.sum(), x)[0].abs().sum((0, 1))
+    return total / len(images)
+
+
+@dataclass(frozen=True)
+class EffectiveField:
+    """How strongly the middle unit of a layer depends on each pixel.
+
+    Attributes:
+        name: The layer.
+        pattern: Array (H, W), mean absolute gradient.
+        size: The theoretical field in pixels, (height, width).
+        repeats: Number of random images.
+        seed: Their seed.
+    """
+
+    name: str
+    pattern: np.ndarray
+    size: tuple
+    repeats: int
+    seed: int
+
+    def area_px(self, threshold=0.0455):
+        """Pixels whose gradient is at least a share of the largest.
+
+        Source: Luo et al. (2016), Sec. 2: the effective receptive field as pixels above a threshold.
+        """
+        return int((self.pattern >= threshold * self.pattern.max()).sum())
+
+    def radius_px(self, threshold=0.0455):
+        """Radius of a disc with `area_px`."""
+        return math.sqrt(self.area_px(threshold) / math.pi)
+
+    def side_px(self, share=0.5):
+        """Side of the smallest square around the middle that holds a share of the whole gradient.
+
+        Source: Ding et al. (2022), Sec. 4.1: high-contribution area.
+        """
+        height, width = self.pattern.shape
+        middle, total = (height // 2, width // 2), self.pattern.sum()
+        for half in range(max(height, width)):
+            rows = slice(max(middle[0] - half, 0), middle[0] + half + 1)
+            columns = slice(max(middle[1] - half, 0), middle[1] + half + 1)
+            if self.pattern[rows, columns].sum() >= share * total:
+                return 2 * half + 1
+        return 2 * max(height, width) + 1

@@ -1,0 +1,65 @@
+"""What readers see: tables, plots, live figures and lines of provenance; frames in, things to look at out."""
+
+from rfkit.report.effort import recorded_table, stage_table
+from rfkit.report.live import Html, explorer, explorer_presets, network_link, pruning_curves, pruning_explorer
+from rfkit.report.plots import (
+    WIDTH_IN,
+    beside,
+    by_network,
+    field_label,
+    level_style,
+    network_label,
+    nothing,
+    plot_accuracy_by_field,
+    plot_accuracy_by_rate,
+    plot_field_boxes,
+    plot_growth,
+    plot_pattern,
+    plot_patterns,
+    use_style,
+)
+from rfkit.report.plots_homework import plot_confusion, plot_filters, plot_learning, plot_running, plot_spreads
+from rfkit.report.plots_landscape import (
+    KINDS,
+    plot_as_run,
+    plot_density,
+    plot_diagonals,
+    plot_eigenvalues,
+    plot_line,
+    plot_similarities,
+    plot_similarity,
+    plot_surface,
+)
+from rfkit.report.plots_pruning import (
+    plot_contrast_curves,
+    plot_contrasts,
+    plot_fine_tuning,
+    plot_layer_sparsity,
+    plot_taps,
+)
+from rfkit.report.styles import LEVEL_STYLE, STYLES
+from rfkit.report.summaries import (
+    author_ritz_table,
+    breaking_point_table,
+    changed_network_table,
+    cost_table,
+    level_table,
+    protocol_table,
+    recipe_table,
+    sharpness_variant_table,
+    similarity_table,
+    spectrum_table,
+    trend_table,
+    untrained_spectrum_table,
+    usable_weight_table,
+)
+from rfkit.report.views import (
+    Table,
+    environment_line,
+    glance,
+    importance_line,
+    provenance_line,
+    recipe_line,
+    show_importance_table,
+    show_paper_table,
+)

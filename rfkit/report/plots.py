@@ -1,0 +1,223 @@
+"""Figures: records in, Axes out. No function here reads a file or computes a result."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+from matplotlib.colors import LogNorm
+
+from rfkit.report.styles import LEVEL_STYLE, OTHER_LEVELS, STYLES
+from rfkit.tables import ARCHITECTURE_LABELS
+
+WIDTH_IN = 6.6
+
+
+def use_style():
+    """Set the book's figure style: white background, quiet grid, text that survives a phone screen."""
+    plt.style.use("seaborn-v0_8-whitegrid")  # Matplotlib's own copy: seaborn takes a second to import in every notebook
+    plt.rcParams.update(
+        {
+            "font.sans-serif": ["DejaVu Sans"], "axes.linewidth": 1.25, "grid.linewidth": 1,
+            "axes.prop_cycle": plt.cycler(color=[color for color, _, _ in STYLES]), "legend.title_fontsize": 12,
+            "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
+            "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 11,
+            "xtick.labelsize": 11, "ytick.labelsize": 11, "axes.spines.top": False, "axes.spines.right": False,
+            "grid.color": "#dddddd", "legend.frameon": False,
+        }
+    )  # fmt: skip
+
+
+def level_style(level):
+    """Colour, marker and line style of an RF level."""
+    color, marker, linestyle = LEVEL_STYLE.get(level, OTHER_LEVELS)
+    return {"color": color, "marker": marker, "linestyle": linestyle}
+
+
+def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
+    """Dense and pruned test accuracy against the receptive field."""
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
+    styles = {0.0: ("#333333", "o", "-", "dense"), rate: ("#D55E00", "s", "--", f"pruned, rate {rate:g}")}
+    for value, (color, marker, line, label) in styles.items():
+        part = frame[frame["pruning_rate"] == value]
+        mean = part.groupby("rf_level")["accuracy"].mean()
+        ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
+        ax.plot(part["rf_level"], part["accuracy"], marker, color=color, alpha=0.35, markersize=4)
+    field_axis(frame, ax)
+    return ax
+
+
+AXIS_LABELS = {
+    "pruning_rate": "pruning rate",
+    "usable_sparsity": "sparsity of the usable weights",
+    "accuracy": "test accuracy (%)",
+    "reestimated_accuracy": "test accuracy (%), batch norm re-estimated",
+    "train_accuracy": "train accuracy (%)",
+    "train_loss": "train loss",
+}
+
+
+def plot_accuracy_by_rate(frame, *, x="pruning_rate", y="accuracy", ax=None):
+    """Test accuracy against the pruning rate, one line a receptive field."""
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
+    for level, part in frame.groupby("rf_level"):
+        groups = part.groupby("pruning_rate")
+        cell, place = groups[y].agg(["mean", "std"]).fillna(0), groups[x].mean()
+        style = level_style(level)
+        ax.plot(place, cell["mean"], label=field_label(level, part["field_px"].iloc[0]), **style)
+        low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
+        ax.fill_between(place, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    ax.set(xlabel=AXIS_LABELS.get(x, x), ylabel=AXIS_LABELS.get(y, y), ylim=(0, None if "loss" in y else _top(ax)))
+    ax.set_title(_network(frame))
+    ax.legend(title="receptive field", loc="best")
+    return ax
+
+
+def plot_growth(curves, *, image_px=(), ax=None):
+    """Receptive field after each layer, one line a network."""
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN, 3.6))[1]
+    for i, (label, sizes) in enumerate(curves.items()):
+        is_level = isinstance(label, int)
+        color, marker, line = LEVEL_STYLE.get(label, OTHER_LEVELS) if is_level else STYLES[i % len(STYLES)]
+        name = f"level {label}" if is_level else label
+        ax.plot(range(1, len(sizes) + 1), sizes, label=name, markersize=5, color=color, marker=marker, linestyle=line)
+    for px in image_px:
+        ax.axhline(px, color="#333333", linewidth=1)
+        ax.annotate(
+            f"image of {px} px", (1, px), xycoords=("axes fraction", "data"), xytext=(-3, 3), ha="right",
+            textcoords="offset points", fontsize=10,
+        )  # fmt: skip
+    ax.set(xlabel="layer", ylabel="receptive field (px)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.legend()
+    return ax
+
+
+def plot_pattern(pattern, *, box_px=None, title="", label="mean |gradient|", ax=None):
+    """How strongly a unit depends on each pixel."""
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
+    image = ax.imshow(pattern, cmap="cividis")
+    ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04, label=label)
+    if box_px is not None:
+        height, width = pattern.shape
+        corner = (width // 2 - box_px / 2, height // 2 - box_px / 2)
+        ax.add_patch(plt.Rectangle(corner, box_px, box_px, fill=False, edgecolor="white", linestyle="--"))
+        ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    ax.set(title=title, xlabel="x (px)", ylabel="y (px)")
+    ax.grid(False)
+    return ax
+
+
+def plot_patterns(patterns, fields_px, *, title=None):
+    """Importance patterns of all levels: above on one common logarithmic scale, below each on its own."""
+    count, top = len(patterns), patterns.max()
+    size = (WIDTH_IN * 1.3, WIDTH_IN * 1.3 * 2.2 / max(count, 2))
+    figure, axes = plt.subplots(2, count, figsize=size, squeeze=False)
+    common = LogNorm(top * 1e-4, top, clip=True)
+    for pattern, px, above, below in zip(patterns, fields_px, *axes, strict=True):
+        shared = above.imshow(pattern, cmap="cividis", norm=common)
+        own = below.imshow(pattern, cmap="cividis")
+        above.set_title("own network" if px is None else f"{px} px")
+        figure.colorbar(
+            own, ax=below, orientation="horizontal", fraction=0.06, format="%.0e", ticks=[pattern.max() / 2]
+        )
+        for ax in (above, below):
+            ax.set(xticks=[], yticks=[])
+            ax.grid(False)
+    figure.colorbar(shared, ax=axes[0], fraction=0.02, label="common scale")
+    axes[1][0].set_ylabel("own scale")
+    if title:
+        figure.suptitle(title)
+    return axes
+
+
+def plot_field_boxes(image, fields_px, *, title="", ax=None):
+    """Receptive fields of the middle unit drawn around a real image, at scale."""
+    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.6))[1]
+    height, width = image.shape[:2]
+    ax.imshow(image, extent=(-width / 2, width / 2, height / 2, -height / 2), interpolation="nearest")
+    for level, side in fields_px.items():
+        style = level_style(level)
+        ax.add_patch(
+            plt.Rectangle((-side / 2, -side / 2), side, side, fill=False, linewidth=1.8,
+                          edgecolor=style["color"], linestyle=style["linestyle"], label=f"level {level}: {side:g} px")
+        )  # fmt: skip
+    reach = 0.54 * max(*fields_px.values(), height)
+    ax.set(xlim=(-reach, reach), ylim=(reach, -reach), title=title, xlabel="pixels from the middle")
+    ax.grid(False)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=9)
+    return ax
+
+
+def beside(count, *, rows=1, height_in=3.4):
+    """Axes side by side."""
+    return plt.subplots(max(1, rows), count, figsize=(WIDTH_IN, height_in * max(1, rows)), squeeze=False)[1].ravel()
+
+
+def by_network(frame, plot, **options):
+    """The same plot for every network (in columns) and data set (in rows)."""
+    places = [list(frame[column].unique()) for column in ("data_label", "architecture")]
+    rows, columns = map(len, places)
+    size = (WIDTH_IN, 3.3 * rows)
+    # of their own height: a tenth is chance on one data set, and half of what there is to lose on another
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey="row")
+    parts = dict(list(frame.groupby(["data_label", "architecture"])))
+    tops = dict.fromkeys(places[0], 0)
+    for key, ax in zip(itertools.product(*places), axes.flat, strict=True):
+        if key not in parts:
+            figure.delaxes(ax)
+            continue
+        plot(parts[key], ax=ax, **options)
+        first = not tops[key[0]]  # of its row, where a network may not be there
+        ax.tick_params(labelleft=first)
+        ax.yaxis.label.set_visible(first)
+        tops[key[0]] = max(tops[key[0]], ax.get_ylim()[1])
+        ax.set_ylim(0, tops[key[0]])
+    legends = [ax.get_legend_handles_labels() for ax in figure.axes]
+    if len({tuple(labels) for _, labels in legends}) == 1 and len(legends) > 1:  # one for all, off the curves
+        for ax in figure.axes:
+            ax.get_legend().remove()
+        figure.legend(*legends[0], loc="outside lower center", ncols=len(legends[0][1]))
+    return axes
+
+
+def nothing(ax, title=""):
+    """Say on an empty figure that a build has nothing to show there."""
+    ax.text(0.5, 0.5, "not in this build", ha="center", va="center", transform=ax.transAxes)
+    ax.set(title=title, xticks=[], yticks=[])
+    return ax
+
+
+def field_label(level, px):
+    """Name of a receptive field in legends and ticks."""
+    return f"level {level}" if px is None or px != px else f"{px:.0f} px"
+
+
+def network_label(name):
+    """Name of a network in titles."""
+    return ARCHITECTURE_LABELS.get(name, name)
+
+
+def _network(frame):
+    names = network_label(frame["architecture"].iloc[0]), frame["data_label"].iloc[0]
+    title = ", ".join(names)
+    return title if len(title) <= 36 else "\n".join(names)
+
+
+def _top(ax):
+    """Upper end of an axis of accuracies, in percent: the whole scale where half of it is used."""
+    return 102 if ax.dataLim.y1 > 50 else 1.15 * ax.dataLim.y1
+
+
+def field_axis(frame, ax):
+    """Label an axis of levels by their fields, and the other as test accuracy."""
+    ax.set(xlabel="receptive field", ylabel="test accuracy (%)", ylim=(0, _top(ax)))
+    fields = frame.groupby("rf_level")["field_px"].first()
+    labels = [field_label(level, px) for level, px in fields.items()]
+    if all(label.endswith(" px") for label in labels):
+        labels = [label.removesuffix(" px") for label in labels]
+        ax.set_xlabel("receptive field (px)")
+    ax.set_xticks(list(fields.index), labels)
+    ax.margins(x=0.1)
+    ax.set_title(_network(frame))
+    ax.legend(loc="best")

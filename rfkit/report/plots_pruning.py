@@ -1,0 +1,85 @@
+"""Figures of pruning: which layers and taps, after fine-tuning, and the contrasts."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from rfkit import presets
+from rfkit.report import plots
+
+
+def plot_layer_sparsity(runs, *, title="", ax=None):
+    """Which layers lose what at each pruning rate."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
+    analyses = [run.result("pruning") for run in runs]
+    places = [run.places("pruning", each["rates"]) for run, each in zip(runs, analyses, strict=True)]
+    each = [pd.DataFrame(one["layer_sparsity"]).to_numpy()[where] for one, where in zip(analyses, places, strict=True)]
+    mean = sum(each) / len(each)
+    image = ax.imshow(mean.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    rates = [analyses[0]["rates"][i] for i in places[0]]
+    ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=90, fontsize=9)
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.set(title=title, xlabel="pruning rate", ylabel="layer")
+    ax.grid(False)
+    ax.figure.colorbar(image, ax=ax, fraction=0.05, label="share pruned")
+    return ax
+
+
+def plot_taps(share, *, title="", ax=None):
+    """How much of its map each tap of a kernel gets to see."""
+    ax = ax if ax is not None else plt.subplots(figsize=(1.6, 1.8))[1]
+    ax.imshow(share, cmap="cividis", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(share):
+        color = "white" if value < 0.5 else "black"
+        ax.text(column, row, f"{value:.0%}", ha="center", va="center", color=color, fontsize=9)
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.grid(False)
+    return ax
+
+
+def plot_fine_tuning(tuned, *, ax=None):
+    """Dense, pruned and fine-tuned test accuracy against the receptive field."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
+    rate = tuned["pruning_rate"].iloc[0]
+    styles = {
+        "dense": ("#333333", "o", "-", "dense"),
+        "accuracy": ("#0072B2", "^", "-.", "fine-tuned"),
+        "pruned": ("#D55E00", "s", "--", f"pruned, rate {rate:g}"),
+    }
+    for column, (color, marker, line, label) in styles.items():
+        mean = tuned.groupby("rf_level")[column].mean()
+        ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
+        ax.plot(tuned["rf_level"], tuned[column], marker, color=color, alpha=0.35, markersize=4)
+    plots.field_axis(tuned, ax)
+    return ax
+
+
+def plot_contrasts(by_run, *, outcome="dense", ax=None):
+    """The levels and the changed networks, one row each."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.6))[1]
+    cells = {cell: part[outcome] for cell, part in by_run.groupby(["architecture", "rf_level"], sort=False)}
+    cells = {cell: cells[cell] for cell in sorted(cells, key=lambda c: (c[0] != presets.CONTRAST_NETWORK, c[1], c[0]))}
+    for place, ((architecture, level), values) in enumerate(cells.items()):
+        style = plots.level_style(level if architecture == presets.CONTRAST_NETWORK else 0)
+        look = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
+        ax.plot(values, [place] * len(values), alpha=0.35, markersize=5, **look)
+        ax.plot([values.mean()], [place], markersize=8, **look)
+    ax.set_yticks(range(len(cells)), [presets.contrast_label(*cell) for cell in cells])
+    ax.set(xlabel=presets.CONTRAST_OUTCOMES[outcome], ylim=(len(cells) - 0.5, -0.5))
+    return ax
+
+
+def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
+    """Accuracy lost by pruning, one line a level or changed network."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 4.2))[1]
+    for (architecture, level), part in frame.groupby(["architecture", "rf_level"]):
+        lost = part.assign(lost=part["dense"] - part["accuracy"]).groupby(x)["lost"].mean()
+        style = plots.level_style(level)
+        if architecture != presets.CONTRAST_NETWORK:
+            i = presets.CONTRAST_CELLS.index((architecture, level))
+            grey = str(0.2 + 0.5 * i / len(presets.CONTRAST_CELLS))
+            style = {"color": grey, "linestyle": "-", "marker": "xv^<>Pd"[i], "markersize": 5}
+        ax.plot(lost.index, lost, label=presets.contrast_label(architecture, level), **style)
+    ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
+    ax.legend(fontsize=8, loc="upper left")
+    return ax

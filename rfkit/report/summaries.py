@@ -1,0 +1,264 @@
+"""Tables of our own, as readers see them: records or frames in, words and rounded numbers out."""
+
+import pandas as pd
+
+from rfkit import experiments, outcomes, presets
+from rfkit.config import PROTOCOLS
+from rfkit.data import DATASET_LABELS
+from rfkit.stats import mean_std
+from rfkit.tables import ARCHITECTURE_LABELS, MISSING
+
+
+def trend_table(frame):
+    """How accuracy moves with the receptive field, at every pruning rate."""
+    rows = []
+    for (label, architecture, rate), part in frame.groupby(["data_label", "architecture", "pruning_rate"], sort=False):
+        means = part.groupby("rf_level")["accuracy"].mean()
+        steps = means.diff().dropna()
+        ordered = len(means) > 1 and not outcomes.floors(part)
+        if ordered:
+            direction = "falls" if (steps < 0).all() else "rises" if (steps > 0).all() else "not monotone"
+        else:
+            direction = "near chance" if len(means) > 1 else MISSING
+        correlation = part[["rf_level", "accuracy"]].corr("spearman").iloc[0, 1] if ordered else float("nan")
+        rows.append(
+            {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Data": label}
+            | {"Rate": "dense" if rate == 0 else f"{rate:g}"}
+            | {f"Level {level}": f"{mean:.1f}" for level, mean in means.items()}
+            | {"Rank correlation": MISSING if pd.isna(correlation) else f"{correlation:+.2f}"}
+            | {"As the field grows": direction}
+        )
+    return pd.DataFrame(rows).fillna(MISSING)
+
+
+def level_table(theory, measured, paper, map_sizes):
+    """Fields of the paper's networks: as printed, traced, measured, with the size of the last map."""
+    return pd.DataFrame([
+        {
+            "Network": ARCHITECTURE_LABELS.get(name, f"`{name}`"),
+            "Level": level,
+            "Field, paper (px)": paper.get((name, level), MISSING),
+            "Traced (px)": _pair(field.size),
+            "Measured (px)": _pair(measured[name, level].size),
+            "Stride (px)": _pair(field.stride),
+            "Map at 32 px": map_sizes[name, level][0],
+            "Map at 64 px": map_sizes[name, level][1],
+        }
+        for (name, level), field in theory.items()
+    ])
+
+
+def breaking_point_table(by_run, repruned):
+    """Where accuracy has fallen 5 points below dense, on both scales of sparsity."""
+    rows = []
+    by_run = by_run.merge(outcomes.usable_breaking_points(repruned), how="left", on=[*experiments.CELL, "seed"])
+    for (dataset, architecture, level), cell in by_run.groupby(experiments.CELL, sort=False):
+        rows.append({
+            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
+            "Data (by image size)": DATASET_LABELS.get(dataset, dataset),
+            "Level": level,
+            "Dense (%)": _spread(cell["dense"], 2),
+            "Breaking point": _reached(cell, "breaking_point"),
+            "Counted in usable weights": _reached(cell, "usable"),
+            "Batch norm re-estimated": _reached(cell, "breaking_point_reestimated"),
+            "Seeds": len(cell),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def usable_weight_table(runs):
+    """How many prunable weights can change the output, network by network."""
+    rows = {}
+    for run in runs:
+        config, analysis = run.config, run.result("pruning")
+        prunable, kept = sum(analysis["prunable"]), sum(analysis["usable"])
+        dead = [name for name, n, k in zip(*map(analysis.get, ("layers", "prunable", "usable")), strict=True) if k < n]
+        rows.setdefault((config.dataset, config.architecture, config.level), {
+            "Network": ARCHITECTURE_LABELS.get(config.architecture, config.architecture),
+            "Data": run.provenance["data"]["label"],
+            "Level": config.level,
+            "Prunable weights": f"{prunable:,}",
+            "Usable": f"{kept:,}",
+            "Dead (%)": f"{100 * (1 - kept / prunable):.1f}",
+            "Layers with dead weights": f"{len(dead)} of {len(analysis['layers'])}",
+            "Shrink factor": f"{run.summary['shrink_factor']:.2g}",
+        })  # fmt: skip
+    return pd.DataFrame(rows.values())
+
+
+def protocol_table(runs):
+    """What the ways of training come to on one network."""
+    cells, rows = {}, []
+    for run in runs:
+        cells.setdefault((run.config.level, run.config.protocol, run.config.train), []).append(run)
+    for level, protocol, train in sorted(cells, key=lambda cell: (cell[0], PROTOCOLS.index(cell[1]))):
+        here = cells[level, protocol, train]
+        frame = experiments.frame("pruning", here)
+        dense, each = frame[frame["pruning_rate"] == 0], outcomes.by_run(frame)
+        rows.append({
+            "Level": level,
+            "Protocol": f"`{protocol}`",
+            "Epochs": train.epochs,
+            "Train (%)": _spread(dense["train_accuracy"], 1),
+            "Dense (%)": _spread(dense["accuracy"], 1),
+            "Pruned at 0.9 (%)": _spread(each["pruned_0.9"], 1),
+            "Breaking point": _spread(each["breaking_point"], 3),
+            "Shrink factor": f"{here[0].summary['shrink_factor']:.2g}",
+            "Seeds": len(here),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def changed_network_table(runs):
+    """What the networks of the contrasts are like after training, whatever a contrast asks of them."""
+    frame = experiments.frame("pruning", runs)
+    dense = frame[frame["pruning_rate"] == 0].merge(
+        outcomes.sharpness(runs), how="left", on=[*experiments.CELL, "seed"]
+    )
+    dense["gap"] = dense["train_accuracy"] - dense["accuracy"]
+    order = {architecture: place for place, architecture in enumerate(presets.CONTRAST_LABELS)}
+    dense = dense.sort_values(["paper_dataset", "architecture", "rf_level"], key=lambda column: column.replace(order))
+    rows = []
+    for (dataset, architecture, level), cell in dense.groupby(experiments.CELL, sort=False):
+        rows.append({
+            "Data (by image size)": DATASET_LABELS.get(dataset, dataset),
+            "Network": presets.contrast_label(architecture, level),
+            "Train (%)": _spread(cell["train_accuracy"], 1),
+            "Dense (%)": _spread(cell["accuracy"], 1),
+            "Train − test (points)": _spread(cell["gap"], 1),
+            "Largest eigenvalue before training": _spread(cell["top_eigenvalue_init"].dropna(), 0),
+            "and after": _spread(cell["top_eigenvalue"].dropna(), 0),
+            "Seeds": len(cell),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def cost_table(frame):
+    """What pruning saves, by the reporting standard of Blalock et al. (2020), and what it costs in accuracy."""
+    keys = ["data_label", "architecture", "rf_level", "pruning_rate"]
+    means = frame.groupby(keys, sort=False).mean(numeric_only=True).reset_index()
+    return pd.DataFrame({
+        "Network": means["architecture"].map(lambda name: ARCHITECTURE_LABELS.get(name, name)),
+        "Data": means["data_label"],
+        "Level": means["rf_level"],
+        "Rate": means["pruning_rate"].map(lambda rate: f"{rate:g}"),
+        "Compression": means["compression"].map("{:.1f}×".format),
+        "Speed-up (theoretical)": means["speed_up"].map("{:.1f}×".format),
+        "Test (%)": means["accuracy"].map("{:.1f}".format),
+        "Batch norm re-estimated (%)": means["reestimated_accuracy"].map("{:.1f}".format),
+        "Train (%)": means["train_accuracy"].map("{:.1f}".format),
+    })  # fmt: skip
+
+
+def similarity_table(found):
+    """Similarity of two seeds beside the author's, for readers."""
+    author = experiments.author_similarities().set_index(["architecture", "rf_level"])
+    rows = []
+    for (data, *key), part in found.groupby(["data_label", "architecture", "rf_level"], sort=False):
+        row = {"Network": ARCHITECTURE_LABELS.get(key[0], key[0]), "Data": data, "Level": key[1]}
+        known = author.loc[tuple(key)] if tuple(key) in author.index else None
+        row["Author, all layers"] = MISSING if known is None else f"{known['similarity']:.3f}"
+        row["Author, deep half"] = MISSING if known is None else f"{known['deep_similarity']:.3f}"
+        for stage, words in (("init", "before"), ("final", "after")):
+            cell = part[part["stage"] == stage]
+            row[f"All layers, {words}"] = _spread(cell["similarity"], 3)
+            row[f"Deep half, {words}"] = _spread(cell["deep_similarity"], 3)
+        final = part[part["stage"] == "final"]
+        row |= {"Dead layers": str(final["dead"].sum()), "Barrier": _spread(final["barrier"], 2), "Pairs": len(final)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def spectrum_table(found):
+    """Hessian before and after training, for readers."""
+    outcomes.refuse_mixed(found)
+    rows = []
+    for (architecture, level), part in found.groupby(["architecture", "rf_level"], sort=False):
+        row = {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Level": level}
+        for stage, words in experiments.STAGES.items():
+            cell = part[part["stage"] == stage]
+            row[f"Largest, {words}"] = f"{cell['top'].mean():.3g}"
+            row[f"Smallest, {words}"] = f"{cell['smallest'].mean():.2g}"
+            row[f"Width, {words}"] = f"{cell['width'].mean():.2g}"
+            row[f"Negative (%), {words}"] = f"{100 * cell['negative_mass'].mean():.0f}"
+        rows.append(row | {"Seeds": part["seed"].nunique()})
+    return pd.DataFrame(rows)
+
+
+def untrained_spectrum_table(found):
+    """Hessian of untrained networks, for readers."""
+    return pd.DataFrame([
+        {
+            "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture),
+            "Level": row.rf_level,
+            "Field (px)": str(row.field_px),
+            "Largest": f"{row.values_[0]:.4g}",
+            "10th": f"{row.values_[9]:.4g}",
+            "90th": f"{row.values_[89]:.4g}",
+            "Smallest": f"{row.smallest:.2g}",
+            "Width": f"{row.width:.2g}",
+            "Negative (%)": f"{100 * row.negative_mass:.0f}",
+        }
+        for row in found.rename(columns={"values": "values_"}).itertuples()
+    ])
+
+
+def author_ritz_table():
+    """Extreme Ritz values in the author's files, for readers."""
+    found = experiments.author_ritz_values().query("dataset == 'cifar10' and rf_level > 0")
+    rows = [
+        {
+            "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture),
+            "Level": row.rf_level,
+            "Stage": row.stage,
+            "Augmented": row.random_augmentation,
+            "Smallest": f"{row.min_ritz:.3g}",
+            "Largest": f"{row.max_ritz:.3g}",
+        }
+        for row in found.sort_values(["architecture", "stage", "random_augmentation", "rf_level"]).itertuples()
+    ]
+    return pd.DataFrame(rows)
+
+
+def sharpness_variant_table(runs):
+    """The largest eigenvalue before training under other choices, one column a run."""
+    columns = {}
+    for run in runs:
+        spectrum = run.result("spectrum")
+        if spectrum is not None:
+            found = {key: f"{value:.3g}" for key, value in spectrum["variants"].items()}
+            columns.setdefault(f"Level {run.config.level}", found)
+    return pd.DataFrame(columns).rename_axis("Choice").reset_index()
+
+
+def recipe_table(made):
+    """What networks of the homework's question 4 cost and reach."""
+    names, found = [each["name"] for each in made], experiments.frame("recipe", made)
+    return pd.DataFrame([
+        {
+            "Network": name,
+            "Data": row.data_label,
+            "Parameters": f"{row.parameters:,}",
+            "Epochs": row.epochs,
+            "Minutes": f"{row.wall_seconds / 60:.1f}",
+            "Test accuracy (%)": f"{row.test_accuracy:.1f}",
+        }
+        for name, row in zip(names, found.itertuples(), strict=True)
+    ])
+
+
+def _reached(cell, column):
+    beyond = (cell[column] >= cell["top_rate"]).any()
+    return ("≥ " if beyond else "") + _spread(cell[column].dropna(), 3)
+
+
+def _spread(values, digits):
+    if len(values) == 0:
+        return MISSING
+    mean, std = mean_std(list(values))
+    return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
+def _pair(values, separator="×"):
+    values = [f"{value:g}" for value in values]
+    return values[0] if len(set(values)) == 1 and separator == "×" else separator.join(values)

@@ -1,0 +1,239 @@
+"""Tables and numbers as readers see them: Jupyter HTML, and MyST Markdown with fixed labels for the book."""
+
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import pandas as pd
+
+import rfkit
+from rfkit import experiments, presets
+from rfkit.data import DATASET_LABELS
+from rfkit.tables import ARCHITECTURE_LABELS, IMPORTANCE_TABLES, MISSING, importance_table, paper_table, reference
+
+NOTHING = pd.DataFrame({"": ["nothing of this is in this build"]})
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as a reader sees it: HTML in Jupyter, MyST Markdown with a label in the book.
+
+    Attributes:
+        body: Its rows.
+        caption: One sentence.
+        label: For ``numref``, or for ``ref`` where the caption is literal.
+        words_from: Column, counted from 1, from which on cells hold words that wrap; figures do not.
+        notes: Lines below the table, such as its provenance.
+        literal: Whether the caption holds the paper's own number, which Sphinx's counter cannot be told.
+    """
+
+    body: pd.DataFrame
+    caption: str
+    label: str
+    words_from: int | None = None
+    notes: tuple[str, ...] = ()
+    literal: bool = False
+
+    def _repr_markdown_(self):
+        body = _markdown(self.body if len(self.body.columns) else NOTHING)
+        notes = [f"{{.provenance}}\n{note}" for note in self.notes]
+        if self.literal:
+            return "\n\n".join([f"({self.label})=", f"{{.paper-caption}}\n{self.caption}", body, *notes])
+        options = f":name: {self.label}" + (f"\n:class: words-from-{self.words_from}" if self.words_from else "")
+        return "\n\n".join([f"```{{table}} {self.caption}\n{options}\n\n{body}\n```", *notes])
+
+    def _repr_html_(self):
+        notes = "".join(f"<p><small>{note}</small></p>" for note in self.notes)
+        return f"<p>{self.caption}</p>{self.body.to_html(index=False)}{notes}"
+
+
+def show_paper_table(n, runs, preset):
+    """One of the paper's accuracy tables for readers: paper, recorded study, this build."""
+    table = paper_table(n, runs=runs)
+    first = table.iloc[0]
+    label, rate = DATASET_LABELS[first["dataset"]], f"{first['pruning_rate']:g}"
+    measured = f"pruned test accuracy (%) at pruning rate {rate}"
+    if first["fine_tuned"]:
+        measured = f"fine-tuned test accuracy (%) after pruning at rate {rate}"
+    caption = f"**Paper Table {n}.** {label}: dense and {measured}, mean ± standard deviation over seeds."
+    sources, notes = {"paper": _as_printed(n)}, []
+    builds = {"this build": runs}
+    if preset.name != "study":
+        builds = {"recorded study": experiments.recorded(presets.get("study")), **builds}
+    for name, made in builds.items():
+        beside = [run for run in made if experiments.paper_dataset(run.config) == first["dataset"]]
+        everything = len(beside)
+        if first["fine_tuned"]:
+            beside = [run for run in beside if run.result("fine_tune") is not None]
+        if beside:
+            sources[name] = _by_row(paper_table(n, runs=made))
+            made_by = f" (preset {preset.name})" if name == "this build" else ""
+            which = "" if len(beside) == everything else " Only runs that were fine-tuned, dense accuracy included."
+            notes.append(f"{name.capitalize()}{made_by}: {provenance_line(beside)}{which}")
+        elif name == "this build":
+            planned = first["dataset"] in preset.datasets
+            why = "no run of it is recorded yet" if planned else "it is not part of this preset"
+            notes.append(f"This build (preset {preset.name}) has nothing beside {label}: {why}.")
+    keys = list(zip(table["architecture"], table["rf_level"], strict=True))
+    columns = {
+        "Network": [ARCHITECTURE_LABELS.get(architecture, f"`{architecture}`") for architecture, _ in keys],
+        "Field (px)": [MISSING if px is None else f"{px}" for px in table["field_px"]],
+    }
+    for i, title in enumerate(("Dense", "Fine-tuned" if first["fine_tuned"] else "Pruned", "Difference")):
+        for name, rows in sources.items():
+            columns[f"{title}, {name}"] = [rows.get(key, [MISSING] * 3)[i] for key in keys]
+    return Table(pd.DataFrame(columns), caption, f"paper-table-{n}", notes=tuple(notes), literal=True)
+
+
+def show_importance_table(n, builds):
+    """Table 3 or 4 of the paper beside the two definitions of the gradient."""
+    network = ARCHITECTURE_LABELS[IMPORTANCE_TABLES[n]]
+    columns, notes = {}, []
+    for name, found in builds.items():
+        table = importance_table(n, found)
+        if not columns:
+            columns["Field (px)"] = [str(px) for px in table["field_px"]]
+            columns["Paper"] = list(map(_scientific, table["paper_mean"], table["paper_std"]))
+        if table["true_mean"].isna().all():
+            continue
+        columns[f"Linearised, {name}"] = list(map(_scientific, table["linearised_mean"], table["linearised_std"]))
+        if table["standard_errors"].notna().any():
+            apart = [MISSING if each is None else f"{each:.1f}" for each in table["standard_errors"]]
+            columns["Distance to the paper (standard errors)"] = apart
+        columns[f"True, {name}"] = list(map(_scientific, table["true_mean"], table["true_std"]))
+        shown = [each for each in found if each["settings"]["variant"] in experiments.DEFINITIONS]
+        notes.append(f"{name.capitalize()}: {importance_line(shown, IMPORTANCE_TABLES[n])}")
+    caption = (
+        f"**Paper Table {n}.** {network}: largest projected gradient in a 64×64 image, mean ± standard deviation over "
+        "freshly initialised networks."
+    )
+    return Table(pd.DataFrame(columns), caption, f"paper-table-{n}", notes=tuple(notes), literal=True)
+
+
+def importance_line(results, architecture=None):
+    """What projected gradients were made from, in one sentence."""
+    shown = [r for r in results if architecture in (None, r["settings"]["architecture"])]
+    said = {
+        "networks": sorted({r["settings"]["repeats"] for r in shown}),
+        "width": sorted({f"{r['settings']['width']:g}" for r in shown}),
+        "image px": sorted({r["settings"]["input_size"] for r in shown}),
+        "device": sorted({r["provenance"]["device"] for r in shown}),
+        "torch": sorted({r["provenance"]["versions"]["torch"] for r in shown}),
+    }
+    return _said(said) + "; untrained."
+
+
+def _said(said):
+    return "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in said.items())
+
+
+def _as_printed(n):
+    """{(architecture, level): [dense, pruned, difference]}, digit by digit as in the paper."""
+    printed = reference(dtype=str).query("table == @n", local_dict={"n": str(n)})
+    order = {"dense_accuracy": 0, "pruned_accuracy": 1, "accuracy_difference": 2}
+    rows = {}
+    for _, row in printed.iterrows():
+        cells = rows.setdefault((row["architecture"], int(row["rf_level"])), [MISSING] * 3)
+        cells[order[row["metric"]]] = f"{row['mean']} ± {row['std']}"
+    return rows
+
+
+def _by_row(table):
+    """{(architecture, level): [dense, pruned, difference]} of our own columns."""
+    return {
+        (row["architecture"], row["rf_level"]): [
+            _mean_and_std(row[f"ours_{metric}_mean"], row[f"ours_{metric}_std"])
+            for metric in ("dense", "pruned", "difference")
+        ]
+        for _, row in table.iterrows()
+    }
+
+
+def _scientific(mean, std):
+    if mean is None:
+        return MISSING
+    return f"{mean:.3g}" if std is None else f"{mean:.3g} ± {std:.2g}"
+
+
+def _mean_and_std(mean, std):
+    if mean is None:
+        return MISSING
+    return f"{mean:.2f} (one seed)" if std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def _markdown(body):
+    """Words to the left, numbers to the right."""
+    align = ["right" if all(map(_is_number, body[name])) else "left" for name in body.columns]
+    return body.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def _is_number(cell):
+    return str(cell) == MISSING or bool(re.match(r"^[+−-]?[\d.]", str(cell)))
+
+
+def glance(frame, runs, preset):
+    """The result of a build in two sentences and a provenance line, for the landing page."""
+    lines = []
+    for (label, architecture), part in frame.groupby(["data_label", "architecture"], sort=False):
+        low, high = part["rf_level"].min(), part["rf_level"].max()
+        if low == high:
+            continue
+        rate = preset.headline_rate
+        means = part.groupby(["rf_level", "pruning_rate"])["accuracy"].mean()
+        fields = part.groupby("rf_level")["field_px"].first()
+        grows = f"From {fields[low]} to {fields[high]} pixels of receptive field"
+        if fields.isna().any():
+            grows = f"From RF level {low} to {high}"
+        name = ARCHITECTURE_LABELS.get(architecture, architecture)
+        dense, pruned = (f"from {means[low, r]:.1f} to {means[high, r]:.1f} %" for r in (0.0, rate))
+        lines.append(
+            f"- **{name}, {label}.** {grows}, dense accuracy goes {dense}, "
+            f"accuracy after pruning {rate:.0%} of the weights {pruned}."
+        )
+    return "\n".join(lines) + f"\n\n{{.provenance}}\nPreset {preset.name}: {provenance_line(runs)}\n"
+
+
+def provenance_line(runs):
+    """What a set of numbers was made from, in one sentence."""
+    if not runs:
+        return "No runs."
+    configs = [run.config for run in runs]
+    said = {
+        "data": sorted({run.provenance["data"]["label"] for run in runs}),
+        "protocol": sorted({config.protocol for config in configs}),
+        "width": sorted({f"{config.width:g}" for config in configs}),
+        "epochs": _epochs(configs),
+        "seeds": sorted({config.seed for config in configs}),
+        "device": sorted({run.provenance["device"] for run in runs}),
+    }
+    return _said(said) + "."
+
+
+def _epochs(configs):
+    """Epochs, with the networks' names where they differ."""
+    by_network = {}
+    for config in configs:
+        name = ARCHITECTURE_LABELS.get(config.architecture, config.architecture)
+        by_network.setdefault(name, set()).add(config.train.epochs)
+    if len(set(map(frozenset, by_network.values()))) == 1:
+        return sorted(next(iter(by_network.values())))
+    return [f"{' and '.join(map(str, sorted(epochs)))} ({name})" for name, epochs in by_network.items()]
+
+
+def recipe_line(made):
+    """What networks of the homework's question 4 were trained on, in one sentence."""
+    if not made:
+        return "No recipe is recorded."
+    said = {
+        "data": sorted({each["provenance"]["data"]["label"] for each in made}),
+        "seeds": sorted({each["settings"]["seed"] for each in made}),
+        "precision": sorted({each["settings"]["training"].get("precision", "float32") for each in made}),
+        "device": sorted({each["provenance"]["device"] for each in made}),
+    }
+    return _said(said) + "."
+
+
+def environment_line():
+    """What numbers that need no training were made with."""
+    names = ("torch", "torchvision", "numpy")
+    return "; ".join([f"rfkit {rfkit.__version__}", *(f"{name} {version(name)}" for name in names)]) + "."

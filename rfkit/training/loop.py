@@ -1,0 +1,298 @@
+"""One training loop for every preset and protocol, and evaluation."""
+
+import copy
+import math
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from rfkit.training.batches import TrainingBatches, images_at_a_time, model_inputs, remember_statistics, seeded
+
+
+class DivergedError(RuntimeError):
+    """The loss became NaN or infinite; nothing is saved."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training leaves beside the weights.
+
+    Attributes:
+        history: A mapping an epoch: loss and accuracy (percent) on training and test images, learning
+            rate, seconds. Training figures are running ones, on augmented images in train mode.
+        selected_epoch: Epoch whose weights the model has now, counted from 1.
+        shrink_factor: What plain decay leaves of a weight that never gets a gradient,
+            the product of ``1 - lr * weight_decay / (1 - momentum)`` over all steps.
+        last_state: State dict of the last epoch.
+    """
+
+    history: tuple[dict, ...]
+    selected_epoch: int
+    shrink_factor: float
+    last_state: dict
+
+
+def pick_device(device=None):
+    """CUDA if there is one, else the CPU; a name is taken as it is."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used ({reason}); expected 'cpu', 'cuda' or 'mps'") from error
+    return chosen
+
+
+def fit(
+    model, data, config, *, seed=0, device=None, resume=None, on_epoch=None, after_step=None, frozen_batchnorm=False,
+    progress=False, label="training",
+):  # fmt: skip
+    """Train a network in place.
+
+    Args:
+        model: Network, images (N, 3, H, W) to logits (N, classes).
+        data: `rfkit.data.ImageData`.
+        config: `rfkit.config.TrainConfig`.
+        seed: Seed of batch order, augmentation and dropout (not of the weights: those are the model's).
+        device: As in `pick_device`.
+        resume: State given to `on_epoch` by an interrupted training of the same configuration.
+        on_epoch: Called after each epoch with a mapping of tensors and plain values to resume from.
+        after_step: Called without arguments after every step of the optimiser.
+        frozen_batchnorm: Keep batch norm as it is: its statistics, scale and shift.
+        progress: A bar on a terminal, a line an epoch otherwise.
+        label: Name of this training in progress and messages.
+
+    Returns:
+        `FitResult`; the model holds the selected weights, in evaluation mode, and knows the channel
+        statistics of its images.
+
+    Raises:
+        DivergedError: If the loss becomes NaN or infinite.
+
+    Source:
+        Paper Sec. 3.1; settings of each protocol in `rfkit.presets`.
+    """
+    device = pick_device(device)
+    remember_statistics(model, data.mean, data.std)
+    model.to(device, memory_format=torch.channels_last)
+    batches = TrainingBatches(data, config.batch_size, config.augmentation, seed, device, config.train_share)
+    test_images, test_labels = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels).to(device)
+    norms = list(batch_norms(model)) if frozen_batchnorm else []
+    fixed = {id(parameter) for norm in norms for parameter in norm.parameters()}
+    sgd = optimizer([p for p in model.parameters() if id(p) not in fixed], config, device)
+    plan, every_step = schedule(sgd, config, len(batches))
+    state = {"epoch": 0, "history": [], "shrink": 1.0, "best": None}
+    if resume is not None:
+        state = {key: resume[key] for key in state}
+        model.load_state_dict(resume["model"])
+        sgd.load_state_dict(resume["optimizer"])
+        plan.load_state_dict(resume["schedule"])
+        batches.generator.set_state(resume["generator"])
+    stepped = torch.compile(model) if config.compiled else model
+    bar = tqdm(total=config.epochs, initial=state["epoch"], desc=label, unit="epoch", disable=not _bar(progress))
+    while state["epoch"] < config.epochs:
+        start, rate = time.perf_counter(), sgd.param_groups[0]["lr"]
+        model.train()
+        for norm in norms:
+            norm.eval()
+        epoch = state["epoch"] + 1
+        with seeded(seed, epoch, device):
+            loss, accuracy, shrink = _epoch(stepped, batches, sgd, plan if every_step else None, config, after_step)
+        if not every_step:
+            plan.step()
+        test_loss, test_accuracy = loss_and_accuracy(model, test_images, test_labels)
+        if not math.isfinite(loss + test_loss):  # the last step of an epoch shows in the test loss only
+            bar.close()
+            raise DivergedError(f"{label}: the loss became {loss + test_loss} in epoch {epoch}; lower lr ({config.lr})")
+        row = {
+            "epoch": epoch, "lr": rate, "train_loss": loss, "train_accuracy": accuracy, "test_loss": test_loss,
+            "test_accuracy": test_accuracy, "seconds": round(time.perf_counter() - start, 3),
+        }  # fmt: skip
+        state |= {"epoch": epoch, "history": [*state["history"], row], "shrink": state["shrink"] * shrink}
+        state["best"] = best_so_far(state["best"], model, row, config)
+        if on_epoch is not None:
+            on_epoch(state | {
+                "model": model.state_dict(), "optimizer": sgd.state_dict(), "schedule": plan.state_dict(),
+                "generator": batches.generator.get_state(),
+            })  # fmt: skip
+        bar.set_postfix(loss=f"{loss:.3f}", test=f"{test_accuracy:.1f} %", refresh=False)
+        bar.update()
+        if progress and not _bar(progress):
+            print(f"{label}: epoch {epoch}/{config.epochs}, loss {loss:.3f}, test {test_accuracy:.2f} %", flush=True)
+    bar.close()
+    return finished(model, state["history"], state["best"], state["shrink"])
+
+
+def best_so_far(best, model, row, config):
+    """What selection by test accuracy keeps after an epoch."""
+    if config.selection != "best_test" or (best is not None and row["test_accuracy"] <= best["accuracy"]):
+        return best
+    return {"epoch": row["epoch"], "accuracy": row["test_accuracy"], "model": copy.deepcopy(model.state_dict())}
+
+
+def finished(model, history, best, shrink):
+    """Load the selected weights into a trained network."""
+    last_state = copy.deepcopy(model.state_dict())
+    if best is not None:
+        model.load_state_dict(best["model"])
+    model.eval().zero_grad()
+    return FitResult(tuple(history), best["epoch"] if best is not None else len(history), shrink, last_state)
+
+
+def _bar(progress):
+    return progress and sys.stderr.isatty()
+
+
+def optimizer(parameters, config, device):
+    """Stochastic gradient descent as configured."""
+    return torch.optim.SGD(
+        parameters, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov,
+        fused=device.type in ("cpu", "cuda"),
+    )  # fmt: skip
+
+
+def schedule(optimizer, config, steps):
+    """The learning-rate schedule as configured."""
+    if config.schedule == "one_cycle":
+        total = config.epochs * steps
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.lr, total_steps=total + 1, pct_start=0.3, cycle_momentum=False
+        ), True
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs), False
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0), False
+
+
+def batch_norms(model):
+    """Batch-norm layers of a network."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            yield module
+
+
+def _epoch(model, batches, optimizer, schedule, config, after_step):
+    """One pass; returns mean loss, accuracy in percent, and the shrink factor of its steps."""
+    device_type = next(model.parameters()).device.type
+    total_loss, correct, count, shrink = 0.0, 0, 0, 1.0
+    for images, labels in batches:
+        with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        shrink *= step(model, optimizer, schedule, config, after_step)
+        # sums stay on the device: reading them here would make a GPU wait at every step
+        total_loss += loss.detach() * len(labels)
+        correct += (logits.detach().argmax(1) == labels).sum()
+        count += len(labels)
+    return float(total_loss) / count, 100 * int(correct) / count, shrink
+
+
+def step(model, optimizer, schedule, config, after=None):
+    """One step along the gradients that are there."""
+    if config.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
+    rate = optimizer.param_groups[0]["lr"]
+    optimizer.step()
+    if after is not None:
+        after()
+    if schedule is not None:
+        schedule.step()
+    return 1 - rate * config.weight_decay / (1 - config.momentum)
+
+
+@contextmanager
+def evaluation_mode(model):
+    """Put a network in evaluation mode for a block; every module's own mode comes back, also after an error."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def loss_and_accuracy(model, images, labels, batch_size=500):
+    """Mean cross-entropy and accuracy in evaluation mode; the model's mode is restored.
+
+    Args:
+        model: Network.
+        images: uint8 (N, H, W, 3) as in `ImageData` for a model that knows its channel statistics, or
+            normalised float (N, 3, H, W).
+        labels: Class indices (N,).
+        batch_size: Images at a time; the result does not depend on it beyond rounding.
+
+    Returns:
+        (loss, accuracy in percent).
+
+    Raises:
+        ValueError: If there are no images, or their number differs from that of the labels.
+    """
+    if len(images) != len(labels) or len(images) == 0:
+        raise ValueError(f"{len(images)} images and {len(labels)} labels; expected the same positive number of both")
+    labels = torch.as_tensor(labels).to(next(model.parameters()).device)
+    total_loss, correct = 0.0, 0
+    parts = labels.split(images_at_a_time(batch_size))
+    for logits, part in zip(outputs(model, images, batch_size), parts, strict=True):
+        total_loss += F.cross_entropy(logits, part, reduction="sum")
+        correct += ((logits.argmax(1) == part) & ~logits.isnan().any(1)).sum()  # NaN would count as the largest
+    return float(total_loss) / len(labels), 100 * int(correct) / len(labels)
+
+
+def outputs(model, images, batch_size=500):
+    """Logits batch by batch, in evaluation mode and float32."""
+    device = next(model.parameters()).device
+    with evaluation_mode(model), torch.inference_mode():
+        for start in range(0, len(images), images_at_a_time(batch_size)):
+            yield model(model_inputs(model, images[start : start + batch_size], device)).float()
+
+
+def predictions(model, images, batch_size=500):
+    """The class of the largest logit, in evaluation mode."""
+    return torch.cat([logits.argmax(1) for logits in outputs(model, images, batch_size)]).cpu().numpy()
+
+
+def evaluate(model, images, labels, batch_size=500):
+    """Accuracy in evaluation mode, in percent."""
+    return loss_and_accuracy(model, images, labels, batch_size)[1]
+
+
+def calibrated(model, images, batch_size=64):
+    """A copy of a network whose batch-norm statistics are those of some images.
+
+    Args:
+        model: Network; not changed.
+        images: As in `loss_and_accuracy`.
+        batch_size: Images at a time; statistics are averaged over batches, so that a last one of less than half as many
+            images is joined to the one before.
+
+    Returns:
+        Copy in evaluation mode.
+
+    Raises:
+        ValueError: If there are no images.
+    """
+    if not len(images):
+        raise ValueError("no images; statistics of batch norm need some")
+    network = copy.deepcopy(model).eval()
+    norms = list(batch_norms(network))
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum, norm.training = None, True  # None: the plain average over all batches
+    device = next(network.parameters()).device
+    starts = range(0, max(1, len(images) - images_at_a_time(batch_size) // 2 + 1), batch_size)
+    with torch.no_grad():
+        for start, end in zip(starts, [*starts[1:], len(images)], strict=True):
+            network(model_inputs(network, images[start:end], device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return network.eval()
