@@ -18,7 +18,10 @@ book: install  ## Train what is missing and build the book: make book PRESET=dem
 	$(BIN)/rfkit book $(PRESET) --edition $(EDITION)
 
 test: install lint  ## Everything that must pass
-	$(BIN)/pytest -q -n auto --dist loadfile
+	$(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder
+
+exhaustive: install  ## The same with many more random cases, and with a compiler: an hour
+	RFKIT_EXHAUSTIVE=1 $(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 lint: install  ## Style and docstrings
 	$(BIN)/ruff check .
@@ -47,4 +50,4 @@ bench: install  ## Compare speed with peers; results in benchmarks/results
 clean:  ## Remove what was built; trained runs stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install book pdf cluster soak test lint serve bench clean
+.PHONY: help install book pdf cluster soak test exhaustive lint serve bench clean

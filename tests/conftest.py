@@ -14,6 +14,15 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+EXHAUSTIVE = bool(os.environ.get("RFKIT_EXHAUSTIVE"))
+"""More random cases of the exact oracles, and the real compiler: `make exhaustive`."""
+SLOWEST_FIRST = ("test_book", "test_grading", "test_store", "test_random_networks", "test_faults", "test_training")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files begin first, so that none is left to one process at the end."""
+    order = {name: place for place, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rfkit import book, experiments, presets, tables, training
-from rfkit import cli as __main__
+from rfkit import book, cli, experiments, presets, tables, training
 from rfkit.cli import main
-from rfkit.config import ConfigError, literal
+from rfkit.config import ConfigError, dataset_names, literal
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ["smoke", "--architectures", "vgg19", "--levels", "3"]
@@ -84,6 +83,28 @@ def test_study_ls_show_table(capsys):
     for form in ("--latex", "--md"):
         assert main(["table", "2", form]) == 0
         assert "61.5" in capsys.readouterr().out
+
+
+def test_a_comma_in_the_path_of_a_folder_is_part_of_it():
+    for text, names in {
+        "folder:/a,b": ["folder:/a,b"],
+        "digits,folder:/a, b/c.zip,folder:d": ["digits", "folder:/a, b/c.zip", "folder:d"],
+        "folder:/a,digits": ["folder:/a", "digits"],
+        "['folder:/a,b', 'digits']": ["folder:/a,b", "digits"],
+        "cifar10,tiny_imagenet": ["cifar10", "tiny_imagenet"],
+    }.items():
+        assert dataset_names(text) == names
+    chosen = presets.get("demo").select(datasets="folder:/a,b")
+    parsed = cli._parser().parse_args(["study", *shlex.split(experiments.command(chosen))])
+    assert cli._preset(parsed) == chosen
+
+
+def test_only_named_analyses_are_made(capsys):
+    assert main(["study", *SMOKE, "-j", "1", "--analyses", "pruning"]) == 0
+    (run,) = experiments.Store().runs()
+    assert [path.name.split("-")[0] for path in run.path.glob("analysis/*")] == ["pruning"]
+    assert main(["study", "smoke", "--analyses", "prunning"]) == 2
+    assert "unknown analysis 'prunning'; did you mean 'pruning'?" in capsys.readouterr().err
 
 
 def test_field_of_any_network(capsys):
@@ -181,8 +202,8 @@ def test_parameters_of_a_notebook():
 )
 def test_command_asks_for_what_it_was_made_from(changes):
     chosen = presets.get("study").select(**changes)
-    parsed = __main__._parser().parse_args(["study", *shlex.split(experiments.command(chosen))])
-    assert __main__._preset(parsed) == chosen
+    parsed = cli._parser().parse_args(["study", *shlex.split(experiments.command(chosen))])
+    assert cli._preset(parsed) == chosen
 
 
 def test_units_are_commands_of_their_own(capsys):

@@ -163,7 +163,7 @@ def test_chosen_levels_and_seeds_have_spectra_and_pairs():
     assert demo.spectrum.levels == demo.select(levels=[1, 2]).pairs.levels == (1, 4)
     assert demo.select(levels=[2, 3]).spectrum.levels is demo.select(levels=[2, 3]).pairs.levels is None
     assert demo.seed_pairs == ((0, 1),) and demo.select(seeds=[5, 6, 7, 8]).seed_pairs == ((5, 6), (7, 8))
-    assert presets.get("study").seed_pairs == ((0, 1), (2, 3)) and demo.select(seeds=3).seed_pairs == ()
+    assert presets.get("study").seed_pairs == ((0, 1), (2, 3), (4, 5)) and demo.select(seeds=3).seed_pairs == ()
 
 
 def test_unknown_preset():

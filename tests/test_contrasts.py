@@ -108,6 +108,20 @@ def test_one_seed_is_undecided():
     assert (found.verdict, found.interval, found.difference) == ("undecided", None, pytest.approx(0.2))
 
 
+def test_two_seeds_decide_nothing():
+    cells = {(V, 1): [0.5, 0.5001], (V, 3): [0.8, 0.8], NAMES["centre_taps"]: [0.7, 0.7001]}
+    found = verdicts(cells)["D1"]
+    assert found.verdict == "undecided" and found.interval[0] > 0
+
+
+def test_networks_that_never_break_are_not_equal():
+    """A breaking point that was not reached is a bound, not a number."""
+    cells = {(V, 2): [0.98, 0.98, 0.98], (V, 3): [0.8, 0.8, 0.8], NAMES["open_third_pool"]: [0.98, 0.98, 0.98]}
+    for top, expected in ((0.98, "undecided"), (0.99, "for")):
+        judged = claims.judge_contrasts(runs(cells).assign(top_rate=top))
+        assert {f.verdict for f in judged if f.contrast.key == "D3"} == {expected}
+
+
 def test_equality_needs_the_margin():
     cells = {(V, 2): [0.60, 0.61, 0.62], (V, 3): [0.8, 0.8, 0.8], NAMES["open_third_pool"]: [0.605, 0.608, 0.622]}
     assert verdicts(cells)["D3"].verdict == "for"

@@ -3,9 +3,11 @@
 `python tests/test_faults.py` writes `book/faults.csv` anew from what it finds.
 """
 
+import atexit
 import contextlib
 import csv
 import errno
+import functools
 import json
 import os
 import pickle
@@ -30,9 +32,23 @@ LISTED = ROOT / "book" / "faults.csv"
 TINY = presets.get("smoke").select(architectures="vgg19", levels=3)
 
 
-def finished(folder):
+@functools.cache
+def template():
+    """A finished run, made once and copied."""
+    folder = Path(tempfile.mkdtemp(prefix="rfkit-tests-"))
+    atexit.register(shutil.rmtree, folder)
+    trained(folder)
+    return folder
+
+
+def trained(folder):
     (unit,) = experiments.units(TINY)
     return unit, runner.complete(unit, Store(folder), data=experiments.load("digits", TINY.image_limit))
+
+
+def finished(folder):
+    shutil.copytree(template(), folder, dirs_exist_ok=True)
+    return trained(folder)
 
 
 def message_of(work, *args, **options):
@@ -101,7 +117,7 @@ def flipped_bit(folder, patch):
     path.write_bytes(content)
     said = message_of(run.weights)
     shutil.rmtree(run.path)
-    _, again = finished(folder)
+    _, again = trained(folder)
     assert again.summary == before and again.weights()
     return said, "named and refused; trained again, the numbers are the same"
 

@@ -346,3 +346,18 @@ def test_the_authors_construction_is_one_run_of_an_operator_that_changes(tmp_pat
         assert row.density.weights.sum() == pytest.approx(1)
         assert (row.smallest, row.largest) == (row.density.nodes.min(), row.density.nodes.max())
     assert frame["smallest"].min() < 0 < frame["largest"].max()
+
+
+def test_the_limit_on_products_holds_while_values_are_confirmed():
+    """Converged is not done: the search goes on from a random direction, and that costs products too."""
+    spectrum = torch.linspace(1, 100, 200)
+    asked = []
+
+    def product(vector):
+        asked.append(1)
+        return spectrum * vector
+
+    with pytest.raises(RuntimeError, match="did not converge in 34 products"):
+        lanczos.extreme(product, 200, 3, tol=0.2, basis=34, max_products=34)
+    assert len(asked) == 34
+    assert lanczos.extreme(product, 200, 3, tol=0.2, basis=34, max_products=100).products > 34

@@ -1,6 +1,7 @@
 """Theory against gradients on random networks; a file of its own so that another worker can run it."""
 
 import torch
+from conftest import EXHAUSTIVE
 from hypothesis import HealthCheck, assume, given, settings
 from random_nets import networks
 
@@ -29,7 +30,9 @@ def agree(net, layer, long=160, short=24):
     return field
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=2000 if EXHAUSTIVE else 100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(networks())
 def test_random_networks_trace_equals_gradients(net):
     field = agree(net, "out")

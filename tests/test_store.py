@@ -1,3 +1,4 @@
+import atexit
 import contextlib
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from dataclasses import replace
@@ -17,9 +19,11 @@ import torch
 from test_config import RUN
 
 from rfkit import experiments, files, presets, training
+from rfkit.cli import main
 from rfkit.config import ConfigError
 from rfkit.experiments import pool, provenance, runner, store
 from rfkit.experiments.networks import build, load_model
+from rfkit.experiments.registry import ANALYSES
 from rfkit.experiments.store import BusyError, Run, Store
 from rfkit.files import StoreError
 
@@ -35,9 +39,21 @@ def curve_only(unit):
     return replace(unit, asked={"pruning": unit.asked["pruning"]})
 
 
-def complete(root=None, **changes):
+MADE = {}
+
+
+def complete(**changes):
+    """A finished run in this test's store, trained once for all tests and copied."""
     unit, data = smoke_unit(**changes)
-    return unit, runner.complete(unit, Store(root), data=data)
+    key, folder = repr(changes), Store().root / Path(unit.config.folder).parent
+    if key in MADE and not folder.exists():
+        shutil.copytree(MADE[key], folder)
+    run = runner.complete(unit, Store(), data=data)
+    if key not in MADE:
+        MADE[key] = Path(tempfile.mkdtemp(prefix="rfkit-tests-")) / "run"
+        shutil.copytree(folder, MADE[key])
+        atexit.register(shutil.rmtree, MADE[key].parent)
+    return unit, run
 
 
 def test_a_finished_run_holds_what_it_should():
@@ -389,6 +405,55 @@ def test_a_result_of_other_weights_is_refused(tmp_path):
         run = finished(curve(finished(run), [0.5, 0.9]), 1.0)
         with pytest.raises(StoreError, match="was made from other weights"):
             run.result("pruning")
+
+
+def test_field_order_and_kinds_of_numbers_do_not_matter():
+    _, run = complete()
+    stored = json.loads((run.path / "config.json").read_text())
+    stored = dict(reversed(stored.items())) | {"train": dict(reversed((stored["train"] | {"train_share": 1}).items()))}
+    (run.path / "config.json").write_text(json.dumps(stored))
+    assert [found.path for found in experiments.find(SMOKE)[0]] == [run.path]
+
+
+def test_a_run_says_what_it_was_begun_by_and_the_memory_it_took(monkeypatch):
+    """The commit is the one at the start, not the one at the end; a worker's second run has a peak of its own."""
+    states = iter([("a" * 40, False), ("b" * 40, False)])
+    monkeypatch.setattr(provenance, "git_state", lambda: next(states))
+    first = provenance.Clock()
+    block = torch.zeros(64 * 2**20)  # 256 MiB
+    peak = first.stop("cpu")
+    assert provenance.Clock(commit=first.state).stop("cpu")["commit"] == peak["commit"] == "a" * 40
+    del block
+    second = provenance.Clock().stop("cpu")
+    assert second["commit"] == "b" * 40
+    if peak["peak_memory_mib"] is not None:  # Linux
+        assert second["peak_memory_mib"] < peak["peak_memory_mib"] - 100
+
+
+def test_the_callers_process_stays_as_it_was(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(2)
+    path = list(sys.path)
+    experiments.measure("recipe", SMOKE, ANALYSES["recipe"].settings(SMOKE)[:1], jobs=1)
+    assert main(["study", "smoke", "--architectures", "vgg19", "--levels", "3", "-j", "1"]) == 0
+    assert torch.get_num_threads() == 2 and sys.path == path and "OMP_NUM_THREADS" not in os.environ
+
+
+def test_one_job_is_one_process_for_pairs_too(monkeypatch):
+    asked, run = [], pool.run
+    monkeypatch.setattr(pool, "run", lambda tasks, jobs: asked.append(jobs) or run(tasks, jobs))
+    experiments.ensure(SMOKE.select(seeds="0,1"), jobs=1)
+    assert asked == [1, 1]
+
+
+def test_analyses_and_pairs_count_before_they_are_started(monkeypatch):
+    """What is trained and lacks its analyses is work too."""
+    complete()
+    monkeypatch.setattr("rfkit.training.seconds_per_image", lambda *_: 1.0)
+    trained = experiments.ensure(SMOKE, max_minutes=0)  # nothing is missing
+    shutil.rmtree(trained[0].path / "analysis")
+    with pytest.raises(experiments.TooLongError, match="making them takes about"):
+        experiments.ensure(SMOKE, max_minutes=5)
 
 
 def test_pairs_of_other_seeds_are_not_in_sight():

@@ -1,3 +1,4 @@
+import functools
 import math
 import shutil
 from dataclasses import replace
@@ -5,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import EXHAUSTIVE
 from torch import nn
 
 from rfkit import cka, hessian, models, presets, training
@@ -54,6 +56,14 @@ def test_resuming_after_any_epoch_gives_the_same_bits(digits, schedule, selectio
         assert same(whole, resumed)
         assert [r["test_loss"] for r in again.history] == [r["test_loss"] for r in result.history]
         assert again.shrink_factor == result.shrink_factor and again.selected_epoch == result.selected_epoch
+
+
+def test_nothing_of_the_callers_is_changed(digits):
+    """Modes are the caller's between two batches; threads, environment and path are after work as before it."""
+    model = net().train()
+    for _ in training.outputs(model, torch.rand(4, 3, 32, 32), batch_size=2):
+        assert model.training and not torch.is_inference_mode_enabled()
+        assert torch.ones(1, requires_grad=True).mul(2).requires_grad
 
 
 def test_dropout_is_part_of_the_seed(digits):
@@ -195,8 +205,11 @@ def test_training_on_cuda(digits):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_a_compiled_step_is_the_same_step(digits):
+def test_a_compiled_step_is_the_same_step(digits, monkeypatch, tmp_path):
     """The weights after one step; more steps grow apart by rounding, which is why the option is part of the hash."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # the usual one is shared, also by other processors
+    if not EXHAUSTIVE:  # a C++ compiler takes a minute, tracing alone a second
+        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     config = TrainConfig(epochs=1, lr=0.05, batch_size=64, augmentation="crop")
     few, nets = digits.sample(64, 32), []
     for compiled in (False, True):

@@ -10,6 +10,9 @@ from rfkit.data import DATASET_LABELS
 from rfkit.experiments import CELL
 from rfkit.outcomes import ALPHA, usable_breaking_points
 
+LEAST_PAIRS = 3
+"""An interval of two seeds hangs on a quantile of 12.7: it decides nothing."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -42,7 +45,7 @@ def judge_contrasts(by_run):
             table = part.pivot_table(index="seed", columns=["architecture", "rf_level"], values=contrast.outcome)
             cells = [cell for cell in (contrast.cell, contrast.against, contrast.third) if cell]
             if all(cell in table for cell in cells) and len(paired := table[cells].dropna()):
-                here.append(_judge(contrast, dataset, paired))
+                here.append(_judge(contrast, dataset, paired, _censored(part, contrast, cells)))
         for finding in here:
             verdicts = {other.verdict for other in here if other.contrast.key == finding.contrast.key}
             joint = "for" if verdicts == {"for"} else "against" if "against" in verdicts else "undecided"
@@ -50,7 +53,15 @@ def judge_contrasts(by_run):
     return found
 
 
-def _judge(contrast, dataset, paired):
+def _censored(part, contrast, cells):
+    """Whether a network of a contrast has not reached its breaking point at the highest rate that was run."""
+    if contrast.outcome != "breaking_point" or "top_rate" not in part:
+        return False
+    beyond = part[part["breaking_point"] >= part["top_rate"]]
+    return any(cell in cells for cell in zip(beyond["architecture"], beyond["rf_level"], strict=True))
+
+
+def _judge(contrast, dataset, paired, censored):
     changed, other = paired[contrast.cell], paired[contrast.against]
     if contrast.expected == "nearer":
         to_third = (changed - paired[contrast.third]).abs()
@@ -59,11 +70,15 @@ def _judge(contrast, dataset, paired):
     difference = float(np.mean(changed - other))
     interval = stats.paired_interval(first, second) if len(paired) > 1 else None
     values = {cell: list(paired[cell]) for cell in paired}
-    return Finding(contrast, dataset, values, difference, interval, _verdict(contrast, first, second, interval))
+    return Finding(
+        contrast, dataset, values, difference, interval, _verdict(contrast, first, second, interval, censored)
+    )
 
 
-def _verdict(contrast, first, second, interval):
-    if interval is None:
+def _verdict(contrast, first, second, interval, censored):
+    if interval is None or len(first) < LEAST_PAIRS:
+        return "undecided"
+    if censored and contrast.expected == "equal":  # two networks that never break are not shown to be equal
         return "undecided"
     low, high = interval
     if contrast.expected == "equal":

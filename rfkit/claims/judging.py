@@ -17,7 +17,7 @@ CLAIMS = {
     "C2": "larger fields prune better: the breaking point rises",
     "C3": "the gap between dense and pruned accuracy at rate 0.9 shrinks as the field grows",
     "C4": "pruned accuracy at 0.9 rises with the field, the reverse of dense accuracy",
-    "C5": "the trend needs rates above 0.8",
+    "C5": "the trend of the gap needs rates above 0.8",
     "C6": "after fine-tuning at 0.9 the gap shrinks as the field grows",
     "C7": "spectra at initialisation are wider for larger fields: the largest eigenvalue rises",
     "C8": "deep layers of two seeds grow less similar as the field grows",
@@ -30,6 +30,7 @@ CLAIMS = {
     "E5": "every receptive field has the same number of weights",
     "E6": "the projected gradient at initialisation falls as the field grows: as the paper computes it",
     "E7": "the pattern of the projected gradient keeps its shape: the true gradient",
+    "E8": "pruned accuracy rises with the field at rates above 0.8 only: the other reading of C5",
 }
 """C: confirmatory, fixed before the results. E: looked at as well, outside the corrected family."""
 
@@ -70,12 +71,19 @@ class Verdict:
 
 
 def _values(evidence, dataset, architecture, outcome, *, floor_rate=None, table=None):
-    """One column a level, those at floor left out; one row a seed that has them all, or networks that are no pairs."""
+    """One column per level; one row per seed that has them all, or networks that are no pairs.
+
+    Levels at floor are censored: all that is known is that they lie at the end of the scale, so they are tied there.
+    """
     table = evidence.runs if table is None else table
     if outcome not in table:
         return pd.DataFrame()
     part = table[(table["paper_dataset"] == dataset) & (table["architecture"] == architecture)]
-    part = part[part[outcome].notna() & ~part["rf_level"].isin(_at_floor(evidence, dataset, architecture, floor_rate))]
+    part = part[part[outcome].notna()]
+    floored = part["rf_level"].isin(_at_floor(evidence, dataset, architecture, floor_rate))
+    if floored.any():
+        ends = part.loc[floored, outcome]
+        part = part.assign(**{outcome: part[outcome].mask(floored, ends.max() if "gap" in outcome else ends.min())})
     if evidence.paired:
         return part.pivot(index="seed", columns="rf_level", values=outcome).dropna(axis=1, how="all").dropna()
     return pd.DataFrame({level: cell[outcome].reset_index(drop=True) for level, cell in part.groupby("rf_level")})
@@ -91,7 +99,10 @@ def _columns(values):
 
 
 def _trend(values, falling, paired=True):
-    """(towards, two-sided p, smallest p, effect, test) of the test of a trend, or None where it cannot be made."""
+    """(towards, two-sided p, smallest p, effect, test) of the test of a trend; None where there is none to test.
+
+    A single seed points somewhere and has no p, so that it does not count in the family of the correction.
+    """
     seeds, levels = values.shape
     if levels < 3 or not seeds:
         return None
@@ -99,7 +110,7 @@ def _trend(values, falling, paired=True):
     effect = f"{means.iloc[0]:.3g} → {means.iloc[-1]:.3g}"
     if seeds < 2:
         towards = None if means.iloc[0] == means.iloc[-1] else bool((means.iloc[-1] < means.iloc[0]) == falling)
-        return towards, 1.0, min(1.0, 2 / math.factorial(levels)), effect, "one seed: not tested"
+        return towards, None, None, effect, "one seed: not tested"
     if paired:
         test, data, count = stats.page_trend, values.to_numpy(), f"Page, {seeds} seeds"
     else:
@@ -110,15 +121,6 @@ def _trend(values, falling, paired=True):
     return claimed <= opposite, min(1.0, 2 * min(claimed, opposite)), min(1.0, 2 * smallest), effect, named
 
 
-def _floored(claim, evidence, dataset, architecture, rate):
-    """The verdict where levels at floor leave no trend to test, or None if it is not they that are missing."""
-    levels = _at_floor(evidence, dataset, architecture, rate)
-    if not levels:
-        return None
-    effect = f"near chance at level {', '.join(map(str, levels))}"
-    return Verdict(claim, dataset, architecture, None, None, None, effect, "too few levels above chance: not tested")
-
-
 def _ordered(claim, outcome, falling, floor_rate=None, table=None):
     def test(evidence, dataset, architecture):
         source = getattr(evidence, table) if table else None
@@ -126,11 +128,19 @@ def _ordered(claim, outcome, falling, floor_rate=None, table=None):
             return None
         values = _values(evidence, dataset, architecture, outcome, floor_rate=floor_rate, table=source)
         found = _trend(values, falling, evidence.paired)
-        if not found:
-            return _floored(claim, evidence, dataset, architecture, floor_rate)
+        if found is None:
+            return None
+        found = _with_floor(found, evidence, dataset, architecture, floor_rate)
         return Verdict(claim, dataset, architecture, *found)
 
     return test
+
+
+def _with_floor(found, evidence, dataset, architecture, rate):
+    """A trend whose test names the levels that are tied at chance."""
+    levels = _at_floor(evidence, dataset, architecture, rate)
+    tied = f"; at chance, tied: {', '.join(map(str, levels))}" if levels else ""
+    return (*found[:-1], found[-1] + tied)
 
 
 def _reversed_order(evidence, dataset, architecture):
@@ -138,7 +148,10 @@ def _reversed_order(evidence, dataset, architecture):
     pruned = _values(evidence, dataset, architecture, "pruned_0.9", floor_rate=0.9)
     pruned = _trend(pruned, False, evidence.paired)
     if not dense or not pruned:
-        return _floored("C4", evidence, dataset, architecture, 0.9)
+        return None
+    pruned = _with_floor(pruned, evidence, dataset, architecture, 0.9)
+    if dense[1] is None or pruned[1] is None:
+        return Verdict("C4", dataset, architecture, bool(dense[0] and pruned[0]), *pruned[1:])
     if dense[0] and pruned[0]:  # both must hold: the weaker one counts
         return Verdict("C4", dataset, architecture, True, *max((dense, pruned), key=lambda trend: trend[1])[1:])
     worse = min((trend for trend in (dense, pruned) if not trend[0]), key=lambda trend: trend[1])
@@ -152,22 +165,45 @@ def _only_above(evidence, dataset, architecture):
     above = trends.pop(0.9)
     tested = {rate: trend for rate, trend in trends.items() if trend}
     if not tested:
-        return _floored("C5", evidence, dataset, architecture, 0.8)
+        return None
+    if any(trend[1] is None for trend in tested.values()):
+        return Verdict("C5", dataset, architecture, None, None, None, "no test up to 0.8", "one seed: not tested")
     smallest = min(1.0, len(tested) * min(trend[2] for trend in tested.values()))  # Bonferroni inside
     falls = {rate: trend[1] * len(tested) for rate, trend in tested.items() if trend[0]}
     if falls and min(falls.values()) < ALPHA:
         rate = min(falls, key=falls.get)
         effect = f"gap at {rate:g}: {tested[rate][3]}"
         return Verdict("C5", dataset, architecture, False, min(1.0, falls[rate]), smallest, effect, tested[rate][4])
-    if not above or not above[0] or min(len(gaps[rate]) for rate in tested) < 2:
+    ends = [[column for column in _columns(gaps[rate]).values()] for rate in tested]
+    if not above or not above[0] or min(len(column) for each in ends for column in (each[0], each[-1])) < 2:
         test = next(iter(tested.values()))[4].partition(",")[0]
         return Verdict("C5", dataset, architecture, None, 1.0, smallest, "no significant trend up to 0.8", test)
-    none = []
-    for rate in tested:
-        first, *_, last = _columns(gaps[rate]).values()
-        none.append(stats.equivalence(first, last, MARGIN_POINTS, paired=evidence.paired))
+    none = [stats.equivalence(each[0], each[-1], MARGIN_POINTS, paired=evidence.paired) for each in ends]
     test = f"{above[4].partition(',')[0]} at 0.9, TOST ±{MARGIN_POINTS:g} points below"
     return Verdict("C5", dataset, architecture, True, max(above[1], *none), smallest, above[3], test)
+
+
+def _reversed_above(evidence, dataset, architecture):
+    """E8: pruned accuracy rises with the field at 0.9; a rise at a rate up to 0.8 contradicts."""
+    trends = {}
+    for rate in PAPER_RATES:
+        values = _values(evidence, dataset, architecture, f"pruned_{rate}", floor_rate=rate)
+        trends[rate] = _trend(values, False, evidence.paired)
+    above = trends.pop(0.9)
+    below = {rate: trend for rate, trend in trends.items() if trend}
+    if not above or not below:
+        return None
+    words = f"at 0.9: {above[3]}; at {max(below):g}: {below[max(below)][3]}"
+    if above[1] is None:
+        return Verdict("E8", dataset, architecture, None, None, None, words, "one seed: not tested")
+    early = [rate for rate, trend in below.items() if trend[0] and trend[1] * len(below) < ALPHA]
+    late = bool(above[0]) and above[1] < ALPHA and not any(trend[0] for trend in below.values())
+    verdict = CONTRADICTED if early else SUPPORTED if late else UNDECIDED
+    if early:
+        words = f"rises at {early[0]:g} already: {below[early[0]][3]}"
+    towards = None if verdict == UNDECIDED else verdict == SUPPORTED
+    test = f"{above[4].partition(',')[0]} at every rate"
+    return Verdict("E8", dataset, architecture, towards, None, None, words, test, verdict)
 
 
 def _steps(evidence, dataset, architecture):
@@ -247,21 +283,21 @@ def _counted(evidence):
 
 
 def _across_cells(evidence):
-    """C10: over cells, top eigenvalue against deep similarity and against the breaking point, trained networks."""
+    """C10: over the cells of one network, top eigenvalue against deep similarity and against the breaking point."""
     table = evidence.runs
     if evidence.pairs is None or "top_eigenvalue" not in table:
-        return []
+        return
     means = table.groupby(experiments.CELL)[["top_eigenvalue", "breaking_point"]].mean()
     means = means.join(evidence.pairs.groupby(experiments.CELL)["deep_similarity"].mean()).dropna()
-    if len(means) < 4:
-        return []
-    features, p_features, smallest = stats.rank_correlation(means["top_eigenvalue"], means["deep_similarity"])
-    robust, p_robust, _ = stats.rank_correlation(means["top_eigenvalue"], means["breaking_point"])
-    if not math.isfinite(features + robust):  # one of them does not vary over the cells
-        return []
-    effect = f"ρ = {features:+.2f} with similarity, {robust:+.2f} with the breaking point"
-    test = f"Spearman over {len(means)} cells"
-    return [Verdict("C10", "", "", features < 0 < robust, max(p_features, p_robust), smallest, effect, test)]
+    for name, cells in means.groupby("architecture"):
+        if len(cells) < 4:
+            continue
+        features, p_features, smallest = stats.rank_correlation(cells["top_eigenvalue"], cells["deep_similarity"])
+        robust, p_robust, _ = stats.rank_correlation(cells["top_eigenvalue"], cells["breaking_point"])
+        if math.isfinite(features + robust):  # else one of them does not vary over the cells
+            effect = f"ρ = {features:+.2f} with similarity, {robust:+.2f} with the breaking point"
+            test = f"Spearman over {len(cells)} cells"
+            yield Verdict("C10", "", name, features < 0 < robust, max(p_features, p_robust), smallest, effect, test)
 
 
 _TESTS: tuple[Callable, ...] = (
@@ -274,6 +310,7 @@ _TESTS: tuple[Callable, ...] = (
     _ordered("C7", "top_eigenvalue_init", False),
     _ordered("C8", "deep_similarity", True, table="pairs"),
     _steps,
+    _reversed_above,
 )
 
 

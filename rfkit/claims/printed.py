@@ -22,14 +22,10 @@ def judge_printed(printed=None):
             (metric.split("_")[1 if metric.startswith("acc") else 0], rate, bool(tuned)): _by_level(rows, few)
             for (metric, rate, tuned), rows in part.groupby(["metric", "pruning_rate", "fine_tuned"])
         }
-        gaps = {
-            rate: _without_floor(cell["difference", rate, False], cell["pruned", rate, False], dataset)
-            for rate in PAPER_RATES
-        }
+        gaps = {rate: cell["difference", rate, False] for rate in PAPER_RATES}
         tuned = cell.get(("difference", FINE_TUNED_RATE, True), {})
-        pruned = _without_floor(cell["pruned", 0.9, False], cell["pruned", 0.9, False], dataset)
         dense = _ends("C1", dataset, architecture, cell["dense", 0.9, False], True)
-        rising = _ends("C4", dataset, architecture, pruned, False)
+        rising = _ends("C4", dataset, architecture, cell["pruned", 0.9, False], False)
         both = {dense.verdict, rising.verdict}
         worst = CONTRADICTED if CONTRADICTED in both else SUPPORTED if both == {SUPPORTED} else UNDECIDED
         found += [dense, _ends("C3", dataset, architecture, gaps[0.9], True), replace(rising, verdict=worst)]
@@ -38,9 +34,28 @@ def judge_printed(printed=None):
         effect = f"gap at {early[0][0]:g}: {early[0][1].effect}" if early else "no fall beyond its interval up to 0.8"
         verdict = CONTRADICTED if early else UNDECIDED
         found.append(replace(lower[0.8], verdict=verdict, towards=False if early else None, effect=effect))
+        found.append(_reversed_above(dataset, architecture, {r: cell["pruned", r, False] for r in PAPER_RATES}))
         found.append(_ends("C6", dataset, architecture, tuned, True))
-        found.append(of_steps(dataset, architecture, {**gaps, None: tuned}, _welch, lambda value: value[0], "Welch"))
+        # what is lost down to chance is bounded by what was there: no step between such levels is one of robustness
+        clear = {rate: _above_floor(gaps[rate], cell["pruned", rate, False], dataset) for rate in PAPER_RATES}
+        found.append(of_steps(dataset, architecture, {**clear, None: tuned}, _welch, lambda value: value[0], "Welch"))
     return in_order(found)
+
+
+def _reversed_above(dataset, architecture, pruned):
+    """E8: pruned accuracy rises beyond its interval at 0.9, and in no mean at lower rates."""
+    ends = {rate: _ends("E8", dataset, architecture, values, False) for rate, values in pruned.items()}
+    above = ends.pop(0.9)
+    early = [rate for rate, verdict in ends.items() if verdict.verdict == SUPPORTED]
+    means = {rate: [mean for mean, *_ in pruned[rate].values()] for rate in ends}
+    rises = any(each[-1] > each[0] for each in means.values())
+    late = above.verdict == SUPPORTED and not rises
+    verdict = CONTRADICTED if early else SUPPORTED if late else UNDECIDED
+    towards = None if verdict == UNDECIDED else verdict == SUPPORTED
+    effect = (
+        f"at {early[0]:g}: {ends[early[0]].effect}" if early else f"at 0.9: {above.effect}; at 0.8: {ends[0.8].effect}"
+    )
+    return replace(above, verdict=verdict, towards=towards, effect=effect)
 
 
 def _by_level(rows, few):
@@ -51,11 +66,10 @@ def _by_level(rows, few):
     }
 
 
-def _without_floor(values, pruned, dataset):
+def _above_floor(values, pruned, dataset):
     """Levels whose pruned accuracy is clear of chance."""
     about = (PAPER_CHANCE[dataset], PAPER_TEST_IMAGES)
-    clear = {level for level, value in pruned.items() if not outcomes.near_chance(*value, *about)}
-    return {level: value for level, value in values.items() if level in clear}
+    return {level: values[level] for level, value in pruned.items() if not outcomes.near_chance(*value, *about)}
 
 
 def _ends(claim, dataset, architecture, values, falling):

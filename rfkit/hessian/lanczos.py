@@ -136,18 +136,19 @@ def extreme(
         bar.set_postfix(residual=f"{worst:.1e}", goal=f"{allowed:.1e}", refresh=False)
         if space.count >= size:
             break
+        exhausted = max_products is not None and space.products >= max_products
         if worst <= allowed:
             same = known is not None and float((values[:k] - known).abs().max()) <= allowed
             size_of = values.abs() if by_magnitude else values
             below = float(residuals[k]) <= allowed or float(size_of[k] + residuals[k]) <= float(size_of[k - 1])
             if same and below:
                 break
-            if known is None or not same:
+            if (known is None or not same) and not exhausted:
                 known = values[:k].clone()
                 space.rotate(values[:k], rotation[:, :k], coupled=False)
                 _save(space, known, checkpoint, [k, by_magnitude])
                 continue
-        if max_products is not None and space.products >= max_products:
+        if exhausted:
             bar.close()
             raise RuntimeError(
                 f"{k} eigenvalues did not converge in {space.products} products: the largest residual is {worst:.2g}, "

@@ -250,9 +250,10 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
 def outputs(model, images, batch_size=500):
     """Logits batch by batch, in evaluation mode and float32."""
     device = next(model.parameters()).device
-    with evaluation_mode(model), torch.inference_mode():
-        for start in range(0, len(images), images_at_a_time(batch_size)):
-            yield model(model_inputs(model, images[start : start + batch_size], device)).float()
+    for start in range(0, len(images), images_at_a_time(batch_size)):
+        with evaluation_mode(model), torch.inference_mode():  # not around the loop: modes are the caller's in between
+            logits = model(model_inputs(model, images[start : start + batch_size], device)).float()
+        yield logits
 
 
 def predictions(model, images, batch_size=500):

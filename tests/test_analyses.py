@@ -1,0 +1,44 @@
+"""The analysis that CONTRIBUTING shows, carried from a trained run to a frame; and every registered one is whole."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rfkit import experiments, presets
+from rfkit.experiments import runner
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_documented_analysis_goes_from_a_run_to_a_frame(monkeypatch, tmp_path):
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(code.splitlines()) < 40
+    module = SimpleNamespace()
+    exec(code, module.__dict__)
+    monkeypatch.setitem(experiments.ANALYSES, "weight_norms", module.ANALYSIS)
+    smoke = presets.get("smoke").select(architectures="vgg19", levels=3)
+    (unit,) = experiments.units(smoke)
+    data = experiments.load("digits", smoke.image_limit)
+    made = runner.complete(unit, experiments.Store(), analyses=["pruning", "weight_norms"], data=data)
+    (found,), _ = experiments.find(smoke, complete=False)
+    frame = experiments.frame("weight_norms", [found])
+    exact = {name: float(w.norm()) for name, w in made.weights().items() if w.is_floating_point()}
+    assert len(frame) > 20 and set(frame["rf_level"]) == {3} and set(frame["field_px"]) == {537}
+    assert all(row.norm == pytest.approx(exact[row.layer]) for row in frame.itertuples())
+    target = experiments.record(found, tmp_path)
+    assert target.result("weight_norms") == found.result("weight_norms")
+
+
+@pytest.mark.parametrize("name", experiments.ANALYSES)
+def test_every_analysis_has_settings_a_cost_and_a_frame(name):
+    """Of a unit without data at hand: what is planned is known, and costed, before anything is there."""
+    each, study = experiments.ANALYSES[name], presets.get("study")
+    unit = experiments.unit_of(study, "cifar10", "vgg19", 3, 1)
+    if each.needs == "network":
+        assert all(dataset in (None, "cifar10") for _, dataset in each.settings(study))
+    else:
+        assert each.settings(study, unit) == unit.asked[name] and each.cost(unit.asked[name], unit) > 0
+    assert len(each.frame([])) == 0
