@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rfkit.config import ConfigError
+from rfkit.data import PUBLISHED
 from rfkit.experiments import CELL, frame
 from rfkit.presets import PAPER_RATES
 from rfkit.stats import mean_std
@@ -23,6 +24,51 @@ def usable_breaking_points(repruned):
         point = breaking_point(part["usable_sparsity"].tolist(), part["accuracy"].tolist())
         rows.append([*key, point, (1 - point) * part["kept"].max()])
     return pd.DataFrame(rows, columns=[*keys, "usable", "left"])
+
+
+def predicted_breaking_points(by_run, repruned):
+    """Where a network should break if pruning takes its dead weights first: d + (1 - d) b.
+
+    Args:
+        by_run: As made by `by_run`.
+        repruned: The frame of the analysis ``usable_pruning``.
+
+    Returns:
+        Data frame, one row a run that has both: paper_dataset, architecture, rf_level, seed; dead, the share d;
+        usable, the breaking point b in usable weights; predicted; breaking_point, the measured one.
+    """
+    usable = usable_breaking_points(repruned).merge(
+        repruned.drop_duplicates([*CELL, "seed"])[[*CELL, "seed", "dead"]], on=[*CELL, "seed"]
+    )
+    both = usable.merge(by_run[[*CELL, "seed", "breaking_point"]], on=[*CELL, "seed"])
+    both = both.assign(predicted=both["dead"] + (1 - both["dead"]) * both["usable"])
+    return both[[*CELL, "seed", "dead", "usable", "predicted", "breaking_point"]]
+
+
+def author_at_usable_rates(author, dead):
+    """The author's one-shot pruned networks, their rates counted in weights that can matter.
+
+    Args:
+        author: As made by `rfkit.tables.author_runs`.
+        dead: The frame of the analysis ``dead_weights`` at full width.
+
+    Returns:
+        Data frame, one row a network and rate: dataset, architecture, rf_level, source (``"tables"`` or ``"rerun of
+        2024"``), pruning_rate, dead (share), usable_rate, gap (points of accuracy lost). Dead weights are taken to go
+        first: under the author's schedule they have decayed to 3e-9 of their size.
+    """
+    rerun = author["note"].str.contains("2024 rerun", na=False)
+    rows = author[(author["fine_tuned"] == 0) & (author["paper_table"].notna() | rerun)].copy()
+    rows["source"] = np.where(rows["note"].str.contains("2024 rerun", na=False), "rerun of 2024", "tables")
+    rows["image_px"] = rows["dataset"].map({name: about.image_size for name, about in PUBLISHED.items()})
+    rows["gap"] = rows["dense_test_accuracy"] - rows["pruned_test_accuracy"]
+    rows = rows.merge(
+        dead[["architecture", "rf_level", "image_px", "dead"]], on=["architecture", "rf_level", "image_px"]
+    )
+    rows["usable_rate"] = ((rows["pruning_rate"] - rows["dead"]) / (1 - rows["dead"])).clip(lower=0)
+    return rows[
+        ["dataset", "architecture", "rf_level", "source", "pruning_rate", "dead", "usable_rate", "gap"]
+    ].reset_index(drop=True)
 
 
 def breaking_point(rates, accuracies, drop=DROP_POINTS):

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from rfkit import experiments, presets, report
+from rfkit import claims, experiments, presets, report
 from rfkit.config import ConfigError, check_keys, literal, one_of
 from rfkit.experiments import pool
 from rfkit.homework import editions, kernel
@@ -177,7 +177,7 @@ def stage(preset, runs):
     report.use_style()
     axes = report.by_network(frame, report.plot_accuracy_by_rate)
     axes.flat[0].figure.savefig(STAGE / "book" / "_static" / "key_figure.png")
-    (STAGE / "book" / "_glance.md").write_text(report.glance(frame, runs, preset), encoding="utf-8")
+    (STAGE / "book" / "_glance.md").write_text(_glance(frame, runs, preset), encoding="utf-8")
     theme = config["sphinx"]["config"]["html_theme_options"]
     theme["announcement"] = f"This build shows preset <b>{preset.name}</b>: {', '.join(labels)}; {preset.purpose}."
     url = repository_url()
@@ -189,6 +189,23 @@ def stage(preset, runs):
         owner, name = url.split("/")[-2:]
         config["sphinx"]["config"]["ogp_site_url"] = f"https://{owner}.github.io/{name}/"  # cards need absolute links
     (STAGE / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def _glance(frame, runs, preset):
+    """The first page's answer from the recorded study, and what this build adds to it."""
+    study = experiments.recorded(presets.get("study"))
+    sources = {"paper's numbers": claims.judge_printed(), "author's files": claims.judge(claims.evidence_of_author())}
+    if study:
+        sources["our study, width 1/8"] = claims.judge(claims.evidence_of_runs(study))
+    answer = report.Table(
+        report.answer_table(sources), "The paper's claims, and what became of them.", "tab-answers", 1
+    )
+    parts = [answer._repr_markdown_()]
+    if study:
+        parts.append(f"{{.provenance}}\nOur study: {report.provenance_line(study)}")
+    if preset.name != "study":
+        parts.append(f"This is the classroom build. Its own numbers:\n\n{report.glance(frame, runs, preset)}")
+    return "\n\n".join(parts) + "\n"
 
 
 def repository_url():

@@ -3,12 +3,16 @@
 from rfkit.config import one_of
 from rfkit.experiments import (
     author_ritz,
+    dead_weights,
     fine_tuning,
     gradient_projection,
+    initial_curvature,
     pair,
+    probes,
     pruning_curve,
     recipes,
     spectrum,
+    taps,
     untrained_spectrum,
     usable_pruning,
 )
@@ -22,6 +26,10 @@ ANALYSES = {
         spectrum.ANALYSIS,
         author_ritz.ANALYSIS,
         pair.ANALYSIS,
+        taps.ANALYSIS,
+        probes.ANALYSIS,
+        dead_weights.ANALYSIS,
+        initial_curvature.ANALYSIS,
         gradient_projection.ANALYSIS,
         untrained_spectrum.ANALYSIS,
         recipes.ANALYSIS,

@@ -55,7 +55,8 @@ def frame(runs):
 
     Returns:
         Data frame, one row a run and rate (0 is dense): paper_dataset, architecture, rf_level, field_px, data_label,
-        seed, dense, accuracy; usable_sparsity; kept (usable weights left). Where no weight is dead, these are the rows
+        seed, dense, accuracy; dead (share of the prunable weights); usable_sparsity; kept (usable weights left). Where
+        no weight is dead, these are the rows
         of the curve of all weights.
     """
     from rfkit.experiments.finding import CELL, describe
@@ -68,12 +69,13 @@ def frame(runs):
             source = run.result(name)
             points = {source["rates"][i]: source["test_accuracy"][i] for i in run.places(name, source["rates"])}
             points[0.0] = dense = run.summary["test_accuracy"]
-            about = describe(run) | {"dense": dense}
+            share = again["dead"] / (again["dead"] + again["usable"])
+            about = describe(run) | {"dense": dense, "dead": share}
             rows += [
                 about | {"usable_sparsity": rate, "accuracy": points[rate], "kept": round((1 - rate) * again["usable"])}
                 for rate in sorted(points)
             ]
-    columns = [*CELL, "data_label", "field_px", "seed", "dense", "usable_sparsity", "accuracy", "kept"]
+    columns = [*CELL, "data_label", "field_px", "seed", "dense", "dead", "usable_sparsity", "accuracy", "kept"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -1,5 +1,6 @@
 """What readers see: tables, plots, live figures and lines of provenance; frames in, things to look at out."""
 
+from rfkit.report.answers import answer_table
 from rfkit.report.effort import recorded_table, stage_table
 from rfkit.report.live import Html, explorer, explorer_presets, network_link, pruning_curves, pruning_explorer
 from rfkit.report.plots import (
@@ -34,23 +35,31 @@ from rfkit.report.plots_pruning import (
     plot_contrast_curves,
     plot_contrasts,
     plot_fine_tuning,
+    plot_kept_taps,
     plot_layer_sparsity,
+    plot_predicted,
+    plot_probes,
     plot_taps,
+    plot_usable_rates,
 )
 from rfkit.report.styles import LEVEL_STYLE, STYLES
 from rfkit.report.summaries import (
     author_ritz_table,
+    blocks_table,
     breaking_point_table,
     changed_network_table,
     cost_table,
     level_table,
+    predicted_table,
     protocol_table,
     recipe_table,
+    rerun_table,
     sharpness_variant_table,
     similarity_table,
     spectrum_table,
     trend_table,
     untrained_spectrum_table,
+    unused_rows_table,
     usable_weight_table,
 )
 from rfkit.report.views import (

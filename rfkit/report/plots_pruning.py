@@ -83,3 +83,58 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
     ax.legend(fontsize=8, loc="upper left")
     return ax
+
+
+def plot_usable_rates(points, *, ax=None):
+    """Points of accuracy lost by the author's networks, against the rate counted in weights that can matter."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.6))[1]
+    for (level, source), part in points.groupby(["rf_level", "source"]):
+        means, style = part.groupby("usable_rate")["gap"].mean(), plots.level_style(level)
+        hollow = {"markerfacecolor": "none"} if source != "tables" else {}
+        label = f"level {level}" + ("" if source == "tables" else ", 2024")
+        ax.plot(means.index, means.clip(lower=0.01), label=label, markersize=6, linewidth=1.2, **style, **hollow)
+    ax.set(xlabel="rate of the usable weights", ylabel="points of accuracy lost", yscale="log", xlim=(0, 1))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.legend(fontsize=8, loc="upper left")
+    return ax
+
+
+def plot_predicted(points, *, ax=None):
+    """Measured breaking points against those that dead weights predict, one point a network."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.6))[1]
+    ax.plot([0.3, 1], [0.3, 1], color="#888888", linewidth=1)
+    for level, part in points.groupby("rf_level"):
+        ax.plot(
+            part["predicted"], part["breaking_point"], label=f"level {level}", markersize=6,
+            **plots.level_style(level) | {"linestyle": "none"},
+        )  # fmt: skip
+    ax.set(xlabel="predicted: d + (1 − d)·b", ylabel="measured breaking point", aspect="equal")
+    ax.legend(fontsize=9)
+    return ax
+
+
+def plot_kept_taps(taps, *, title="", ax=None):
+    """How much of its weights each tap has kept, against the share of positions at which it meets a pixel."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
+    for level, part in taps.groupby("rf_level"):
+        means = part.groupby(["place", "row", "column"])[["seen", "kept"]].mean()
+        style = plots.level_style(level) | {"linestyle": "none", "markersize": 4, "alpha": 0.6}
+        ax.plot(means["seen"], means["kept"], label=f"level {level}", **style)
+    ax.set(xlabel="share of positions with a pixel", ylabel="weight kept, of the centre's", title=title, ylim=(0, None))
+    ax.legend(fontsize=9)
+    return ax
+
+
+def plot_probes(probes, *, title="", ax=None):
+    """Accuracy of a linear probe after each activation; a ring marks where the field first covers the image."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
+    for level, part in probes.groupby("rf_level"):
+        mean, style = part.groupby("place")["accuracy"].mean(), plots.level_style(level)
+        ax.plot(mean.index, mean, label=f"level {level}", **style | {"markersize": 3})
+        beyond = part[part["layer_field_px"] >= part["image_px"]]["place"]
+        if len(beyond):
+            ax.plot([beyond.min()], [mean[beyond.min()]], "o", color=style["color"], markersize=10, fillstyle="none")
+    ax.set(xlabel="layer", ylabel="probe accuracy (%)", title=title)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(fontsize=9)
+    return ax

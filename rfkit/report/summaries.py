@@ -231,6 +231,101 @@ def sharpness_variant_table(runs):
     return pd.DataFrame(columns).rename_axis("Choice").reset_index()
 
 
+def predicted_table(points):
+    """Where networks with dead weights should break, and do.
+
+    Args:
+        points: As made by `rfkit.outcomes.predicted_breaking_points`.
+
+    Returns:
+        Data frame, one row a data set, network and level with dead weights: means over seeds.
+    """
+    rows = []
+    for (dataset, architecture, level), cell in points[points["dead"] > 0].groupby(experiments.CELL, sort=False):
+        known = architecture in presets.CONTRAST_LABELS and architecture != presets.CONTRAST_NETWORK
+        name = ARCHITECTURE_LABELS.get(architecture, architecture)
+        rows.append({
+            "Network": presets.contrast_label(architecture, level) if known else f"{name}, level {level}",
+            "Data (by image size)": DATASET_LABELS.get(dataset, dataset),
+            "Dead share d": f"{cell['dead'].mean():.3f}",
+            "Breaks at b of the usable weights": _spread(cell["usable"], 3),
+            "Predicted d + (1 − d)·b": _spread(cell["predicted"], 3),
+            "Measured": _spread(cell["breaking_point"], 3),
+            "Seeds": len(cell),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def rerun_table(author):
+    """The author's rerun of 2024 beside the networks of Table 1: points of accuracy lost.
+
+    Args:
+        author: As made by `rfkit.tables.author_runs`.
+    """
+    cifar = author[(author["dataset"] == "cifar10") & (author["fine_tuned"] == 0)]
+    cifar = cifar.assign(gap=cifar["dense_test_accuracy"] - cifar["pruned_test_accuracy"])
+    again = cifar[cifar["note"].str.contains("2024 rerun", na=False)]
+    rows = []
+    for (architecture, level), cell in again.groupby(["architecture", "rf_level"], sort=False):
+        same = (cifar["architecture"] == architecture) & (cifar["rf_level"] == level) & cifar["paper_table"].notna()
+        lost = cell.groupby("pruning_rate")["gap"].mean()
+        rows.append({
+            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
+            "Level": level,
+            "Lost at 0.9, Table 1": f"{cifar[same & (cifar['pruning_rate'] == 0.9)]['gap'].mean():.1f}",
+            "Lost at 0.9, rerun": f"{lost[0.9]:.1f}",
+            "Lost at 0.95, rerun": f"{lost[0.95]:.1f}",
+            "Networks of the rerun": int((cell["pruning_rate"] == 0.9).sum()),
+        })  # fmt: skip
+    return pd.DataFrame(rows).sort_values(["Network", "Level"], ascending=[False, True])
+
+
+def unused_rows_table(author):
+    """Rows of the author's files that no table of the paper uses and that bear on its claim: batch 32, levels 5 to 7.
+
+    Args:
+        author: As made by `rfkit.tables.author_runs`.
+    """
+    small = author["note"].str.contains("batch size 32", na=False)
+    beyond = author["note"].str.contains("levels 5-7", na=False)
+    rows = []
+    for about, chosen in (("trained with batches of 32", small), ("level pools 5 to 7", beyond)):
+        cells = author[chosen & (author["fine_tuned"] == 0)].groupby(["dataset", "architecture", "rf_level"])
+        for (dataset, architecture, level), cell in cells:
+            dense, pruned = cell["dense_test_accuracy"], cell["pruned_test_accuracy"]
+            rows.append({
+                "What": about,
+                "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
+                "Data": DATASET_LABELS.get(dataset, dataset),
+                "Level": level,
+                "Dense (%)": _spread(dense, 2),
+                "Pruned at 0.9 (%)": _spread(pruned, 2),
+                "Largest difference": f"{(dense - pruned).abs().max():.2f}",
+                "Networks": len(cell),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def blocks_table(probes):
+    """What the last residual blocks are worth: accuracy with them and with the identity in their place.
+
+    Args:
+        probes: The frame of the analysis ``probes``.
+    """
+    runs = probes[probes["without_blocks"].notna()].drop_duplicates([*experiments.CELL, "seed"])
+    return pd.DataFrame([
+        {
+            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
+            "Level": level,
+            "Dense (%)": _spread(cell["dense"], 1),
+            "Without its last two blocks (%)": _spread(cell["without_blocks"].astype(float), 1),
+            "Lost": _spread(cell["dense"] - cell["without_blocks"].astype(float), 1),
+            "Seeds": len(cell),
+        }
+        for (_, architecture, level), cell in runs.groupby(experiments.CELL, sort=False)
+    ])
+
+
 def recipe_table(made):
     """What networks of the homework's question 4 cost and reach."""
     names, found = [each["name"] for each in made], experiments.frame("recipe", made)

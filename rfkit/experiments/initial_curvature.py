@@ -1,0 +1,92 @@
+"""Analysis: what makes the loss of an untrained network curved: the largest eigenvalue under one change at a time."""
+
+import pandas as pd
+
+from rfkit.config import one_of
+from rfkit.experiments.analysis import Analysis
+from rfkit.presets import CONTRAST_NETS
+
+CHANGES = {
+    "level 1": ("vgg19", 1, None),
+    "level 2": ("vgg19", 2, None),
+    "level 3": ("vgg19", 3, None),
+    "level 4": ("vgg19", 4, None),
+    "level 3, third pool open": (CONTRAST_NETS + "open_third_pool", 3, None),
+    "level 1, centre taps": (CONTRAST_NETS + "centre_taps", 1, None),
+    "level 1, maps averaged to 1×1": ("vgg19", 1, "average"),
+    "level 1, maps cut to their centre": ("vgg19", 1, "centre"),
+}
+"""Networks by their change: architecture, level, and what is done to the maps before the last eight convolutions."""
+
+
+def settings(preset, *, width=1 / 8, seeds=(0, 1, 2), changes=tuple(CHANGES)):
+    """The VGG19-like network and its changes, untrained, on the preset's first data set.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+        width: Factor on the channel counts.
+        seeds: Of the initial weights.
+        changes: Keys of `CHANGES`.
+
+    Returns:
+        List of (mapping, data set).
+    """
+    usual = {"width": width, "images": 128, "calibration_images": 1000, "tol": 0.01, "version": 1}
+    return [({"change": change, "seed": seed} | usual, preset.datasets[0]) for change in changes for seed in seeds]
+
+
+def compute(_, settings, work):
+    """The largest eigenvalue, batch norm calibrated after the change."""
+    import torch
+    from torch import nn
+
+    from rfkit import hessian, models, training
+
+    class ToOne(nn.Module):
+        """A map as one position: its mean, or its centre, so that no unit sees more than before."""
+
+        def __init__(self, how):
+            super().__init__()
+            self.how = how
+
+        def forward(self, x):
+            if self.how == "average":
+                return x.mean((2, 3), keepdim=True)
+            row, column = (side // 2 for side in x.shape[2:])
+            return x[:, :, row : row + 1, column : column + 1]
+
+    architecture, level, how = CHANGES[one_of("change", settings["change"], tuple(CHANGES))]
+    data, seed = work.data, settings["seed"]
+    model = models.seeded_build(architecture, level, width=settings["width"], num_classes=data.num_classes, seed=seed)
+    if how is not None:
+        model.features.pool3 = nn.Sequential(model.features.pool3, ToOne(how))
+    training.remember_statistics(model, data.mean, data.std)
+    model = training.calibrated(model.eval(), data.sample(settings["calibration_images"]).train_images)
+    few = data.sample(settings["images"])
+    top = hessian.top_eigenvalues(model, few.train_images, few.train_labels, 1, tol=settings["tol"], basis=24)
+    with torch.inference_mode():
+        maps = model.features(training.model_inputs(model, few.train_images[:2]))
+    return {"largest": float(top.values[0]), "products": top.products, "map": maps.shape[-1]}
+
+
+def seconds(settings, _):
+    """A product costs two training steps on each image."""
+    return 60 * 2 * settings["images"] * 1e-3 * (8 * settings["width"]) ** 2
+
+
+def frame(results):
+    """The largest eigenvalue of each network.
+
+    Returns:
+        Data frame, one row a network: change, seed, width, map (side of the last map), largest, data_label.
+    """
+    rows = [
+        {name: each["settings"][name] for name in ("change", "seed", "width")}
+        | {name: each["values"][name] for name in ("map", "largest")}
+        | {"data_label": each["provenance"]["data"]["label"]}
+        for each in results
+    ]
+    return pd.DataFrame(rows, columns=["change", "seed", "width", "map", "largest", "data_label"])
+
+
+ANALYSIS = Analysis("initial_curvature", "network", settings, compute, frame, seconds, planned=False)

@@ -1,0 +1,117 @@
+"""Analysis: where in a network accuracy is made: linear probes of every layer, and the last blocks taken out."""
+
+import numpy as np
+import pandas as pd
+
+from rfkit.experiments.analysis import Analysis
+
+RIDGE = 1e-3
+"""Of the mean eigenvalue of the features' covariance."""
+
+
+def settings(preset, unit):
+    """What is computed for a unit of a preset."""
+    return {"train_images": 10_000, "test_images": 2_000, "ridge": RIDGE, "blocks": 2, "version": 1}
+
+
+def compute(run, settings, work):
+    """Accuracy of a ridge classifier on each pooled activation, and of the network without its last blocks.
+
+    Source: Alain & Bengio (2017), linear probes; Richter et al. (2021), layers whose field exceeds the image.
+    """
+    import torch
+    from torch import nn
+
+    from rfkit import receptive_field, training
+    from rfkit.experiments.networks import at_stage
+
+    data = work.data
+    few = data.sample(settings["train_images"], settings["test_images"])
+    model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
+    shape, features, handles = (3, data.image_size, data.image_size), {}, []
+    fields = {field.name: field for field in receptive_field.trace(model, shape)}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ReLU) and name in fields:
+            keep = features.setdefault(name, [])
+            handles.append(module.register_forward_hook(lambda _, __, out, keep=keep: keep.append(out.mean((2, 3)))))
+    sets = {}
+    for part, images in (("train", few.train_images), ("test", few.test_images)):
+        for _ in training.outputs(model, images):
+            pass
+        sets[part] = {name: torch.cat(maps).double().cpu().numpy() for name, maps in features.items()}
+        for maps in features.values():
+            maps.clear()
+    for handle in handles:
+        handle.remove()
+    labels = few.train_labels, few.test_labels
+    layers = [
+        {
+            "name": name,
+            "accuracy": ridge_accuracy(sets["train"][name], sets["test"][name], *labels, settings["ridge"]),
+            "field_px": float(min(max(fields[name].size), 1e9)),
+            "map": fields[name].shape[-1],
+        }
+        for name in features
+    ]
+    dense = training.evaluate(model, data.test_images, data.test_labels)
+    return {"layers": layers, "dense": dense, "without_blocks": _without_blocks(model, data, settings["blocks"])}
+
+
+def ridge_accuracy(train, test, train_labels, test_labels, ridge):
+    """Percent of test features whose class a ridge regression on one-hot labels gives, in closed form."""
+    mean, spread = train.mean(0), train.std(0) + 1e-12
+    x, y = ((part - mean) / spread for part in (train, test))
+    x, y = (np.hstack([part, np.ones((len(part), 1))]) for part in (x, y))
+    targets = np.eye(train_labels.max() + 1)[train_labels]
+    gram = x.T @ x
+    weights = np.linalg.solve(gram + ridge * np.trace(gram) / len(gram) * np.eye(len(gram)), x.T @ targets)
+    return 100 * float((np.argmax(y @ weights, 1) == test_labels).mean())
+
+
+def _without_blocks(model, data, count):
+    """Test accuracy when the last residual blocks that keep their shape are the identity; None without such blocks."""
+    from torch import nn
+
+    from rfkit import training
+
+    stage = getattr(model.features, "layer4", None)
+    if stage is None:
+        return None
+    blocks = dict(stage.named_children())
+    for name in list(blocks)[-count:]:
+        setattr(stage, name, nn.Identity())
+    accuracy = training.evaluate(model, data.test_images, data.test_labels)
+    for name, block in blocks.items():
+        setattr(stage, name, block)
+    return accuracy
+
+
+def cost(settings, unit):
+    """Forward passes, a third of a step each."""
+    return (settings["train_images"] + settings["test_images"] + 2 * unit.config.test_images) / 3
+
+
+def frame(runs):
+    """Probe accuracy of every layer.
+
+    Args:
+        runs: List of `Run`; those without this analysis are left out.
+
+    Returns:
+        Data frame, one row a run and layer: the columns of a run, layer, place (from 1), accuracy of the probe in
+        percent, layer_field_px, image_px, map (side), dense, without_blocks (percent, None where there are none).
+    """
+    from rfkit.experiments.finding import describe
+
+    rows = []
+    for run in runs:
+        found = run.result("probes")
+        for place, layer in enumerate(found["layers"] if found else (), start=1):
+            about = {"layer": layer["name"], "place": place, "accuracy": layer["accuracy"], "map": layer["map"]}
+            whole = {"dense": found["dense"], "without_blocks": found["without_blocks"]}
+            sizes = {"layer_field_px": layer["field_px"], "image_px": run.config.image_size}
+            rows.append(describe(run) | about | sizes | whole)
+    return pd.DataFrame(rows)
+
+
+ANALYSIS = Analysis("probes", "run", settings, compute, frame, cost, planned=False)

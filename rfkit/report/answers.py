@@ -1,0 +1,62 @@
+"""The answer in five rows, for the first page and the conclusion."""
+
+import pandas as pd
+
+from rfkit.claims import CONTRADICTED, SUPPORTED
+from rfkit.tables import MISSING
+
+QUESTIONS = (
+    (
+        "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
+        "In every network and on both data sets. Neither dead weights nor the last maps account for it.",
+    ),
+    (
+        "A network with a larger field stands more pruning.", ("C2", "C3"), "beyond", "holds by rate, not by weights",
+        "By the rate that is printed. In the VGG19-like network on 32-pixel images most of that is dead weights: "
+        "counted in weights that can matter, its two largest fields break before its second smallest.",
+    ),
+    (
+        "The difference needs more than 80 % of the weights to go.", ("C5",), "supp-rates", "does not hold",
+        "What is lost shrinks with the field at lower rates too.",
+    ),
+    (
+        "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "open",
+        "One untrained network of each kind points that way; the paper's own spectra are not eigenvalues.",
+    ),
+    (
+        "Larger fields make the deep layers of two seeds less alike.", ("C8",), "s33-representations", "open",
+        "In ResNet50 they do, in the VGG19-like network hardly, though its robustness grows most: "
+        "likeness and robustness do not go together.",
+    ),
+)  # fmt: skip
+"""What the paper says, the claims that test it, the chapter, the verdict and why."""
+MARKS = {"holds": "✓", "holds by rate, not by weights": "◐", "does not hold": "✗", "open": "?"}
+
+
+def answer_table(sources):
+    """What was claimed and what became of it, in five rows.
+
+    Args:
+        sources: Mapping of a name to verdicts, as for `rfkit.claims.verdict_table`.
+
+    Returns:
+        Data frame: the claim, a column a source that counts tests (✓ supported, ✗ contradicted, of all), the verdict
+        with a mark, and why.
+    """
+    rows = []
+    for question, claims, chapter, verdict, why in QUESTIONS:
+        row = {"The paper says": f"[{question}](#{chapter})"}
+        for name, judged in sources.items():
+            row[name] = _counted([each for each in judged if each.claim in claims])
+        style = {"✓": "holds", "◐": "partly", "✗": "fails", "?": "open"}[MARKS[verdict]]
+        row["Verdict"] = f'<span class="verdict {style}">{MARKS[verdict]} {verdict}</span>'
+        rows.append(row | {"Why": why})
+    return pd.DataFrame(rows)
+
+
+def _counted(judged):
+    if not judged:
+        return MISSING
+    for_it, against = (sum(each.verdict == kind for each in judged) for kind in (SUPPORTED, CONTRADICTED))
+    words = [f"✓ {for_it}"] * (for_it > 0) + [f"✗ {against}"] * (against > 0) or ["?"]
+    return f"{', '.join(words)} of {len(judged)}"

@@ -1,0 +1,148 @@
+"""The analyses behind *Field, resolution or dead weights?*, each against a small oracle."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from rfkit import data, experiments, models, outcomes, presets, pruning, report, tables, training
+from rfkit.experiments import ANALYSES, probes, runner
+
+SMOKE = presets.get("smoke").select(levels=3)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of each network with the analyses of this file."""
+    root = tmp_path_factory.mktemp("runs")
+    names = ["pruning", "usable_pruning", "taps", "probes"]
+    images = experiments.load("digits", SMOKE.image_limit)
+    return [
+        runner.complete(unit, experiments.Store(root), analyses=names, data=images) for unit in experiments.units(SMOKE)
+    ]
+
+
+def test_dead_weights_are_those_that_no_gradient_reaches():
+    settings = {"architecture": "vgg19", "level": 3, "width": 1 / 16, "image_px": 32}
+    found = ANALYSES["dead_weights"].compute(None, settings, None)
+    model = models.build("vgg19", 3, width=1 / 16).train()
+    for name, module in model.features.named_children():
+        if isinstance(module, torch.nn.ReLU):  # a unit that is off would hide its weights
+            setattr(model.features, name, torch.nn.Identity())
+    model(torch.randn(8, 3, 32, 32)).square().sum().backward()
+    grads = [weight.grad for weight in pruning.prunable(model).values()]
+    assert found["usable"] == sum(int((grad != 0).sum()) for grad in grads) < found["prunable"]
+
+
+def test_breaking_points_follow_from_dead_weights():
+    """Of a curve whose dead weights go first, by construction."""
+    dead, usable = 0.6, np.array([0.0, 0.2, 0.5, 0.8])
+    accuracy = np.array([90.0, 89.0, 80.0, 10.0])
+    about = {"paper_dataset": "cifar10", "architecture": "vgg19", "rf_level": 3, "seed": 0}
+    rates = [0.0, *(dead + (1 - dead) * usable)]
+    nominal = pd.DataFrame([
+        about | {"pruning_rate": r, "accuracy": a} for r, a in zip(rates, [90, *accuracy], strict=True)
+    ])
+    again = pd.DataFrame([
+        about | {"dense": 90.0, "dead": dead, "usable_sparsity": u, "accuracy": a, "kept": round(1000 * (1 - u))}
+        for u, a in zip(usable, accuracy, strict=True)
+    ])
+    (row,) = outcomes.predicted_breaking_points(outcomes.by_run(nominal), again).itertuples()
+    assert row.predicted == pytest.approx(row.breaking_point) == pytest.approx(dead + (1 - dead) * row.usable)
+    table = report.predicted_table(outcomes.predicted_breaking_points(outcomes.by_run(nominal), again))
+    assert table.iloc[0]["Measured"] == table.iloc[0]["Predicted d + (1 − d)·b"]
+
+
+def test_the_recorded_networks_break_where_they_should(monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.chdir(Path(__file__).parents[1])
+    runs = experiments.recorded(presets.get("study"))
+    by_run = outcomes.by_run(experiments.frame("pruning", runs))
+    points = outcomes.predicted_breaking_points(by_run, experiments.frame("usable_pruning", runs)).query("dead > 0")
+    assert len(points) >= 8 and (points["predicted"] - points["breaking_point"]).abs().max() < 0.03
+
+
+def test_the_authors_rates_in_weights_that_can_matter():
+    dead = pd.DataFrame([
+        {"architecture": a, "rf_level": level, "image_px": px, "dead": 0.786 * ((a, px) == ("vgg19", 32) and level > 2)}
+        for a in ("vgg19", "resnet50") for level in range(8) for px in (32, 64)
+    ])  # fmt: skip
+    points = outcomes.author_at_usable_rates(tables.author_runs(), dead)
+    third = points.query("dataset == 'cifar10' and architecture == 'vgg19' and rf_level == 3")
+    means = third.groupby(["source", "pruning_rate"])[["usable_rate", "gap"]].mean()
+    assert means.loc[("tables", 0.9), "usable_rate"] == pytest.approx(0.114 / 0.214, abs=1e-3)
+    assert means.loc[("rerun of 2024", 0.95), "gap"] == pytest.approx(10.83, abs=0.01)
+    assert means.loc[("tables", 0.5), "usable_rate"] == 0
+    rerun = report.rerun_table(tables.author_runs()).set_index(["Network", "Level"])
+    assert rerun.loc[("ResNet50", 2), "Lost at 0.95, rerun"] == "46.9"
+    extra = report.unused_rows_table(tables.author_runs())
+    assert extra["Largest difference"].tolist()[2:] == ["0.00"] * 6
+
+
+def test_taps_of_weights_that_were_not_trained(trained):
+    vgg = trained[0]
+    frame = experiments.frame("taps", trained)
+    dead = frame.query("architecture == 'vgg19' and seen == 0")
+    assert set(dead["kept"].round(6)) != {1.0}  # trained: the centre has moved, dead taps only shrink
+    shrink = vgg.summary["shrink_factor"]
+    assert dead["after"].div(dead["before"]).between(0.9 * shrink, 1.1 * shrink).all()
+    assert (frame.query("row == column == 1")["kept"] - 1).abs().max() < 1e-12
+    report.plot_kept_taps(frame[frame["architecture"] == "vgg19"])
+
+
+def test_probes_are_ridge_regressions():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(300, 7)), random.normal(size=(200, 7))
+    labels, others = (part[:, :3].argmax(1) for part in (x, y))
+    ours = probes.ridge_accuracy(x, y, labels, others, 1e-3)
+    scaled = [(part - x.mean(0)) / x.std(0) for part in (x, y)]
+    strength = 1e-3 * (300 * 7 + 300) / 8
+    theirs = Ridge(alpha=strength).fit(scaled[0], np.eye(3)[labels]).predict(scaled[1]).argmax(1)
+    assert ours == pytest.approx(100 * (theirs == others).mean(), abs=1.0) and ours > 80
+
+
+def test_probes_see_every_activation(trained):
+    frame = experiments.frame("probes", trained)
+    assert frame.groupby("architecture")["place"].max().to_dict() == {"resnet50": 49, "vgg19": 16}
+    assert (
+        frame["accuracy"].between(0, 100).all()
+        and frame.query("architecture == 'vgg19'")["without_blocks"].isna().all()
+    )
+    assert report.blocks_table(frame)["Network"].tolist() == ["ResNet50"]
+    report.plot_probes(frame[frame["architecture"] == "vgg19"])
+
+
+def test_blocks_that_add_nothing_can_go(digits):
+    model = models.seeded_build("resnet50", 2, width=1 / 16).eval()
+    training.remember_statistics(model, digits.mean, digits.std)
+    blocks = list(model.features.layer4.children())
+    dense = training.evaluate(model, digits.test_images, digits.test_labels)
+    with torch.no_grad():
+        for block in blocks[-2:]:
+            block.bn3.weight.zero_()
+    assert probes._without_blocks(model, digits, 2) == dense
+    assert list(model.features.layer4.children()) == blocks
+
+
+def test_curvature_of_changed_networks(tmp_path):
+    digits = data.load("digits")
+    analysis, wanted = ANALYSES["initial_curvature"], {"width": 1 / 16, "seeds": (0,)}
+    found = {}
+    for settings, _ in analysis.settings(SMOKE, **wanted):
+        few = settings | {"images": 16, "calibration_images": 64}
+        if settings["change"] in ("level 1", "level 4", "level 1, maps cut to their centre"):
+            work = experiments.Work(digits, torch.device("cpu"), tmp_path)
+            found[settings["change"]] = analysis.compute(None, few, work)
+    assert [each["map"] for each in found.values()] == [3, 1, 1]
+    assert found["level 1"]["largest"] < min(
+        found["level 4"]["largest"], found["level 1, maps cut to their centre"]["largest"]
+    )
+
+
+def test_a_run_without_the_analysis_is_left_out(trained):
+    bare = replace(trained[0], asked={})
+    assert experiments.frame("taps", [bare]).empty and experiments.frame("probes", [bare]).empty
