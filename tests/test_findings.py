@@ -130,7 +130,7 @@ def test_blocks_that_add_nothing_can_go(digits):
 
 def test_curvature_of_changed_networks(tmp_path):
     digits = data.load("digits")
-    analysis, wanted = ANALYSES["initial_curvature"], {"width": 1 / 16, "seeds": (0,)}
+    analysis, wanted = ANALYSES["initial_curvature"], {"widths": (1 / 16,), "seeds": (0,)}
     found = {}
     for settings, _ in analysis.settings(SMOKE, **wanted):
         few = settings | {"images": 16, "calibration_images": 64}

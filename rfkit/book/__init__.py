@@ -194,15 +194,15 @@ def stage(preset, runs):
 def _glance(frame, runs, preset):
     """The first page's answer from the recorded study, and what this build adds to it."""
     study = experiments.recorded(presets.get("study"))
-    sources = {"paper's numbers": claims.judge_printed(), "author's files": claims.judge(claims.evidence_of_author())}
+    sources = {"Paper's numbers": claims.judge_printed(), "Author's files": claims.judge(claims.evidence_of_author())}
     if study:
-        sources["our study, width 1/8"] = claims.judge(claims.evidence_of_runs(study))
+        sources["Our study"] = claims.judge(claims.evidence_of_runs(study))
     answer = report.Table(
         report.answer_table(sources), "The paper's claims, and what became of them.", "tab-answers", 1
     )
     parts = [answer._repr_markdown_()]
     if study:
-        parts.append(f"{{.provenance}}\nOur study: {report.provenance_line(study)}")
+        parts.append(f"{{.provenance}}\nOur study is of narrow networks: {report.provenance_line(study)}")
     if preset.name != "study":
         parts.append(f"This is the classroom build. Its own numbers:\n\n{report.glance(frame, runs, preset)}")
     return "\n\n".join(parts) + "\n"

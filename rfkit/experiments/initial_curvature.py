@@ -19,20 +19,25 @@ CHANGES = {
 """Networks by their change: architecture, level, and what is done to the maps before the last eight convolutions."""
 
 
-def settings(preset, *, width=1 / 8, seeds=(0, 1, 2), changes=tuple(CHANGES)):
+def settings(preset, *, widths=(1 / 8, 1.0), seeds=(0, 1, 2), changes=tuple(CHANGES)):
     """The VGG19-like network and its changes, untrained, on the preset's first data set.
 
     Args:
         preset: `rfkit.presets.Preset`.
-        width: Factor on the channel counts.
+        widths: Factors on the channel counts.
         seeds: Of the initial weights.
         changes: Keys of `CHANGES`.
 
     Returns:
         List of (mapping, data set).
     """
-    usual = {"width": width, "images": 128, "calibration_images": 1000, "tol": 0.01, "version": 1}
-    return [({"change": change, "seed": seed} | usual, preset.datasets[0]) for change in changes for seed in seeds]
+    usual = {"images": 128, "calibration_images": 1000, "tol": 0.01, "version": 1}
+    return [
+        ({"change": change, "seed": seed, "width": width} | usual, preset.datasets[0])
+        for width in widths
+        for seed in seeds
+        for change in changes
+    ]
 
 
 def compute(_, settings, work):

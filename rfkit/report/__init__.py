@@ -49,6 +49,7 @@ from rfkit.report.summaries import (
     breaking_point_table,
     changed_network_table,
     cost_table,
+    curvature_table,
     level_table,
     predicted_table,
     protocol_table,

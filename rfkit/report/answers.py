@@ -20,8 +20,9 @@ QUESTIONS = (
         "What is lost shrinks with the field at lower rates too.",
     ),
     (
-        "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "open",
-        "One untrained network of each kind points that way; the paper's own spectra are not eigenvalues.",
+        "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "partly",
+        "The jump from 250 to 4,000 comes with maps of a single pixel, not with the field: a network whose maps are "
+        "cut to their centre, so that no unit sees more, has it too.",
     ),
     (
         "Larger fields make the deep layers of two seeds less alike.", ("C8",), "s33-representations", "partly",
@@ -40,17 +41,17 @@ def answer_table(sources):
         sources: Mapping of a name to verdicts, as for `rfkit.claims.verdict_table`.
 
     Returns:
-        Data frame: the claim, a column a source that counts tests (✓ supported, ✗ contradicted, of all), the verdict
-        with a mark, and why.
+        Data frame: the claim; the verdict with a mark, and why; a column per source that counts tests (✓ supported,
+        ✗ contradicted, of all).
     """
     rows = []
     for question, claims, chapter, verdict, why in QUESTIONS:
-        row = {"The paper says": f"[{question}](#{chapter})"}
+        style = {"✓": "holds", "◐": "partly", "✗": "fails", "?": "open"}[MARKS[verdict]]
+        mark = f'<span class="verdict {style}">{MARKS[verdict]} {verdict}.</span>'
+        row = {"The paper says": f"[{question}](#{chapter})", "What became of it": f"{mark} {why}"}
         for name, judged in sources.items():
             row[name] = _counted([each for each in judged if each.claim in claims])
-        style = {"✓": "holds", "◐": "partly", "✗": "fails", "?": "open"}[MARKS[verdict]]
-        row["Verdict"] = f'<span class="verdict {style}">{MARKS[verdict]} {verdict}</span>'
-        rows.append(row | {"Why": why})
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

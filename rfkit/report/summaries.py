@@ -326,6 +326,26 @@ def blocks_table(probes):
     ])
 
 
+def curvature_table(found):
+    """The largest Hessian eigenvalue of untrained networks, one change at a time.
+
+    Args:
+        found: The frame of the analysis ``initial_curvature``.
+
+    Returns:
+        Data frame, one row a network: side of its last map, and mean ± standard deviation over seeds at each width.
+    """
+    rows = []
+    for change, cell in found.groupby("change", sort=False):
+        row = {"VGG19-like network": change, "Last map": f"{cell['map'].iloc[0]}×{cell['map'].iloc[0]}"}
+        for width in sorted(set(found["width"])):
+            values = cell[cell["width"] == width]["largest"]
+            title = "Full width" if width == 1 else f"Width {width:g}"
+            row[f"{title} (seeds)"] = f"{_spread(values, 0)} ({len(values)})" if len(values) else MISSING
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def recipe_table(made):
     """What networks of the homework's question 4 cost and reach."""
     names, found = [each["name"] for each in made], experiments.frame("recipe", made)
