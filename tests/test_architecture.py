@@ -44,7 +44,7 @@ def test_importing_rfkit_is_light():
 
 
 def test_the_library_stays_small():
-    assert sum(len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")) <= 13_000
+    assert sum(len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")) <= 13_500
 
 
 def test_unknown_attribute_lists_the_modules():

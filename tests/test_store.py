@@ -58,11 +58,12 @@ def complete(**changes):
 
 def test_a_finished_run_holds_what_it_should():
     unit, run = complete()
-    assert run.done and run.config == unit.config
+    planned = {each.name: unit.asked[each.name] for each in experiments.named() if each.name in unit.asked}
+    assert run.done and run.config == unit.config and set(planned) < set(unit.asked)
     assert {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()} - {".lock"} == {
         "DONE", "config.json", "metrics.csv", "provenance.json", "summary.json", "weights/init.pt",
         "weights/final.pt", "weights/last.pt",
-        *(f"analysis/{a}-{store.key_of(s)}/{f}" for a, s in unit.asked.items() for f in ("DONE", "result.json")),
+        *(f"analysis/{a}-{store.key_of(s)}/{f}" for a, s in planned.items() for f in ("DONE", "result.json")),
     }  # fmt: skip
     assert run.metrics[-1]["test_accuracy"] == run.summary["test_accuracy"]
     data = run.provenance["data"]

@@ -30,16 +30,6 @@ def verdict_table(sources):
     return pd.DataFrame(sorted(rows, key=lambda row: list(CLAIMS).index(row["Claim"])))
 
 
-def count_table(sources):
-    """How often the confirmatory claims came out which way."""
-    rows = []
-    for name, judged in sources.items():
-        confirmatory = [v for v in judged if v.claim.startswith("C")]
-        found = {kind: sum(v.verdict == kind for v in confirmatory) for kind in (SUPPORTED, CONTRADICTED, UNDECIDED)}
-        rows.append({"Evidence": name, "Tests": len(confirmatory)} | {k.capitalize(): n for k, n in found.items()})
-    return pd.DataFrame(rows)
-
-
 def seeds_behind_tables_table(counted):
     """Means that are not over five networks, for readers."""
 

@@ -159,8 +159,8 @@ def _cells(preset):
 
 
 def _needed(unit):
-    """What a finished unit has; pairs belong to two."""
-    return [name for name in unit.asked if ANALYSES[name].needs == "run"]
+    """What a finished unit has: what a study plans of it alone; pairs belong to two."""
+    return [name for name in unit.asked if ANALYSES[name].needs == "run" and ANALYSES[name].planned]
 
 
 def _stored(root):

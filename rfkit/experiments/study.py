@@ -158,7 +158,7 @@ def _work_of(unit):
     config = unit.config
     with torch.device("meta"):
         net = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
-    analyses = sum(ANALYSES[name].cost(settings, unit) for name, settings in unit.asked.items())
+    analyses = sum(each.cost(unit.asked[each.name], unit) for each in named() if each.name in unit.asked)
     return training.images(config) + analyses, sum(p.numel() for p in net.parameters())
 
 

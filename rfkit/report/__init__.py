@@ -37,7 +37,6 @@ from rfkit.report.plots_pruning import (
     plot_fine_tuning,
     plot_kept_taps,
     plot_layer_sparsity,
-    plot_predicted,
     plot_probes,
     plot_taps,
     plot_usable_rates,

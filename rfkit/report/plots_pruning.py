@@ -99,20 +99,6 @@ def plot_usable_rates(points, *, ax=None):
     return ax
 
 
-def plot_predicted(points, *, ax=None):
-    """Measured breaking points against those that dead weights predict, one point a network."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.6))[1]
-    ax.plot([0.3, 1], [0.3, 1], color="#888888", linewidth=1)
-    for level, part in points.groupby("rf_level"):
-        ax.plot(
-            part["predicted"], part["breaking_point"], label=f"level {level}", markersize=6,
-            **plots.level_style(level) | {"linestyle": "none"},
-        )  # fmt: skip
-    ax.set(xlabel="predicted: d + (1 − d)·b", ylabel="measured breaking point", aspect="equal")
-    ax.legend(fontsize=9)
-    return ax
-
-
 def plot_kept_taps(taps, *, title="", ax=None):
     """How much of its weights each tap has kept, against the share of positions at which it meets a pixel."""
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
