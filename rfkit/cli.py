@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from rfkit.config import ConfigError, one_of
-from rfkit.files import write_json
+from rfkit.files import home, write_bytes, write_csv, write_json
 from rfkit.presets import CHOICES
 
 
@@ -16,7 +16,8 @@ def main(arguments=None):
     """Run one command."""
     options = _parser().parse_args(arguments)
     path = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))  # so that module:callable finds a network beside the user
+    # so that module:callable finds a network beside the user, or at the project's top
+    sys.path[:0] = dict.fromkeys((str(Path.cwd()), str(home().resolve())))
     try:
         return options.run(options) or 0
     except (ValueError, OSError) as error:  # ConfigError and DataError are ValueErrors
@@ -104,11 +105,16 @@ def _add_assignment(command):
     action.add_argument("--tests", type=Path, metavar="DIR", help="also make a template of hidden tests there")
     action.add_argument("--solutions", action="store_true", help="the solved notebooks, for the teacher")
     action = actions.add_parser("grade", help="run submissions against hidden tests")
-    action.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a submission each")
+    action.add_argument(
+        "folders", type=Path, nargs="+", metavar="DIR", help="a submission each; files beside them are left out"
+    )
     action.add_argument("--tests", type=Path, metavar="DIR", help="your hidden tests (default: those of rfkit)")
     action.add_argument("--seconds", type=float, default=60, help="for a cell or a request (default 60)")
     action.add_argument("--memory", type=float, default=8, metavar="GIB", help="address space (default 8)")
+    action.add_argument("-j", "--jobs", type=int, default=1, help="submissions at a time (default 1)")
     action.add_argument("--json", type=Path, metavar="FILE", help="write the points there as well")
+    action.add_argument("--csv", type=Path, metavar="FILE", help="a row per submission there, for a gradebook")
+    action.add_argument("--feedback", type=Path, metavar="DIR", help="a text per submission there, for the student")
     action = actions.add_parser("pdf", help="print notebooks into one PDF to hand in (needs Chromium or Chrome)")
     action.add_argument("folders", type=Path, nargs=1, metavar="DIR")
     action.add_argument("-o", "--output", type=Path, help="default: DIR/homework.pdf")
@@ -225,7 +231,7 @@ def _record(options):
     preset, names = _preset(options), _analyses(options)
     from rfkit import experiments
 
-    target, copied, missing = experiments.RESULTS / preset.name, 0, []
+    target, copied, missing = experiments.records_of(preset), 0, []
     if any(each.needs != "network" for each in experiments.named(names)):
         found, missing = experiments.find(preset, complete=False)  # an analysis that is not there yet comes later
         for run in (run for run in found if not run.path.is_relative_to(target)):
@@ -280,7 +286,7 @@ def _field(options):
     from rfkit import models, receptive_field
     from rfkit.config import literal
 
-    model = models.of_any_signature(options.architecture, options.level).eval()
+    model = models.build(options.architecture, options.level).eval()
     shape = literal(options.input)
     try:
         fields = receptive_field.trace(model, tuple(shape) if isinstance(shape, list) else shape)
@@ -347,9 +353,18 @@ def _assignment(options):
             print(f"rfkit: {remark}", file=sys.stderr)
     else:
         limits = {"seconds": options.seconds, "memory_gib": options.memory}
+        if not any(folder.is_dir() for folder in options.folders):
+            raise ConfigError(f"no folder {options.folders[0]}; expected folders of submissions")
         graded = []
-        for folder in options.folders:
-            graded.append(grading.grade(folder, options.tests, **limits))
-            print(grading.table(graded[-1]), flush=True)
-        if options.json:
-            write_json(options.json, graded)
+        for folder, each in grading.grade_all(options.folders, options.tests, jobs=options.jobs, **limits):
+            if each is None:
+                print(f"rfkit: {folder} is no folder of a submission; left out", file=sys.stderr)
+                continue
+            graded.append(each)
+            print(grading.table(each), flush=True)
+            if options.json:  # after each, so that nothing graded is lost
+                write_json(options.json, graded)
+            if options.csv:
+                write_csv(options.csv, grading.gradebook(graded))
+            if options.feedback:
+                write_bytes(options.feedback / f"{folder.name}.txt", (grading.table(each) + "\n").encode())

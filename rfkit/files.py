@@ -6,7 +6,29 @@ import importlib.resources
 import io
 import json
 import os
+import sys
 from contextlib import contextmanager
+from pathlib import Path
+
+
+def home():
+    """The project's top folder, from the current one upwards, so that a notebook finds what lies there; else ``.``."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "_config.yml").is_file() and (folder / "notebooks").is_dir():
+            return Path(os.path.relpath(folder))
+    return Path()
+
+
+@contextmanager
+def importing_from_home():
+    """Modules of the project's top folder can be imported in the block, wherever a notebook's kernel was started."""
+    folder = str(home().resolve())
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 class StoreError(RuntimeError):

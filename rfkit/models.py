@@ -14,6 +14,8 @@ from numbers import Integral
 import torch
 from torch import nn
 
+from rfkit.files import importing_from_home
+
 ARCHITECTURES = ("vgg19", "resnet50")
 
 
@@ -182,30 +184,25 @@ def build(architecture, level, *, width=1.0, num_classes=10):
     `torch.manual_seed` gives the same weights at every level.
 
     Args:
-        architecture: ``"vgg19"``, ``"resnet50"``, or ``"module:callable"``, an importable callable
-            that takes ``(level, num_classes)``, and ``width`` if it likes, and returns a module.
+        architecture: ``"vgg19"``, ``"resnet50"``, or ``"module:callable"``, an importable callable that returns a
+            module and takes ``level``, ``num_classes`` and ``width``, those of them that it has arguments for, by
+            name; or any two arguments, level and number of classes.
         level: RF level, an integer of at least 1.
         width: Factor on every channel count; the geometry does not change with it.
-            Passed to a callable of your own if it takes an argument of this name.
         num_classes: Outputs of the last linear layer.
 
     Returns:
         An `nn.Module` that maps images (N, 3, H, W) to logits (N, num_classes).
 
     Raises:
-        ValueError: If the architecture is unknown or cannot be imported, the level is below 1,
-            or the width is not positive.
+        ValueError: If the architecture is unknown, cannot be imported or called, or takes no level and another than 1
+            is asked for; if the level is below 1, or the width is not positive.
 
     Source:
         Paper Sec. 3.1 and 3.2; layer order from the author's public code (the paper says "???").
     """
     if ":" in architecture:
-        maker = _import(architecture)
-        takes_width = "width" in inspect.signature(maker).parameters
-        network = maker(level, num_classes, **({"width": width} if takes_width else {}))
-        if not isinstance(network, nn.Module):
-            raise ValueError(f"{architecture}(level, num_classes) returned {type(network).__name__}, not an nn.Module")
-        return network
+        return _own(architecture, level, num_classes, width)
     if architecture not in ARCHITECTURES:
         names = ", ".join(ARCHITECTURES)
         raise ValueError(f"unknown architecture {architecture!r}; expected {names}, or 'module:callable'")
@@ -214,34 +211,55 @@ def build(architecture, level, *, width=1.0, num_classes=10):
     return {"vgg19": _vgg19, "resnet50": _resnet50}[architecture](level, width, num_classes)
 
 
-def of_any_signature(architecture, level):
-    """A network to look at: as in `build`, or any importable callable that needs no arguments."""
-    if ":" not in architecture:
-        return build(architecture, level)
+def _own(architecture, level, num_classes, width):
+    """A network of a user's callable, given what it has arguments for."""
     maker = _import(architecture)
     if not callable(maker):
         raise ValueError(f"{architecture} is a {type(maker).__name__}; expected a callable that makes a network")
-    required = [
-        parameter
-        for parameter in inspect.signature(maker).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    if len(required) not in (0, 2):
-        wanted = ", ".join(parameter.name for parameter in required)
+    parameters = inspect.signature(maker).parameters.values()
+    names = {each.name for each in parameters}
+    takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [each.name for each in parameters if each.default is each.empty and each.kind in positional]
+    given = {"level": level, "num_classes": num_classes, "width": width}
+    given = {name: each for name, each in given.items() if name in names or (takes_more and name == "num_classes")}
+    unknown = [name for name in required if name not in given]
+    if unknown and len(required) == 2:  # whatever they are called
+        network = maker(level, num_classes, **{name: each for name, each in given.items() if name not in required})
+    elif unknown:
         raise ValueError(
-            f"{architecture} needs {wanted}; expected a callable that needs nothing, or (level, num_classes)"
+            f"{architecture} needs {', '.join(unknown)}; expected a callable that needs nothing else than level, "
+            "num_classes and width"
         )
-    network = maker(level, 10) if required else maker()
+    elif level != 1 and "level" not in given:
+        raise ValueError(f"{architecture} takes no level, so every level is the same network; ask for level 1 only")
+    else:
+        network = maker(**given)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{architecture} returned {type(network).__name__}, not an nn.Module")
     return network
 
 
+def check_outputs(model, num_classes, image_size):
+    """Refuse a network whose logits do not fit a data set, before it is trained; a `ValueError`."""
+    modes = {module: module.training for module in model.modules()}
+    with torch.no_grad():
+        logits = model.eval()(torch.zeros(2, 3, image_size, image_size))
+    for module, training in modes.items():
+        module.training = training
+    shape = tuple(getattr(logits, "shape", ()))
+    if shape != (2, num_classes):
+        raise ValueError(
+            f"the network gives {'logits of shape ' + str(shape) if shape else type(logits).__name__} for 2 images; "
+            f"expected (2, {num_classes}), a score for each class"
+        )
+
+
 def _import(path):
     module, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        with importing_from_home():
+            return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"cannot import architecture {path!r}: {error}; expected 'module:callable' importable from the "

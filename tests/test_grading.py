@@ -1,6 +1,8 @@
 """Submissions, good and broken: each loses what it got wrong, and nothing else."""
 
 import contextlib
+import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -206,3 +208,29 @@ def test_wrong_folders(tmp_path):
         grading.grade(tmp_path / "none")
     with pytest.raises(ConfigError, match=r"no .*q1\.py; rfkit assignment build"):
         grading.grade(tmp_path, tests=tmp_path)
+
+
+def test_a_submission_cannot_write_into_the_report(solved, tmp_path):
+    """Neither a flood of megabytes nor a report of its own making comes out of the grader."""
+    for name in ("honest", "forger"):
+        shutil.copytree(solved, tmp_path / name)
+    forged = "forger: 100 of 100 points"
+    add_cell(tmp_path / "forger" / "CNN-Layers.ipynb", (
+        "import os, sys\n"
+        f"for stream in (1, 2):\n    os.write(stream, b'{forged}\\n')\n"
+        "    for _ in range(300):\n        os.write(stream, b'x' * 100_000)\n"
+        f"print('{forged}', flush=True), sys.__stdout__.write('{forged}')\n"
+        "def conv_forward(*a, **k):\n    raise ValueError\n"
+    ))  # fmt: skip
+    (tmp_path / "stray.txt").write_text("not a submission")
+    words = ["assignment", "grade", *(str(tmp_path / name) for name in ("forger", "stray.txt", "honest")), "-j", "2"]
+    reports = {f"--{kind}": tmp_path / f"points.{kind}" for kind in ("json", "csv")} | {"--feedback": tmp_path / "back"}
+    words += [str(word) for pair in reports.items() for word in pair]
+    done = subprocess.run([sys.executable, "-m", "rfkit", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stdout) < 10_000 and "stray.txt is no folder" in done.stderr
+    assert done.stdout.count("forger: ") == 1 and forged not in done.stdout and "honest: 100 of 100" in done.stdout
+    points = {row["submission"]: row["total"] for row in json.loads(reports["--json"].read_text())}
+    rows = {row["submission"]: row for row in csv.DictReader(reports["--csv"].read_text().splitlines())}
+    assert points["honest"] == 100 > points["forger"] and rows["forger"]["total"] == str(points["forger"])
+    assert "derivations" in rows["honest"]["to be read by you"]
+    assert "honest: 100 of 100 points" in (reports["--feedback"] / "honest.txt").read_text()

@@ -1,3 +1,6 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -106,3 +109,68 @@ def test_width_must_be_positive():
 def test_feature_extractor_needs_features():
     with pytest.raises(ValueError, match="Linear has no 'features'"):
         models.feature_extractor(nn.Linear(2, 2))
+
+
+NETS = """
+from torch import nn
+
+
+def net(classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+
+def by_name(*, num_classes, level, width=1.0):
+    return net(num_classes)
+
+
+def two_of_any_name(a, b):
+    return net(b)
+
+
+def no_level(num_classes=10):
+    return net(num_classes)
+
+
+def thousand(level):
+    return net(1000)
+
+
+def demanding(level, num_classes, depth):
+    return net(num_classes)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A project with networks of a user's at its top, the current folder being that of its notebooks."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_config.yml").touch()
+    (tmp_path / "mynets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.delitem(sys.modules, "mynets", raising=False)
+
+
+def test_a_callable_is_given_what_it_has_arguments_for(own):
+    for name, level in (("by_name", 3), ("two_of_any_name", 3), ("no_level", 1)):
+        models.check_outputs(models.build(f"mynets:{name}", level, num_classes=7), 7, 32)
+    resnet = models.build("torchvision.models:resnet18", 1, num_classes=7)
+    models.check_outputs(resnet.train(), 7, 32)
+    assert resnet.training and str(Path("..").resolve()) not in sys.path
+    with pytest.raises(ValueError, match="takes no level, so every level is the same network"):
+        models.build("mynets:no_level", 2)
+    with pytest.raises(ValueError, match="needs depth; expected a callable"):
+        models.build("mynets:demanding", 1)
+    with pytest.raises(ValueError, match=r"logits of shape \(2, 1000\) for 2 images; expected \(2, 7\)"):
+        models.check_outputs(models.build("mynets:thousand", 1, num_classes=7), 7, 32)
+
+
+def test_a_notebook_finds_the_projects_folders(own, monkeypatch):
+    from rfkit import data, experiments, presets
+
+    for name in ("RFKIT_RUNS", "RFKIT_DATA"):
+        monkeypatch.delenv(name)
+    assert experiments.Store().root == Path("../runs") and data.default_root() == Path("../data")
+    assert experiments.records_of(presets.get("study")) == Path("../results/study")
+    chosen = presets.get("smoke").select(architectures="mynets:by_name", levels=2, datasets="digits")
+    (unit,) = experiments.units(chosen)
+    assert len(unit.config.architecture_sha256) == 64

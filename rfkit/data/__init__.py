@@ -10,6 +10,7 @@ from PIL import Image
 
 from rfkit.data.image_files import DataError, Source, load_files, resized, stratified_split
 from rfkit.data.published import COPIES, DATASET_LABELS, DATASETS, PAPER_DATASET_BY_SIZE, PUBLISHED
+from rfkit.files import home
 
 TINY_IMAGENET_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_IMAGENET_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
@@ -73,8 +74,8 @@ def _some(labels, count):
 
 
 def default_root():
-    """Folder of downloads and of the cache: ``RFKIT_DATA``, or ``data`` in the current folder."""
-    return Path(os.environ.get("RFKIT_DATA", "data"))
+    """Folder of downloads and of the cache: ``RFKIT_DATA``, or ``data`` in the project's top folder, else here."""
+    return Path(os.environ.get("RFKIT_DATA") or home() / "data")
 
 
 def load(name, *, root=None, image_size=None):

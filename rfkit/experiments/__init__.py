@@ -17,6 +17,7 @@ from rfkit.experiments.finding import (
     load,
     paper_dataset,
     recorded,
+    records_of,
     unit_of,
     unit_of_what_is_here,
     units,

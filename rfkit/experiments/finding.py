@@ -13,10 +13,10 @@ from rfkit.config import ConfigError, RunConfig
 from rfkit.data import COPIES, PAPER_DATASET_BY_SIZE, PUBLISHED
 from rfkit.experiments.registry import ANALYSES
 from rfkit.experiments.store import Run, Store
-from rfkit.files import read_json
+from rfkit.files import home, importing_from_home, read_json
 
-RESULTS = Path("results")
-"""Folder of the committed records."""
+RESULTS = "results"
+"""Folder of the committed records, in the project's top folder."""
 CELL = ["paper_dataset", "architecture", "rf_level"]
 """What a cell of the paper's tables is; columns of every frame."""
 
@@ -46,6 +46,11 @@ def load(dataset, image_limit=None):
     """A data set cut to at most (training, test) images as a preset uses it, kept in memory by this process."""
     loaded = datasets.load(dataset)
     return loaded if image_limit is None else loaded.sample(*image_limit)
+
+
+def records_of(preset, results=RESULTS):
+    """Folder of the committed records of a preset."""
+    return home() / results / preset.name
 
 
 def is_here(dataset):
@@ -105,7 +110,8 @@ def source_sha256(architecture):
     if ":" not in architecture or architecture.startswith("rfkit."):
         return ""  # ours change with `rfkit.config.ALGORITHM`
     try:
-        spec = importlib.util.find_spec(architecture.partition(":")[0])
+        with importing_from_home():
+            spec = importlib.util.find_spec(architecture.partition(":")[0])
     except (ImportError, ValueError):  # of a package that is not there; of no name at all
         spec = None
     if spec is None or not spec.has_location:  # nor built into Python
@@ -131,7 +137,7 @@ def find(preset, root=None, results=RESULTS, *, complete=True):
     Returns:
         (found, missing): list of `Run`, each with what is asked of it; list of (dataset, architecture, level, seed).
     """
-    own, committed = (_stored(folder) for folder in (root, Path(results) / preset.name))
+    own, committed = (_stored(folder) for folder in (root, records_of(preset, results)))
     found, missing = [], []
     # nothing stored fits nothing: then the data sets need not be loaded to say so
     if not own and not committed:
@@ -146,7 +152,7 @@ def find(preset, root=None, results=RESULTS, *, complete=True):
 
 def recorded(preset, results=RESULTS):
     """The committed records of a preset, a list of `Run`; empty where nothing was recorded."""
-    committed = _stored(Path(results) / preset.name)
+    committed = _stored(records_of(preset, results))
     if not committed:
         return []
     wanted = (unit_of_what_is_here(preset, *cell) for cell in _cells(preset))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rfkit.data import PUBLISHED
 from rfkit.experiments import store
-from rfkit.experiments.finding import RESULTS, is_here, load
+from rfkit.experiments.finding import RESULTS, is_here, load, records_of
 from rfkit.experiments.registry import ANALYSES
 
 
@@ -39,7 +39,7 @@ class Request:
 
     def find(self, preset, root=None, results=RESULTS):
         """The stored result, or None; a `ConfigError` if its folder holds a result of other settings."""
-        for folder in (store.Store(root).root, Path(results) / preset.name):
+        for folder in (store.Store(root).root, records_of(preset, results)):
             for path in sorted((folder / "analysis").glob(f"{self.folder(folder).name}*")):
                 stored = store.read_result(path, self.settings)
                 if stored is not None and self._fits(stored, preset):
@@ -172,7 +172,7 @@ def record_results(name, preset, *, root=None, results=RESULTS):
         for folder in sorted((store.Store(root).root / "analysis").glob(pattern)):
             stored = store.read_result(folder, request.settings)
             if stored is not None and request._fits(stored, preset):
-                target = Path(results) / preset.name / "analysis" / folder.name
+                target = records_of(preset, results) / "analysis" / folder.name
                 shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".lock"), dirs_exist_ok=True)
                 copied += 1
     return copied

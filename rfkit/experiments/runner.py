@@ -7,7 +7,7 @@ import time
 import torch
 from tqdm import tqdm
 
-from rfkit import pruning, receptive_field, training
+from rfkit import models, pruning, receptive_field, training
 from rfkit.config import ConfigError, whole
 from rfkit.experiments import finding, pool, store
 from rfkit.experiments.analysis import Work
@@ -117,6 +117,7 @@ def _train(config, run, data, device, progress):
     clock = Clock(data.source, state and state.get("begun_by"))
     model = build(config)
     # asked before the training, so that a network they do not fit fails before its hours of work
+    models.check_outputs(model, config.num_classes, data.image_size)
     field_px = _field_px(model, data.image_size)
     prunable = sum(w.numel() for w in pruning.prunable(model).values())
     if not (weights / "init.pt").is_file():

@@ -18,7 +18,7 @@ import filelock
 import numpy as np
 
 from rfkit.config import ConfigError, RunConfig, differences, run_config, stable_hash
-from rfkit.files import StoreError, file_sha256, load_tensors, read_json, replacing, write_json
+from rfkit.files import StoreError, file_sha256, home, load_tensors, read_json, replacing, write_json
 
 DONE = "DONE"
 RESULT = "result.json"
@@ -30,8 +30,8 @@ class BusyError(StoreError):
 
 
 def default_root():
-    """Folder of the runs: ``RFKIT_RUNS``, or ``runs`` in the current folder."""
-    return Path(os.environ.get("RFKIT_RUNS", "runs"))
+    """Folder of the runs: ``RFKIT_RUNS``, or ``runs`` in the project's top folder, else in the current one."""
+    return Path(os.environ.get("RFKIT_RUNS") or home() / "runs")
 
 
 # --- one folder -----------------------------------------------------------------------------------

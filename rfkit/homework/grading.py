@@ -1,6 +1,7 @@
 """Grading a submission of the homework with hidden tests, question by question."""
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,10 @@ BLOCKED = {
 """Modules that a question's code cannot import: our answers, and where the layers are to be written, torch's."""
 
 
+TO_READ = "the derivations of question 1 (a) to (e); their points above are for the functions alone"
+"""What no test can grade."""
+
+
 def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
     """Grade a submission.
 
@@ -28,8 +33,8 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
         memory_gib: Address space of a kernel.
 
     Returns:
-        JSON-able mapping: ``total``, ``of``, ``memory_limited``, and ``questions``, each with ``points``, ``of``,
-        ``problems`` and ``tests`` (name, points, of, message).
+        JSON-able mapping: ``total``, ``of``, ``memory_limited``, ``to_read`` and ``questions``, each with ``points``,
+        ``of``, ``problems`` and ``tests`` (name, points, of, message).
 
     Raises:
         ConfigError: If a folder or a test file is not there.
@@ -47,8 +52,44 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
         "total": sum(question["points"] for question in questions),
         "of": sum(question["of"] for question in questions),
         "memory_limited": kernel.memory_is_limited(),
+        "to_read": TO_READ,
         "questions": questions,
     }
+
+
+def grade_all(folders, tests=None, *, jobs=1, **limits):
+    """Grade submissions side by side.
+
+    Args:
+        folders: Folders of submissions, and whatever else lies beside them.
+        tests: As in `grade`.
+        jobs: Submissions at a time, a kernel each.
+        **limits: As in `grade`.
+
+    Yields:
+        (folder, what `grade` returns, or None for what is no submission), in the order in which they are finished.
+    """
+    _suites(Path(tests) if tests is not None else HIDDEN_TESTS)  # a missing test is everybody's
+    folders = [Path(folder) for folder in folders]
+    with ThreadPoolExecutor(jobs) as pool:  # the work is in the kernels
+        running = {pool.submit(grade, each, tests, **limits): each for each in folders if _is_submission(each)}
+        yield from ((each, None) for each in folders if not _is_submission(each))
+        for future in as_completed(running):
+            yield running[future], future.result()
+
+
+def _is_submission(folder):
+    return folder.is_dir() and not folder.name.startswith(".")
+
+
+def gradebook(graded):
+    """Rows for a gradebook: submission, points of each question, total, and what is left to the teacher."""
+    return [
+        {"submission": each["submission"]}
+        | {f"question {question['question']}": question["points"] for question in each["questions"]}
+        | {"total": each["total"], "of": each["of"], "to be read by you": each["to_read"]}
+        for each in graded
+    ]
 
 
 def _suites(folder):
@@ -102,4 +143,5 @@ def table(graded):
         lines += [f"    note: {problem}" for problem in question["problems"]]
     if not graded["memory_limited"]:
         lines.append("  memory was not limited: this system cannot enforce it")
+    lines.append(f"  to be read by you: {graded['to_read']}")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -115,8 +116,10 @@ class Submission:
         self._manager = KernelManager(kernel_name="python3", config=private_sockets(self._folder))
         # one thread: arithmetic libraries reserve memory by the thread
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-        environment["PYTHONPATH"] = str(Path(__file__).parents[1])  # it runs in a folder of its own
-        self._manager.start_kernel(cwd=self._folder, env=environment)
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2])  # it runs in a folder of its own
+        # what it writes to its own output goes nowhere: ours is the report, which nobody else may write into
+        closed = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._manager.start_kernel(cwd=self._folder, env=environment, **closed)
         self._client = self._manager.blocking_client()
         # without a listener, whatever is printed goes nowhere: a flood of it costs nothing
         self._client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
