@@ -1,7 +1,11 @@
 import hashlib
 import io
+import os
 import pickle
+import sys
 import tarfile
+import tracemalloc
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,7 +161,7 @@ def test_a_size_after_the_path(tmp_path):
     path = write_tree(tmp_path / "set@2", class_files())
     assert data.load(f"folder:{path}").train_images.shape[1] == data.load(f"folder:{path}@16").train_images.shape[1] / 2
     for name, size in ((f"folder:{path}@0", None), (f"folder:{path}@16", 4)):
-        with pytest.raises(DataError, match="expected one size of at least 1"):
+        with pytest.raises(DataError, match="expected one size of 1 to 4096"):
             data.load(name, image_size=size)
     with pytest.raises(DataError, match="names no folder"):
         data.load("folder:")
@@ -307,3 +311,58 @@ def test_known_archives_carry_their_label():
     labels = {path.name: KNOWN_ARCHIVES[file_sha256(path)][1] for path in SHARED.glob("*.zip")}
     assert labels["cifar10_jpeg.zip"] == "CIFAR-10 (JPEG q75)"
     assert labels["tiny_imagenet_100classes.zip"] == "Tiny ImageNet, first 100 classes"
+
+
+# --- files that are no images -----------------------------------------------------------------------
+
+
+def test_a_bomb_is_not_read_whole(tmp_path):
+    """A small zip whose member unpacks to more than any image holds."""
+    path = write_zip(tmp_path / "images.zip", class_files())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train/cat/bomb.png", bytes(200 * 2**20))
+    assert path.stat().st_size < 2**20
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"bomb.png in .* holds more than 64 MiB"):
+        data.load(f"folder:{path}", root=tmp_path / "data")
+    assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
+    tracemalloc.stop()
+    assert not list((tmp_path / "data").rglob("*.npz"))
+
+
+def test_images_of_too_many_pixels(tmp_path):
+    folder = write_tree(tmp_path / "images", class_files())
+    Image.new("RGB", (5000, 10)).save(folder / "train" / "cat" / "wide.png")
+    with pytest.raises(DataError, match="wide.png .*5000x10 pixels, at most 4096"):
+        data.load(f"folder:{folder}", root=tmp_path / "data")
+    with pytest.raises(DataError, match="asks for 30000 pixels; expected one size of 1 to 4096"):
+        data.load(f"folder:{folder}x@30000", root=tmp_path / "data")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links of POSIX")
+def test_only_regular_files_are_read(tmp_path):
+    folder = write_tree(tmp_path / "images", class_files())
+    strange = folder / "train" / "cat"
+    os.mkfifo(strange / "x.png")
+    with pytest.raises(DataError, match="x.png in .* is no regular file"):
+        data.load(f"folder:{folder}", root=tmp_path / "data")
+    (strange / "x.png").unlink()
+    (strange / "y.png").symlink_to("nowhere")
+    with pytest.raises(DataError, match="y.png in .* is a link that leads nowhere"):
+        data.load(f"folder:{folder}", root=tmp_path / "data")
+    (strange / "y.png").unlink()
+    for split in ("train", "test"):
+        (folder / split / "dog").rename(tmp_path / f"dog-{split}")
+        (folder / split / "dog").symlink_to(tmp_path / f"dog-{split}")  # a class folder may be a link
+    assert data.load(f"folder:{folder}", root=tmp_path / "data").class_names == ("cat", "dog")
+
+
+def test_a_cache_with_other_content_is_made_anew(tmp_path):
+    folder = write_tree(tmp_path / "images", class_files())
+    first = data.load(f"folder:{folder}", root=tmp_path / "data")
+    (cached,) = (tmp_path / "data" / "cache").glob("*.npz")
+    with cached.open("wb") as file:
+        np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    cached.with_suffix(".sha256").write_text(hashlib.sha256(cached.read_bytes()).hexdigest())
+    again = data.load(f"folder:{folder}", root=tmp_path / "data")
+    assert np.array_equal(first.train_images, again.train_images) and again.source == first.source

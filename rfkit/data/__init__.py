@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rfkit.data.image_files import DataError, Source, load_files, resized, stratified_split
+from rfkit.data.image_files import LARGEST_PX, DataError, Source, load_files, resized, stratified_split
 from rfkit.data.published import COPIES, DATASET_LABELS, DATASETS, PAPER_DATASET_BY_SIZE, PUBLISHED
 from rfkit.files import home
 
@@ -121,9 +121,9 @@ def _path_and_size(text, image_size):
         raise DataError("'folder:' names no folder; expected 'folder:PATH'")
     if whole.exists() or not size.isdigit() or not before:
         return whole, image_size
-    if int(size) < 1 or image_size not in (None, int(size)):
+    if not 1 <= int(size) <= LARGEST_PX or image_size not in (None, int(size)):
         given = f" and image_size={image_size}" if image_size is not None else ""
-        raise DataError(f"'folder:{text}' asks for {size} pixels{given}; expected one size of at least 1")
+        raise DataError(f"'folder:{text}' asks for {size} pixels{given}; expected one size of 1 to {LARGEST_PX}")
     return Path(before).expanduser(), int(size)
 
 

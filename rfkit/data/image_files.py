@@ -28,6 +28,10 @@ KNOWN_ARCHIVES = {
 }
 
 
+LARGEST_MIB, LARGEST_PX = 64, 4096
+"""What one image may hold, as a file and on a side: more is a mistake, or a bomb."""
+
+
 class DataError(ValueError):
     """A data set that cannot be used as it is; the message names the file and the fix."""
 
@@ -66,7 +70,9 @@ class _Files:
         self.path = path
         self._zip = None
         if path.is_dir():
-            found = (Path(base) / file for base, _, files in os.walk(path) for file in files)
+            found = [Path(base) / file for base, _, files in os.walk(path, followlinks=True) for file in files]
+            for file in found:
+                _refuse_strange(path, file)
             self.names = sorted(file.relative_to(path).as_posix() for file in found)
         elif path.is_file():
             try:
@@ -75,14 +81,20 @@ class _Files:
                 raise DataError(f"{path} is not a readable zip ({error}); download or make it again") from error
             self.names = sorted(info.filename for info in self._zip.infolist() if not info.is_dir())
             for name in self.names:
-                if PurePosixPath(name).is_absolute() or ".." in name.replace("\\", "/").split("/") or ":" in name:
+                if PurePosixPath(name).is_absolute() or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
                     raise DataError(f"{path}: member {name!r} points outside the archive; refused")
         else:
             raise DataError(f"{path} does not exist; expected a directory or a zip file of images")
 
     def read(self, name):
+        limit = LARGEST_MIB * 2**20
         try:
-            return self._zip.read(name) if self._zip else (self.path / name).read_bytes()
+            # from the stream, whatever size a zip declares
+            with self._zip.open(name) if self._zip else (self.path / name).open("rb") as file:
+                raw = file.read(limit + 1)
+            if len(raw) > limit:
+                raise DataError(f"{name} in {self.path} holds more than {LARGEST_MIB} MiB, no image: remove it")
+            return raw
         except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
             raise DataError(f"{name} in {self.path} cannot be read ({error})") from error
 
@@ -95,6 +107,19 @@ class _Files:
             stat = (self.path / name).stat()
             digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
+
+
+def _refuse_strange(root, file):
+    """Only regular files, or links to them, whose names can be written down: anything else may hang."""
+    name = file.relative_to(root).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name!r} in {root} has a name that is not UTF-8; rename it") from error
+    if not file.exists():
+        raise DataError(f"{name} in {root} is a link that leads nowhere; remove it")
+    if not file.is_file():
+        raise DataError(f"{name} in {root} is no regular file (a pipe, socket or device); remove it")
 
 
 def load_files(path, cache_root, size=None, name=None):
@@ -150,6 +175,8 @@ def _decode(files, size, sha256, name):
 def _decode_image(raw, file, path, size):
     try:
         image = Image.open(io.BytesIO(raw))
+        if max(image.size) > LARGEST_PX:
+            raise ValueError(f"{image.size[0]}x{image.size[1]} pixels, at most {LARGEST_PX} on a side are read")
         colours = image.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{file} in {path} is not a readable image ({error}); replace or delete it") from error
@@ -283,11 +310,14 @@ def _write_cache(path, train_images, train_labels, test_images, test_labels, cla
 
 
 def _read_cache(path):
-    """The cached arrays, or None where there are none or their checksum does not fit."""
+    """The cached arrays, or None where there are none, or what is there is not what was written."""
     checksum = path.with_suffix(".sha256")
     if not checksum.is_file() or file_sha256(path) != checksum.read_text():
         return None
-    with np.load(path) as arrays:
-        header = json.loads(bytes(arrays["header"]))
-        splits = [arrays[k] for k in ("train_images", "train_labels", "test_images", "test_labels")]
-    return *splits, tuple(header["class_names"]), Source(**header["source"])
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            header = json.loads(bytes(arrays["header"]))
+            splits = [arrays[k] for k in ("train_images", "train_labels", "test_images", "test_labels")]
+        return *splits, tuple(header["class_names"]), Source(**header["source"])
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile):
+        return None  # made anew
