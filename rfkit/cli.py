@@ -235,9 +235,10 @@ def _record(options):
     if any(each.needs != "network" for each in experiments.named(names)):
         found, missing = experiments.find(preset, complete=False)  # an analysis that is not there yet comes later
         for run in (run for run in found if not run.path.is_relative_to(target)):
-            experiments.record(run, target, weights=str(run.config.seed) in options.weights.split(","))
+            experiments.record(run, target, names, weights=str(run.config.seed) in options.weights.split(","))
             copied += 1
-    results = sum(experiments.record_results(each.name, preset) for each in experiments.needing("network"))
+    networks = [each.name for each in experiments.needing("network") if names is None or each.name in names]
+    results = sum(experiments.record_results(name, preset) for name in networks)
     print(f"{copied} runs and {results} results copied to {target}, {len(missing)} of the preset's runs are missing")
 
 

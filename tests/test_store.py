@@ -203,7 +203,8 @@ def test_numbers_that_were_changed_are_refused():
 def test_fewer_rates_need_nothing_new():
     _, run = complete()
     fewer, _ = smoke_unit(rates=[0.9])
-    alone, curves = experiments.needing("run"), ["pruning", "usable_pruning"]
+    alone = [each for each in experiments.named() if each.needs == "run"]
+    curves = ["pruning", "usable_pruning"]
     more = smoke_unit(rates=[0.3, 0.9])[0].asked
     assert not replace(run, asked=fewer.asked).missing(alone)
     assert list(replace(run, asked=more).missing(alone)) == curves

@@ -22,8 +22,10 @@ class Analysis:
         compute: Of (subject, settings, `Work`) the result: a mapping of JSON-able values and numpy arrays. The
             subject is a `Run`, a pair of them, or None.
         frame: Of finished runs (or of stored results, for ``"network"``) a tidy data frame.
-        cost: Of (settings, unit or None) the work, in training steps on one image; nothing to speak of by default.
+        cost: Of (settings, unit) the work, in training steps on one image; for ``"network"`` of (settings, data) the
+            seconds on one core. Nothing to speak of by default.
         planned: Whether a study makes it unless other analyses are named.
+        on_cpu: Whether it computes on the CPU wherever the networks were trained.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Analysis:
     frame: Callable
     cost: Callable = lambda settings, unit: 0
     planned: bool = True
+    on_cpu: bool = False
 
     def __post_init__(self):
         """Check what it needs."""

@@ -42,4 +42,6 @@ def frame(results):
     return pd.DataFrame(rows, columns=["architecture", "rf_level", "image_px", "width", "prunable", "usable", "dead"])
 
 
-ANALYSIS = Analysis("dead_weights", "network", settings, compute, frame, lambda settings, data: 20, planned=False)
+ANALYSIS = Analysis(
+    "dead_weights", "network", settings, compute, frame, lambda settings, data: 5, planned=False, on_cpu=True
+)

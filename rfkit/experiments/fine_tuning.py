@@ -27,7 +27,7 @@ def compute(run, settings, work):
 
     data, train = work.data, TrainConfig(**settings["train"])
     model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
-    masks = pruning.prune(model, settings["rate"])
+    masks = pruning.prune(model, settings["rate"], settings["method"], exclude=settings["exclude"])
     before = training.evaluate(model, data.test_images, data.test_labels)
     after = pruning.fine_tune(
         model, masks, data, train, seed=run.config.seed, device=work.device,

@@ -51,7 +51,8 @@ def settings(preset, *, repeats=None, width=None):
     return [
         ({
             "architecture": name, "variant": variant, "levels": list(preset.levels),
-            "repeats": repeats or networks[variant], "width": width_factor(width or preset_width),
+            "repeats": networks[variant] if repeats is None else repeats,
+            "width": width_factor(preset_width if width is None else width),
             "input_size": INPUT_PX, "calibration_images": CALIBRATION_IMAGES,
             "architecture_sha256": source_sha256(name), "algorithm": 1,
         }, None)
@@ -198,4 +199,4 @@ def fitted_to_first(result):
     return {level: fitted_similarity(each, patterns[0]) for level, each in zip(levels, patterns, strict=True)}
 
 
-ANALYSIS = Analysis("gradient_projection", "network", settings, compute, frame, seconds, planned=False)
+ANALYSIS = Analysis("gradient_projection", "network", settings, compute, frame, seconds, planned=False, on_cpu=True)

@@ -94,4 +94,4 @@ def frame(results):
     return pd.DataFrame(rows, columns=["change", "seed", "width", "map", "largest", "data_label"])
 
 
-ANALYSIS = Analysis("initial_curvature", "network", settings, compute, frame, seconds, planned=False)
+ANALYSIS = Analysis("initial_curvature", "network", settings, compute, frame, seconds, planned=False, on_cpu=True)

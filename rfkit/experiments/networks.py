@@ -4,7 +4,7 @@ from rfkit import models
 from rfkit.training import calibrated, remember_statistics
 
 CALIBRATION_IMAGES = 1_000
-"""Of the training set, for batch norm of untrained networks."""
+"""Of the training set, for batch norm of untrained networks, where settings do not say another number."""
 
 
 def build(config):
@@ -21,11 +21,11 @@ def load_model(run, which="final"):
     return model.eval()
 
 
-def at_stage(run, stage, data):
+def at_stage(run, stage, data, calibration_images=CALIBRATION_IMAGES):
     """The network of a stored run before (``"init"``) or after training (``"final"``), ready for its images.
 
     Before training there are no statistics of batch norm yet: they are set from training images.
     """
     model = load_model(run, stage)
     remember_statistics(model, data.mean, data.std)
-    return calibrated(model, data.sample(CALIBRATION_IMAGES).train_images) if stage == "init" else model
+    return calibrated(model, data.sample(calibration_images).train_images) if stage == "init" else model

@@ -133,4 +133,4 @@ def of_author():
     return pd.DataFrame(result)
 
 
-ANALYSIS = Analysis("pair", "pair", settings, compute, frame, cost)
+ANALYSIS = Analysis("pair", "pair", settings, compute, frame, cost, on_cpu=True)

@@ -28,19 +28,19 @@ def compute(run, settings, work):
     data = work.data
     few = data.sample(settings["train_images"], settings["test_images"])
     model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
-    shape, features, handles = (3, data.image_size, data.image_size), {}, []
+    shape, latest, handles = (3, data.image_size, data.image_size), {}, []
     fields = {field.name: field for field in receptive_field.trace(model, shape)}
     for name, module in model.named_modules():
         if isinstance(module, nn.ReLU) and name in fields:
-            keep = features.setdefault(name, [])
-            handles.append(module.register_forward_hook(lambda _, __, out, keep=keep: keep.append(out.mean((2, 3)))))
+
+            def see(_, __, out, name=name):  # of a module that runs twice, the last time
+                latest[name] = out.mean((2, 3))
+
+            handles.append(module.register_forward_hook(see))
     sets = {}
     for part, images in (("train", few.train_images), ("test", few.test_images)):
-        for _ in training.outputs(model, images):
-            pass
-        sets[part] = {name: torch.cat(maps).double().cpu().numpy() for name, maps in features.items()}
-        for maps in features.values():
-            maps.clear()
+        batches = [dict(latest) for _ in training.outputs(model, images)]
+        sets[part] = {name: torch.cat([batch[name] for batch in batches]).double().cpu().numpy() for name in batches[0]}
     for handle in handles:
         handle.remove()
     labels = few.train_labels, few.test_labels
@@ -51,7 +51,7 @@ def compute(run, settings, work):
             "field_px": float(min(max(fields[name].size), 1e9)),
             "map": fields[name].shape[-1],
         }
-        for name in features
+        for name in sets["train"]
     ]
     dense = training.evaluate(model, data.test_images, data.test_labels)
     return {"layers": layers, "dense": dense, "without_blocks": _without_blocks(model, data, settings["blocks"])}
@@ -74,7 +74,7 @@ def _without_blocks(model, data, count):
 
     from rfkit import training
 
-    stage = getattr(model.features, "layer4", None)
+    stage = getattr(getattr(model, "features", model), "layer4", None)
     if stage is None:
         return None
     blocks = dict(stage.named_children())

@@ -35,7 +35,7 @@ def compute(run, settings, work):
     calibration = data.sample(settings["calibration_images"]).train_images
     for rate in (0.0, *(rate for rate in settings["rates"] if rate)):
         model.load_state_dict(dense)
-        masks = pruning.prune(model, rate)
+        masks = pruning.prune(model, rate, settings["method"], exclude=settings["exclude"])
         test_loss, test_accuracy = training.loss_and_accuracy(model, data.test_images, data.test_labels)
         train_loss, train_accuracy = training.loss_and_accuracy(model, few.train_images, few.train_labels)
         again = training.calibrated(model, calibration)

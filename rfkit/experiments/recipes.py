@@ -221,4 +221,4 @@ def frame(results):
     ])
 
 
-ANALYSIS = Analysis("recipe", "network", settings, compute, frame, seconds, planned=False)
+ANALYSIS = Analysis("recipe", "network", settings, compute, frame, seconds, planned=False, on_cpu=True)

@@ -1,6 +1,5 @@
 """Results that need no run: found in the store or among the records, made, and recorded."""
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +64,8 @@ def requests(name, preset, settings=None):
         settings: List of (settings, data set) instead of the analysis's own for the preset.
     """
     wanted = ANALYSES[name].settings(preset) if settings is None else settings
-    return [Request(name, each, dataset) for each, dataset in wanted]
+    cut = {"image_limit": list(preset.image_limit)} if preset.image_limit else {}  # other images, other numbers
+    return [Request(name, each | (cut if dataset else {}), dataset) for each, dataset in wanted]
 
 
 def measured(name, preset, settings=None, *, root=None, results=RESULTS):
@@ -173,6 +173,6 @@ def record_results(name, preset, *, root=None, results=RESULTS):
             stored = store.read_result(folder, request.settings)
             if stored is not None and request._fits(stored, preset):
                 target = records_of(preset, results) / "analysis" / folder.name
-                shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".lock"), dirs_exist_ok=True)
+                store.record_result(folder, target)
                 copied += 1
     return copied

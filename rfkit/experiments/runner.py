@@ -65,6 +65,8 @@ def compare(unit, runs, *, analyses=None, data=None, device=None):
     for name, settings, first, second in todo:
         data = data if data is not None else finding.load(unit.dataset)
         with store.claimed(folder := second.folder_of(name, settings)):
+            if second.result(name) is not None:  # another process was faster
+                continue
             weights = {"final": second.weights_sha256, "other": first.weights_sha256}
             _measure(ANALYSES[name], (first, second), settings, folder, data, training.pick_device(device), weights)
     return len(todo)
@@ -84,7 +86,7 @@ def _pairs_to_compare(unit, runs, analyses):
 def _measure(analysis, subject, settings, folder, data, device, weights, progress=False):
     """Compute and store one result; weights are a checksum, or several by name."""
     # Apple's GPUs have no float64, which analyses need
-    place = torch.device("cpu") if device.type == "mps" else device
+    place = torch.device("cpu") if analysis.on_cpu or device.type == "mps" else device
     there = store.read_result(folder)
     if there is not None and "rates" in settings:  # of other rates than are asked for: a curve never becomes shorter
         settings = settings | {"rates": sorted({*settings["rates"], *there["settings"]["rates"]})}
@@ -253,22 +255,29 @@ def make(requests, *, jobs=None, root=None, device=None, image_limit=None, progr
         progress: Show bars, and a line a result.
 
     Raises:
-        RuntimeError: If one fails; those that are finished are kept.
+        RuntimeError: If some fail; the others are made all the same.
     """
     jobs = processes(jobs, device, len(requests))
     tasks = [(_make, (request, str(store.Store(root).root), device, image_limit, progress)) for request in requests]
+    failures = []
     for index, result in _here(tasks) if jobs == 1 else pool.run(tasks, jobs):
         if isinstance(result, Exception):
-            raise RuntimeError(f"{requests[index]}: {result}") from result
-        if progress:
+            failures.append(f"{requests[index]}: {result}")
+        elif progress:
             print(f"{requests[index]} ({result:.0f} s)", file=sys.stderr, flush=True)
+    if failures:
+        raise RuntimeError("; ".join(failures))
 
 
 def _here(tasks):
     threads = torch.get_num_threads()
     try:
         for index, (work, arguments) in enumerate(tasks):
-            yield index, work(*arguments)
+            try:
+                result = work(*arguments)
+            except Exception as error:  # as from a process: the others still run
+                result = error
+            yield index, result
     finally:
         torch.set_num_threads(threads)
 
@@ -278,6 +287,8 @@ def _make(request, root, device, image_limit, progress):
     data = finding.load(request.dataset, image_limit) if request.dataset is not None else None
     folder, start = request.folder(root, data.source if data is not None else None), time.perf_counter()
     with store.claimed(folder):
+        if store.read_result(folder, request.settings) is not None:  # another process was faster
+            return 0.0
         device = training.pick_device(device)
         _measure(ANALYSES[request.analysis], None, request.settings, folder, data, device, None, progress)
     return time.perf_counter() - start

@@ -31,7 +31,7 @@ def compute(run, settings, work):
     data, device, result = work.data, work.device, {}
     few = data.sample(settings["images"])
     images, labels = few.train_images, few.train_labels
-    networks = {stage: at_stage(run, stage, data).to(device) for stage in STAGES}
+    networks = {stage: at_stage(run, stage, data, settings["calibration_images"]).to(device) for stage in STAGES}
     for stage, model in networks.items():
         top = hessian.top_eigenvalues(model, images, labels, settings["k"])
         density = hessian.spectral_density(model, images, labels, probes=settings["probes"], steps=settings["steps"])

@@ -66,7 +66,8 @@ def claimed(folder):
         raise BusyError(f"{folder} is being worked on by another process") from error
     try:
         for leftover in folder.rglob("*.tmp*"):  # of a process that was killed while writing
-            leftover.unlink()
+            if leftover.parent == folder or not (leftover.parent / ".lock").exists():  # which others may be holding
+                leftover.unlink()
         yield folder
     finally:
         lock.release()
@@ -309,14 +310,15 @@ class Store:
 # --- records --------------------------------------------------------------------------------------
 
 
-def record(run, root, *, weights=False):
+def record(run, root, analyses=None, *, weights=False):
     """Copy a finished run and the results that are asked of it, but not its weights, to where records are committed.
 
-    A curve of more pruning rates that was recorded before stays.
+    A curve of other or more pruning rates that was recorded before stays.
 
     Args:
         run: `Run`.
         root: Folder of the records, such as ``results/study``.
+        analyses: Names of the analyses to copy; all that are asked of the run by default.
         weights: Copy the final weights too.
 
     Returns:
@@ -332,9 +334,8 @@ def record(run, root, *, weights=False):
     target = Run(Path(root) / run.path.parent.name / run.path.name, run.asked)
     if target.done and target.weights_sha256 != run.weights_sha256:
         shutil.rmtree(target.path)  # of an earlier training, whose weights and analyses are not this one's
-    # over what is there, file by file: weights recorded earlier stay, and an interruption loses nothing
-    shutil.copytree(run.path, target.path, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
-    for name, settings in run.asked.items():
+    _copy(run.path, target.path, left_out)  # over what is there: weights recorded earlier stay
+    for name, settings in ((name, run.asked[name]) for name in run.asked if analyses is None or name in analyses):
         record_result(run.folder_of(name, settings), target.folder_of(name, settings))
     return Run(target.path, run.asked)
 
@@ -343,8 +344,15 @@ def record_result(source, target):
     """Copy a finished result to where records are committed, unless one of more rates is there already."""
     there, here = read_result(target), read_result(source)
     if here is not None and (there is None or _rates(here) >= _rates(there)):
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns(".lock"), dirs_exist_ok=True)
+        _copy(source, target)
 
 
 def _rates(stored):
-    return len(stored["settings"].get("rates", ()))
+    return set(stored["settings"].get("rates", ()))
+
+
+def _copy(source, target, left_out=(".lock",)):
+    """Copy a finished folder over another, its mark last: interrupted, the target is unfinished and not damaged."""
+    (target / DONE).unlink(missing_ok=True)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(DONE, *left_out), dirs_exist_ok=True)
+    write_json(target / DONE, read_json(source / DONE))

@@ -53,9 +53,11 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=finding.RESU
         return found
     from rfkit.experiments import runner
 
-    every = finding.units(preset) if not absent else todo
-    seconds = sum(_seconds(unit, runs, device) for unit in every if _is_own(unit, found, root))
-    minutes = seconds / 60 / runner.processes(jobs, device, max(1, len(todo)))
+    # what is missing, and what was made here and may wait for its pair; not what is shown from a record
+    cells = [(*cell, seed) for seed in preset.seeds for cell in preset.cells()]
+    every = [(cell, finding.unit_of_what_is_here(preset, *cell)) for cell in cells]
+    wanted = [unit for cell, unit in every if cell in missing or runs.run(unit.config).done]
+    minutes = sum(_seconds(unit, runs, device) for unit in wanted) / 60 / runner.processes(jobs, device, len(wanted))
     if todo and (minutes > max_minutes or absent):
         not_here = f" and {', '.join(absent)} would be downloaded" if absent else ""
         message += (
@@ -69,7 +71,6 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=finding.RESU
     if minutes > max_minutes:
         print(f"Pairs of seeds are missing, about {minutes:.0f} minutes. Run: rfkit study {command(preset)}")
         return found
-    wanted = [unit for unit in every if _is_own(unit, found, root)]
     failures = runner.run_all(wanted, jobs=jobs, root=root, device=device, image_limit=preset.image_limit)
     if failures:
         raise RuntimeError("; ".join(f"{unit.config.folder}: {message}" for unit, message in failures))
@@ -84,12 +85,6 @@ def _waits_for_its_pair(run, found):
         if len(both) == 2 and all(each.has_weights("init", "final") for each in both):
             return True
     return False
-
-
-def _is_own(unit, found, root):
-    """Whether a unit is not shown from a record: it is made, and compared, in the run store."""
-    own = Store(root).root / unit.config.folder
-    return not any(run.config == unit.config and run.path != own for run in found)
 
 
 def _seconds(unit, runs, device, analyses=None):

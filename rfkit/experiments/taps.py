@@ -46,18 +46,18 @@ def frame(runs):
     rows = []
     for run in runs:
         for place, (layer, taps) in enumerate((run.result("taps") or {}).items(), start=1):
-            side = len(taps["seen"])
-            middle = side // 2
-            centre = taps["after"][middle][middle] / taps["before"][middle][middle]
+            rows_of, columns_of = len(taps["seen"]), len(taps["seen"][0])
+            i, j = rows_of // 2, columns_of // 2
+            centre = taps["after"][i][j] / taps["before"][i][j]
             rows += [
                 describe(run)
                 | {"layer": layer, "place": place, "row": i, "column": j, "seen": taps["seen"][i][j]}
                 | {"before": taps["before"][i][j], "after": taps["after"][i][j]}
                 | {"kept": taps["after"][i][j] / taps["before"][i][j] / centre}
-                for i in range(side)
-                for j in range(side)
+                for i in range(rows_of)
+                for j in range(columns_of)
             ]
     return pd.DataFrame(rows)
 
 
-ANALYSIS = Analysis("taps", "run", settings, compute, frame, lambda settings, unit: 500, planned=False)
+ANALYSIS = Analysis("taps", "run", settings, compute, frame, lambda settings, unit: 500, planned=False, on_cpu=True)

@@ -90,4 +90,4 @@ def seconds(settings, _):
     return 2 * products * settings["images"] * training.seconds_per_image(config)
 
 
-ANALYSIS = Analysis("untrained_spectrum", "network", settings, compute, frame, seconds, planned=False)
+ANALYSIS = Analysis("untrained_spectrum", "network", settings, compute, frame, seconds, planned=False, on_cpu=True)

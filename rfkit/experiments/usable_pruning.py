@@ -15,7 +15,7 @@ def settings(preset, unit):
 
 
 def compute(run, settings, work):
-    """Only how many weights are dead, where none is: the curve is that of all weights then."""
+    """Without dead weights only their number, 0: the curve is that of all weights then."""
     import copy
 
     import torch
@@ -37,7 +37,8 @@ def compute(run, settings, work):
     dense, accuracies = copy.deepcopy(model.state_dict()), []
     for rate in rates:
         model.load_state_dict(dense)
-        pruning.prune(model, (total - kept + round(rate * kept)) / total)  # the dead ones go first: they are zero
+        share = (total - kept + round(rate * kept)) / total  # the dead ones go first: they are zero
+        pruning.prune(model, share, settings["method"], exclude=settings["exclude"])
         accuracies.append(training.evaluate(model, data.test_images, data.test_labels))
     return result | {"rates": rates, "test_accuracy": accuracies, "largest_change": change}
 

@@ -103,7 +103,7 @@ def plot_kept_taps(taps, *, title="", ax=None):
     """How much of its weights each tap has kept, against the share of positions at which it meets a pixel."""
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
     for level, part in taps.groupby("rf_level"):
-        means = part.groupby(["place", "row", "column"])[["seen", "kept"]].mean()
+        means = part.groupby(["place", "seen"])["kept"].mean().reset_index()  # taps that see as much are alike
         style = plots.level_style(level) | {"linestyle": "none", "markersize": 4, "alpha": 0.6}
         ax.plot(means["seen"], means["kept"], label=f"level {level}", **style)
     ax.set(xlabel="share of positions with a pixel", ylabel="weight kept, of the centre's", title=title, ylim=(0, None))
