@@ -146,3 +146,31 @@ def test_curvature_of_changed_networks(tmp_path):
 def test_a_run_without_the_analysis_is_left_out(trained):
     bare = replace(trained[0], asked={})
     assert experiments.frame("taps", [bare]).empty and experiments.frame("probes", [bare]).empty
+
+
+class Reused(torch.nn.Module):
+    """One activation for several layers, as in torchvision's residual networks, and kernels that are no squares."""
+
+    def __init__(self, level, num_classes):
+        super().__init__()
+        self.conv1, self.conv2 = torch.nn.Conv2d(3, 4, (5, 3)), torch.nn.Conv2d(4, 6, (3, 5))
+        self.relu, self.fc = torch.nn.ReLU(), torch.nn.Linear(6, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.relu(self.conv2(self.relu(self.conv1(x)))).mean((2, 3)))
+
+
+def test_taps_and_probes_of_any_network(monkeypatch):
+    import sys
+    from types import ModuleType
+
+    module = ModuleType("reused")
+    module.net = Reused
+    monkeypatch.setitem(sys.modules, "reused", module)
+    monkeypatch.setattr("rfkit.experiments.finding.source_sha256", lambda _: "")
+    (unit,) = experiments.units(SMOKE.select(architectures="reused:net", levels=1))
+    images = experiments.load("digits", SMOKE.image_limit)
+    run = runner.complete(unit, experiments.Store(), analyses=["taps", "probes"], data=images)
+    taps, probed = experiments.frame("taps", [run]), experiments.frame("probes", [run])
+    assert len(taps) == 15 and set(taps["row"]) == {0, 1, 2} and set(taps["column"]) == {0, 1, 2, 3, 4}
+    assert len(probed) == 1 and probed["without_blocks"].isna().all()

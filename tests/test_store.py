@@ -528,3 +528,72 @@ def test_killed_ten_times_and_still_the_same_bits(tmp_path):
         assert all(torch.equal(a[name], b[name]) for name in a)
     assert whole.summary == killed.summary
     assert not list(killed.path.rglob("*.tmp*")) and not (killed.path / "checkpoint.pt").exists()
+
+
+# --- several at once, and what is interrupted -------------------------------------------------------
+
+
+def test_a_record_that_is_interrupted_is_unfinished_and_not_damaged(tmp_path, monkeypatch):
+    with Store(tmp_path / "runs").claim(RUN) as run:
+        run = curve(finished(run), [0.5, 0.9])
+        kept = store.record(run, tmp_path / "results")
+        newer = run.folder_of("pruning", CURVE)
+        store.save_result(newer, CURVE, {"rates": [0.5, 0.9], "again": 1}, None, {"final": run.weights_sha256})
+        copy = shutil.copytree
+
+        def stop_after(*args, **options):
+            copy(*args, **options)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(shutil, "copytree", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            store.record_result(newer, kept.folder_of("pruning", CURVE))
+        assert kept.result("pruning") is None  # rather than an error on every read
+        monkeypatch.undo()
+        store.record_result(newer, kept.folder_of("pruning", CURVE))
+        assert kept.result("pruning")["again"] == 1
+
+
+def test_a_record_of_other_rates_is_not_replaced(tmp_path):
+    settings = [CURVE | {"rates": rates} for rates in ([0.5, 0.9], [0.1, 0.2, 0.3])]
+    for name, each in zip("ab", settings, strict=True):
+        store.save_result(tmp_path / name, each, {"rates": each["rates"]}, None)
+        store.record_result(tmp_path / name, tmp_path / "kept")
+    assert store.read_result(tmp_path / "kept", settings[0])["values"]["rates"] == [0.5, 0.9]
+
+
+def test_a_claim_leaves_what_another_process_is_writing(tmp_path):
+    inner = tmp_path / "run" / "analysis" / "pair-0123456789"
+    with store.claimed(inner), files.replacing(inner / "result.json") as file:
+        with store.claimed(tmp_path / "run"):
+            pass
+        file.write(b"{}")
+    assert (inner / "result.json").read_bytes() == b"{}"
+
+
+def test_results_on_fewer_images_are_other_results():
+    few, all_of_them = (presets.get(name).select(architectures="vgg19", levels=4) for name in ("smoke", "demo"))
+    keys = [
+        {store.key_of(each.settings) for each in experiments.requests("untrained_spectrum", preset)}
+        for preset in (few, all_of_them)
+    ]
+    assert not keys[0] & keys[1]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_failing_result_does_not_stop_the_others(jobs):
+    wanted = ANALYSES["recipe"].settings(SMOKE)[:2]
+    broken = [(wanted[0][0] | {"epochs": "many"}, "digits"), *wanted[1:2]]
+    with pytest.raises(RuntimeError, match="recipe ThreeLayerConvNet: "):
+        experiments.measure("recipe", SMOKE, broken, jobs=jobs)
+    assert len(experiments.measured("recipe", SMOKE, wanted[1:2])) == 1
+
+
+def test_provenance_names_the_device_that_computed(monkeypatch, tmp_path):
+    """Of an analysis that runs on the CPU, though networks are trained on another device."""
+    asked = []
+    monkeypatch.setattr(provenance.Clock, "stop", lambda self, device, seconds=None: asked.append(str(device)))
+    for name, device in (("gradient_projection", "cpu"), ("pruning", "meta")):
+        each = replace(ANALYSES[name], compute=lambda *_: {})
+        runner._measure(each, None, {"rates": [0.5]}, tmp_path / name, None, torch.device("meta"), None)
+        assert asked[-1] == device
