@@ -41,6 +41,10 @@ soak: install  ## A hundred kills at random moments of a study, half an hour (Li
 	.venv-cluster/bin/pip install --quiet -r requirements-cluster.txt
 	@touch $@
 
+lab: install  ## The notebooks in JupyterLab, to run and change
+	@$(BIN)/python -c 'import jupyterlab' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check jupyterlab==4.6.6
+	$(BIN)/jupyter lab notebooks
+
 serve:  ## Show the built book on http://localhost:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
@@ -50,4 +54,4 @@ bench: install  ## Compare speed with peers; results in benchmarks/results
 clean:  ## Remove what was built; trained runs stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install book pdf cluster soak test exhaustive lint serve bench clean
+.PHONY: help install lab book pdf cluster soak test exhaustive lint serve bench clean
