@@ -119,16 +119,18 @@ def standard_errors_apart(mean_a, std_a, n_a, mean_b, std_b, n_b):
 
 def paired_interval(first, second, level=0.95):
     """Student's interval of the mean difference ``second - first`` of pairs."""
-    mean, error = _paired_difference(first, second)
-    return _interval(mean, error, len(first) - 1, level)
+    from scipy.stats import ttest_1samp
+
+    differences = _differences(first, second)
+    if np.ptp(differences) == 0:
+        return float(differences[0]), float(differences[0])
+    return tuple(map(float, ttest_1samp(differences, 0).confidence_interval(level)))
 
 
-def _paired_difference(first, second):
-    """Mean of ``second - first`` and its standard error."""
+def _differences(first, second):
     if len(first) != len(second) or len(first) < 2:
         raise ValueError(f"{len(first)} and {len(second)} values; expected the same number of at least 2")
-    mean, std = mean_std([b - a for a, b in zip(first, second, strict=True)])
-    return mean, std / math.sqrt(len(first))
+    return np.subtract(second, first)
 
 
 def welch_interval(mean_a, std_a, n_a, mean_b, std_b, n_b, level=0.95):
@@ -136,21 +138,12 @@ def welch_interval(mean_a, std_a, n_a, mean_b, std_b, n_b, level=0.95):
 
     Source: Welch (1947), with Satterthwaite's degrees of freedom.
     """
-    return _interval(*_welch(mean_a, std_a, n_a, mean_b, std_b, n_b), level)
-
-
-def _welch(mean_a, std_a, n_a, mean_b, std_b, n_b):
-    """Difference ``b - a``, its standard error and degrees of freedom."""
-    a, b = std_a**2 / n_a, std_b**2 / n_b
-    freedom = (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1)) if a + b else 1.0
-    return mean_b - mean_a, math.sqrt(a + b), freedom
-
-
-def _interval(mean, error, freedom, level):
     from scipy.stats import t
 
-    half = t.ppf((1 + level) / 2, freedom) * error if error else 0.0
-    return float(mean - half), float(mean + half)
+    a, b = std_a**2 / n_a, std_b**2 / n_b
+    freedom = (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1)) if a + b else 1.0
+    half = t.ppf((1 + level) / 2, freedom) * math.sqrt(a + b) if a + b else 0.0
+    return float(mean_b - mean_a - half), float(mean_b - mean_a + half)
 
 
 def equivalence(first, second, margin, *, paired=True):
@@ -171,17 +164,19 @@ def equivalence(first, second, margin, *, paired=True):
     Source:
         Schuirmann (1987).
     """
-    from scipy.stats import t
+    from scipy.stats import ttest_1samp, ttest_ind
 
     if paired:
-        (mean, error), freedom = _paired_difference(first, second), len(first) - 1
+        second, first = _differences(first, second), np.zeros(len(first))
     elif min(len(first), len(second)) < 2:
         raise ValueError(f"{len(first)} and {len(second)} values; expected at least 2 of both")
-    else:
-        mean, error, freedom = _welch(*mean_std(first), len(first), *mean_std(second), len(second))
-    if error == 0:
-        return 0.0 if abs(mean) < margin else 1.0
-    return float(t.sf((margin - abs(mean)) / error, freedom))
+    if np.ptp(first) == np.ptp(second) == 0:
+        return 0.0 if abs(second[0] - first[0]) < margin else 1.0
+    sides = ((-margin, "greater"), (margin, "less"))
+    if paired:
+        return max(float(ttest_1samp(second, at, alternative=side).pvalue) for at, side in sides)
+    shifted = ((np.add(first, at), side) for at, side in sides)
+    return max(float(ttest_ind(second, at, equal_var=False, alternative=side).pvalue) for at, side in shifted)
 
 
 def holm(p_values):

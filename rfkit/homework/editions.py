@@ -21,7 +21,7 @@ HANDOUT = {
 README = """# Homework: receptive fields and convolutional networks
 
 Four notebooks: *Receptive-Fields* (10 points), *CNN-Layers* (40), *CNN-BatchNorm* (20), *CNN* (30). They need Python
-3.11 or newer and the package `rfkit` that your teacher names; `make lab`, or `jupyter lab` where it is installed, opens them.
+3.11 or newer and the package `rfkit` that your teacher names; `jupyter lab` (`pip install jupyterlab`) opens them.
 
 - Write your code where a cell says "your code here". The cells below it check it as far as can be seen; hidden tests
   with other numbers decide about the points.
