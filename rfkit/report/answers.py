@@ -8,13 +8,13 @@ from rfkit.tables import MISSING
 QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
-        "Everywhere it was tested. Neither the pool's window, nor dead weights, nor the last maps alone cost more than "
-        "about a point.",
+        "Everywhere it was tested. Neither the pool's window, nor dead weights, nor the last maps alone cost more "
+        "than about a point.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
-        "By the rate that is printed it does. In the VGG19-like network on 32-pixel images most of that is dead weights; "
-        "on 64-pixel images and in ResNet50 it is there without any.",
+        "By the rate that is printed it does. In the VGG19-like network on 32-pixel images most of that is dead "
+        "weights; on 64-pixel images and in ResNet50 it is there without any.",
     ),
     (
         "The difference needs more than 80 % of the weights to go.", ("C5",), "supp-rates", "does not hold",
