@@ -301,7 +301,7 @@ def test_pruning_again_without_dead_weights(tmp_path, monkeypatch):
     pruning.apply_masks(twin, usable)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
     counts, prune = [], pruning.prune
-    monkeypatch.setattr(pruning, "prune", lambda *a: counts.append(kept_of(prune(*a))))
+    monkeypatch.setattr(pruning, "prune", lambda *a, **k: counts.append(kept_of(prune(*a, **k))))
     work = experiments.Work(data, torch.device("cpu"), tmp_path)
     again = experiments.ANALYSES["usable_pruning"].compute(dead, unit.asked["usable_pruning"], work)
     assert counts == [again["usable"] - round(rate * again["usable"]) for rate in (0.5, 0.9)]
