@@ -44,7 +44,9 @@ def test_importing_rfkit_is_light():
 
 
 def test_the_library_stays_small():
-    assert sum(len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")) <= 13_500
+    """A ratchet: lower it after a deletion. The hidden tests of the homework are tests."""
+    files = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "hidden_tests"]
+    assert sum(len(path.read_text().splitlines()) for path in files) <= 13_250
 
 
 def test_unknown_attribute_lists_the_modules():

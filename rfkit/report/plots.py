@@ -1,6 +1,7 @@
 """Figures: records in, Axes out. No function here reads a file or computes a result."""
 
 import itertools
+import sys
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import LogNorm
@@ -12,7 +13,11 @@ WIDTH_IN = 6.6
 
 
 def use_style():
-    """Set the book's figure style: white background, quiet grid, text that survives a phone screen."""
+    """Set the book's figure style: white background, quiet grid, text that survives a phone screen, sharp edges."""
+    if "ipykernel" in sys.modules:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg")
     plt.style.use("seaborn-v0_8-whitegrid")  # Matplotlib's own copy: seaborn takes a second to import in every notebook
     plt.rcParams.update(
         {
