@@ -230,9 +230,10 @@ def test_similarity_and_sharpness_have_claims_too():
         "vgg19": SUPPORTED, "resnet50": UNDECIDED, "own": CONTRADICTED,
     }  # fmt: skip
     assert all(verdict(verdicts, c).verdict == SUPPORTED for c in ("C7", "C8"))
-    table = claims.verdict_table({"one": verdicts, "none": []})
-    assert set(table["none"]) == {tables.MISSING} and list(table["Claim"].unique()) == list(claims.CLAIMS)
-    assert set(table[table["Claim"] == "E2"]["one"]) == {tables.MISSING}  # nothing to test it on: a row of dashes
+    table = claims.verdict_table({"one": verdicts, "none": []}).set_index("Claim")
+    assert list(table.index) == list(claims.CLAIMS) and list(table["The paper says"]) == list(claims.CLAIMS.values())
+    assert table.loc["E4", "VGG19-like"] == f"✓ {tables.MISSING}" and table.loc["E4", "own"][0] == "✗"
+    assert not any(table.loc["E2"].drop("The paper says"))  # nothing to test it on: an empty row
     p_values = claims.detail_table(verdicts).set_index("Claim")["p (Holm)"]
     assert p_values["E3"].endswith("uncorrected")
     assert len(claims.detail_table(verdicts)) == len(verdicts)

@@ -9,25 +9,24 @@ from rfkit.data import DATASET_LABELS
 MARKS = {SUPPORTED: "✓ supported", CONTRADICTED: "✗ contradicted", UNDECIDED: "? undecided"}
 
 
-def statement_table():
-    """The claims in words."""
-    return pd.DataFrame({"Claim": CLAIMS.keys(), "The paper says": CLAIMS.values()})
-
-
 def verdict_table(sources):
-    """All verdicts side by side."""
-    keys = {(v.claim, v.dataset, v.architecture): v for judged in sources.values() for v in judged}
+    """The claims in words, and a column per network and data set: a mark for each source, in their order."""
+    marks = {
+        name: {(v.claim, *_combination(v).values()): MARKS[v.verdict][0] for v in sources[name]} for name in sources
+    }
+    tested = dict.fromkeys(
+        (*_combination(v).values(),) for v in in_order(v for judged in sources.values() for v in judged)
+    )
     rows = []
-    for v in in_order(keys.values()):
-        row = {"Claim": v.claim, **_combination(v)}
-        for name, judged in sources.items():
-            here = [w for w in judged if (w.claim, w.dataset, w.architecture) == (v.claim, v.dataset, v.architecture)]
-            row[name] = MARKS[here[0].verdict] if here else tables.MISSING
-        rows.append(row)
-    tested = {row["Claim"] for row in rows}
-    dashes = dict.fromkeys(("Network", "Data", *sources), tables.MISSING)
-    rows += [{"Claim": claim} | dashes for claim in CLAIMS if claim not in tested]
-    return pd.DataFrame(sorted(rows, key=lambda row: list(CLAIMS).index(row["Claim"])))
+    for claim, words in CLAIMS.items():
+        row = {"The paper says": words}
+        for network, data in sorted(tested, key=lambda pair: "all" in pair):
+            each = [marks[name].get((claim, network, data), tables.MISSING) for name in sources]
+            row[network if data == "all" else f"{network}, {data}"] = (
+                " ".join(each) if set(each) != {tables.MISSING} else ""
+            )
+        rows.append(row | {"Claim": claim})
+    return pd.DataFrame(rows)
 
 
 def seeds_behind_tables_table(counted):
