@@ -104,7 +104,9 @@ def test_every_page_in_the_browser(built, browser):
     """Each page wide and light, then narrow and dark: what colours and widths do is the same in the other two ways."""
     from axe_playwright_python.sync_playwright import Axe
 
-    context = browser.new_context(viewport={"width": 1280, "height": 844}, has_touch=True, offline=True)
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 844}, has_touch=True, offline=True, reduced_motion="reduce"
+    )
     page, problems = context.new_page(), []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -120,6 +122,9 @@ def test_every_page_in_the_browser(built, browser):
             page.emulate_media(color_scheme=scheme)
             page.goto((built / "_build/html" / f"{name}.html").as_uri())
             page.wait_for_timeout(50)
+            page.wait_for_function(
+                "document.getAnimations().every(each => each.playState !== 'running')"
+            )  # colours fade
             assert problems == [], name
             wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
             assert not wide, f"{name} is too wide at {width}"
