@@ -92,7 +92,7 @@ def geometry(architecture, level, image_size=32):
         "field_px": max(convs["conv16"].size),
         "maps": tuple(convs[name].shape[-1] for name in ("conv2", "conv4", "conv8", "conv16")),
         "covering": covering,
-        "dead": 1 - sum(int(mask.sum()) for mask in usable.values()) / sum(mask.numel() for mask in usable.values()),
+        "dead": pruning.sparsity(model, usable),
         "met": float(met[used].mean()),
     }  # fmt: skip
 

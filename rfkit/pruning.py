@@ -125,6 +125,11 @@ def _checked(model, masks):
     return parameters
 
 
+def counts(masks):
+    """How many weights masks are about, and how many of those they keep."""
+    return sum(mask.numel() for mask in masks.values()), sum(int(mask.sum()) for mask in masks.values())
+
+
 def sparsity(model, masks=None, *, exclude=NEVER_PRUNED):
     """Fraction of the prunable weights that are zero.
 
@@ -142,7 +147,8 @@ def sparsity(model, masks=None, *, exclude=NEVER_PRUNED):
     """
     if masks is not None:
         _checked(model, masks)
-        return 1 - sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+        total, kept = counts(masks)
+        return 1 - kept / total
     weights = prunable(model, exclude).values()
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 

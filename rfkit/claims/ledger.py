@@ -11,17 +11,14 @@ MARKS = {SUPPORTED: "✓ supported", CONTRADICTED: "✗ contradicted", UNDECIDED
 
 def verdict_table(sources):
     """The claims in words, and a column per network and data set: a mark for each source, in their order."""
-    marks = {
-        name: {(v.claim, *_combination(v).values()): MARKS[v.verdict][0] for v in sources[name]} for name in sources
-    }
-    tested = dict.fromkeys(
-        (*_combination(v).values(),) for v in in_order(v for judged in sources.values() for v in judged)
-    )
+    judged = [(name, v) for name, verdicts in sources.items() for v in verdicts]
+    marks = {(name, v.claim, *_combination(v).values()): MARKS[v.verdict][0] for name, v in judged}
+    tested = dict.fromkeys(tuple(_combination(v).values()) for v in in_order(v for _, v in judged))
     rows = []
     for claim, words in CLAIMS.items():
         row = {"The paper says": words}
         for network, data in sorted(tested, key=lambda pair: "all" in pair):
-            each = [marks[name].get((claim, network, data), tables.MISSING) for name in sources]
+            each = [marks.get((name, claim, network, data), tables.MISSING) for name in sources]
             row[network if data == "all" else f"{network}, {data}"] = (
                 " ".join(each) if set(each) != {tables.MISSING} else ""
             )

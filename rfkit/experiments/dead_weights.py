@@ -22,9 +22,9 @@ def compute(_, settings, work):
     from rfkit import models, pruning
 
     model = models.build(settings["architecture"], settings["level"], width=settings["width"]).eval()
-    usable = pruning.usable_weights(model, (3, settings["image_px"], settings["image_px"]))
-    kept = sum(int(mask.sum()) for mask in usable.values())
-    return {"prunable": sum(mask.numel() for mask in usable.values()), "usable": kept}
+    side = settings["image_px"]
+    prunable, usable = pruning.counts(pruning.usable_weights(model, (3, side, side)))
+    return {"prunable": prunable, "usable": usable}
 
 
 def frame(results):

@@ -59,12 +59,8 @@ def is_here(dataset):
 
 
 def units(preset):
-    """Every unit of a preset, data sets loaded: one seed of every cell first, then the next, as results accumulate."""
-    return [
-        unit_of(preset, dataset, architecture, level, seed, load(dataset, preset.image_limit))
-        for seed in preset.seeds
-        for dataset, architecture, level in preset.cells()
-    ]
+    """Every unit of a preset, data sets loaded, in the order of `seeded_cells`, so that results accumulate."""
+    return [unit_of(preset, *cell, load(cell[0], preset.image_limit)) for cell in seeded_cells(preset)]
 
 
 def unit_of(preset, dataset, architecture, level, seed, data=None):
@@ -141,8 +137,8 @@ def find(preset, root=None, results=RESULTS, *, complete=True):
     found, missing = [], []
     # nothing stored fits nothing: then the data sets need not be loaded to say so
     if not own and not committed:
-        return [], _cells(preset)
-    for cell in _cells(preset):
+        return [], seeded_cells(preset)
+    for cell in seeded_cells(preset):
         unit = unit_of_what_is_here(preset, *cell)
         run = _first(unit, own, _needed(unit) if complete else ["pruning"], copies=not unit.config.data_sha256)
         run = run or _first(unit, committed, ["pruning"], copies=unit.dataset in PUBLISHED)
@@ -155,12 +151,13 @@ def recorded(preset, results=RESULTS):
     committed = _stored(records_of(preset, results))
     if not committed:
         return []
-    wanted = (unit_of_what_is_here(preset, *cell) for cell in _cells(preset))
+    wanted = (unit_of_what_is_here(preset, *cell) for cell in seeded_cells(preset))
     found = [_first(unit, committed, ["pruning"], copies=unit.dataset in PUBLISHED) for unit in wanted]
     return [run for run in found if run]
 
 
-def _cells(preset):
+def seeded_cells(preset):
+    """The (data set, architecture, level, seed) of every unit: one seed of every cell first, then the next."""
     return [(*cell, seed) for seed in preset.seeds for cell in preset.cells()]
 
 

@@ -54,8 +54,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=finding.RESU
     from rfkit.experiments import runner
 
     # what is missing, and what was made here and may wait for its pair; not what is shown from a record
-    cells = [(*cell, seed) for seed in preset.seeds for cell in preset.cells()]
-    every = [(cell, finding.unit_of_what_is_here(preset, *cell)) for cell in cells]
+    every = [(cell, finding.unit_of_what_is_here(preset, *cell)) for cell in finding.seeded_cells(preset)]
     wanted = [unit for cell, unit in every if cell in missing or runs.run(unit.config).done]
     minutes = sum(_seconds(unit, runs, device) for unit in wanted) / 60 / runner.processes(jobs, device, len(wanted))
     if todo and (minutes > max_minutes or absent):
@@ -125,22 +124,22 @@ def jobs_of(preset):
         List of mappings: ``name`` (unique, usable in a file name), ``command`` (arguments of ``rfkit study``),
         ``minutes`` (generous) and ``memory_mib``.
     """
-    jobs = []
-    for seed in preset.seeds:
-        for dataset, architecture, level in preset.cells():
-            alone = replace(preset, datasets=(dataset,), architectures=(architecture,), levels=(level,), seeds=(seed,))
-            unit = finding.unit_of_what_is_here(preset, dataset, architecture, level, seed)
-            steps, weights = _work_of(unit)
-            from rfkit import training
+    from rfkit import training
 
-            # twice the estimate for a slower node; the largest need of memory is Lanczos' basis of about 120 vectors,
-            # beside what Python and torch take
-            jobs.append({
-                "name": f"{unit.config.folder.replace('/', '-')}",
-                "command": command(alone),
-                "minutes": math.ceil(2 * steps * training.seconds_per_image(unit.config) / 60) + 10,
-                "memory_mib": 3000 + math.ceil(140 * 4 * weights / 2**20),
-            })  # fmt: skip
+    jobs = []
+    for cell in finding.seeded_cells(preset):
+        dataset, architecture, level, seed = cell
+        alone = replace(preset, datasets=(dataset,), architectures=(architecture,), levels=(level,), seeds=(seed,))
+        unit = finding.unit_of_what_is_here(preset, *cell)
+        steps, weights = _work_of(unit)
+        # twice the estimate for a slower node; the largest need of memory is Lanczos' basis of about 120 vectors,
+        # beside what Python and torch take
+        jobs.append({
+            "name": f"{unit.config.folder.replace('/', '-')}",
+            "command": command(alone),
+            "minutes": math.ceil(2 * steps * training.seconds_per_image(unit.config) / 60) + 10,
+            "memory_mib": 3000 + math.ceil(140 * 4 * weights / 2**20),
+        })  # fmt: skip
     return jobs
 
 

@@ -26,7 +26,7 @@ def compute(run, settings, work):
     data, rates = work.data, settings["rates"]
     model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
     usable = pruning.usable_weights(model, (3, data.image_size, data.image_size))
-    total, kept = sum(mask.numel() for mask in usable.values()), sum(int(mask.sum()) for mask in usable.values())
+    total, kept = pruning.counts(usable)
     result = {"usable": kept, "dead": total - kept}
     if kept == total:
         return result
@@ -56,9 +56,8 @@ def frame(runs):
 
     Returns:
         Data frame, one row a run and rate (0 is dense): paper_dataset, architecture, rf_level, field_px, data_label,
-        seed, dense, accuracy; dead (share of the prunable weights); usable_sparsity; kept (usable weights left). Where
-        no weight is dead, these are the rows
-        of the curve of all weights.
+        seed, dense, accuracy; dead (share of the prunable weights); usable_sparsity; kept (usable weights left).
+        Where no weight is dead, these are the rows of the curve of all weights.
     """
     from rfkit.experiments.finding import CELL, describe
 

@@ -32,7 +32,8 @@ QUESTIONS = (
     ),
 )  # fmt: skip
 """What the paper says, the claims that test it, the chapter, the verdict and why."""
-MARKS = {"holds": "✓", "partly": "◐", "does not hold": "✗", "open": "?"}
+LOOKS = {"holds": ("✓", "holds"), "partly": ("◐", "partly"), "does not hold": ("✗", "fails")}
+"""Verdict to its mark and the class of its colour."""
 
 
 def answer_table(sources):
@@ -47,9 +48,9 @@ def answer_table(sources):
     """
     rows = []
     for question, claims, chapter, verdict, why in QUESTIONS:
-        style = {"✓": "holds", "◐": "partly", "✗": "fails", "?": "open"}[MARKS[verdict]]
-        mark = f'<span class="verdict {style}">{MARKS[verdict]} {verdict}.</span>'
-        row = {"The paper says": f"[{question}](#{chapter})", "What became of it": f"{mark} {why}"}
+        mark, style = LOOKS[verdict]
+        became = f'<span class="verdict {style}">{mark} {verdict}.</span> {why}'
+        row = {"The paper says": f"[{question}](#{chapter})", "What became of it": became}
         for name, judged in sources.items():
             row[name] = _counted([each for each in judged if each.claim in claims])
         rows.append(row)
