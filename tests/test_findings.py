@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 from rfkit import data, experiments, models, outcomes, presets, pruning, report, tables, training
-from rfkit.experiments import ANALYSES, probes, runner
+from rfkit.experiments import ANALYSES, effective_fields, probes, runner, torchvision_fields
 
 SMOKE = presets.get("smoke").select(levels=3)
 
@@ -18,7 +18,7 @@ SMOKE = presets.get("smoke").select(levels=3)
 def trained(tmp_path_factory):
     """A run of each network with the analyses of this file."""
     root = tmp_path_factory.mktemp("runs")
-    names = ["pruning", "usable_pruning", "taps", "probes"]
+    names = ["pruning", "usable_pruning", "taps", "probes", "effective_fields"]
     images = experiments.load("digits", SMOKE.image_limit)
     return [
         runner.complete(unit, experiments.Store(root), analyses=names, data=images) for unit in experiments.units(SMOKE)
@@ -126,6 +126,42 @@ def test_blocks_that_add_nothing_can_go(digits):
             block.bn3.weight.zero_()
     assert probes._without_blocks(model, digits, 2) == dense
     assert list(model.features.layer4.children()) == blocks
+
+
+def test_a_layer_uses_no_more_than_its_field(trained):
+    frame = experiments.frame("effective_fields", trained)
+    assert frame.groupby(["architecture", "stage"])["place"].max().unstack().to_dict("list") == {
+        "init": [49, 16], "final": [49, 16],
+    }  # fmt: skip
+    whole = frame["layer_field_px"].clip(upper=32)
+    assert (frame["half_px"] <= frame["most_px"]).all() and (frame["most_px"] <= whole + 1).all()
+    first = frame[frame["layer_field_px"] < 8]
+    assert (first["border"].abs() < 1e-6).all() and len(first) >= 4
+    patterns = effective_fields.patterns(trained)
+    assert {cell: pattern.shape for cell, pattern in patterns.items()} == {
+        ("vgg19", 3): (32, 32), ("resnet50", 3): (32, 32),
+    }  # fmt: skip
+    report.plot_effective_fields(frame[frame["architecture"] == "vgg19"])
+
+
+def test_the_border_counts_like_the_rest_where_all_pixels_do():
+    assert effective_fields._border(np.ones((32, 32))) == pytest.approx(1)
+    assert effective_fields._border(np.pad(np.ones((30, 30)), 1)) == 0
+
+
+# the field: Araujo, Norris and Sim, Distill 2019, table of published networks (ResNet differs: theirs strides later)
+@pytest.mark.parametrize(("name", "field", "alone"), [
+    ("alexnet", 195, 195), ("vgg16", 212, 212), ("inception_v3", 1311, 1311), ("mobilenet_v3_small", np.inf, 639),
+    ("vit_b_32", np.inf, None), ("swin_t", None, None),
+])  # fmt: skip
+def test_fields_of_published_networks(name, field, alone, monkeypatch):
+    monkeypatch.setattr(torchvision_fields, "LARGEST_GFLOPS", 0.1)
+    ((settings, dataset),) = torchvision_fields.settings(SMOKE, [name])
+    values = torchvision_fields.compute(None, settings, None)
+    (row,) = torchvision_fields.frame([{"settings": settings, "values": values}]).to_dict("records")
+    assert dataset is None and (row["field_px"], row["convolutions_px"]) == (field, alone)
+    assert bool(row["why"]) == (field in (None, np.inf)) and row["top1"] > 55
+    assert row["half_px"] is None or (row["half_px"] < 224 and name == "mobilenet_v3_small")
 
 
 def test_curvature_of_changed_networks(tmp_path):

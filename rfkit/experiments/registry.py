@@ -4,6 +4,7 @@ from rfkit.config import one_of
 from rfkit.experiments import (
     author_ritz,
     dead_weights,
+    effective_fields,
     fine_tuning,
     gradient_projection,
     initial_curvature,
@@ -13,6 +14,7 @@ from rfkit.experiments import (
     recipes,
     spectrum,
     taps,
+    torchvision_fields,
     untrained_spectrum,
     usable_pruning,
 )
@@ -28,11 +30,13 @@ ANALYSES = {
         pair.ANALYSIS,
         taps.ANALYSIS,
         probes.ANALYSIS,
+        effective_fields.ANALYSIS,
         dead_weights.ANALYSIS,
         initial_curvature.ANALYSIS,
         gradient_projection.ANALYSIS,
         untrained_spectrum.ANALYSIS,
         recipes.ANALYSIS,
+        torchvision_fields.ANALYSIS,
     )
 }
 """Name of an analysis to `rfkit.experiments.Analysis`, in the order in which they are made."""

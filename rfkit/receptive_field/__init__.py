@@ -353,8 +353,8 @@ def _module_of_last(model, fields, shape, modules):
     return found[-1]
 
 
-def effective(model, layer=None, input_size=64, repeats=50, seed=0):
-    """The effective receptive field of the middle unit of a layer, over random images.
+def effective(model, layer=None, input_size=64, repeats=50, seed=0, images=None):
+    """The effective receptive field of the middle unit of a layer, over random images or given ones.
 
     Args:
         model: Any `nn.Module` with weights; used in evaluation mode, not changed.
@@ -362,6 +362,7 @@ def effective(model, layer=None, input_size=64, repeats=50, seed=0):
         input_size: Height and width of the images, in pixels; or their channels, height and width.
         repeats: Number of Gaussian images averaged over.
         seed: Their seed.
+        images: Normalised images (N, C, H, W) averaged over instead; the three arguments above are then not used.
 
     Returns:
         `EffectiveField`.
@@ -374,9 +375,13 @@ def effective(model, layer=None, input_size=64, repeats=50, seed=0):
     """
     if not isinstance(repeats, int) or repeats < 1:
         raise ValueError(f"repeats is {repeats!r}; expected a whole number of at least 1")
-    shape = _checked_shape(input_size if isinstance(input_size, tuple | list) else (3, input_size, input_size))
+    if images is None:
+        shape = _checked_shape(input_size if isinstance(input_size, tuple | list) else (3, input_size, input_size))
+        images = torch.randn(repeats, *shape, generator=torch.Generator().manual_seed(seed))
+    else:
+        repeats, *shape = images.shape
+        shape, seed = _checked_shape(tuple(shape)), None
     name, call = _module_of(model, layer, shape)
-    images = torch.randn(repeats, *shape, generator=torch.Generator().manual_seed(seed))
     pattern = gradients.mean_pattern(model, name, call, images).numpy()
     label = name if call == 1 else f"{name}#{call}"
     return EffectiveField(label, pattern, _pick(trace(model, shape), label or None).size, repeats, seed)

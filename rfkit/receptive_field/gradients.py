@@ -207,15 +207,15 @@ class EffectiveField:
         name: The layer.
         pattern: Array (H, W), mean absolute gradient.
         size: The theoretical field in pixels, (height, width).
-        repeats: Number of random images.
-        seed: Their seed.
+        repeats: Number of images.
+        seed: Of random images; None for given ones.
     """
 
     name: str
     pattern: np.ndarray
     size: tuple
     repeats: int
-    seed: int
+    seed: int | None
 
     def area_px(self, threshold=0.0455):
         """Pixels whose gradient is at least a share of the largest.

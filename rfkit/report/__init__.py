@@ -34,6 +34,7 @@ from rfkit.report.plots_landscape import (
 from rfkit.report.plots_pruning import (
     plot_contrast_curves,
     plot_contrasts,
+    plot_effective_fields,
     plot_fine_tuning,
     plot_kept_taps,
     plot_layer_sparsity,

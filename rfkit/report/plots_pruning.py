@@ -124,3 +124,24 @@ def plot_probes(probes, *, title="", ax=None):
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(fontsize=9)
     return ax
+
+
+def plot_effective_fields(fields, *, title="", ax=None):
+    """Side of the square with half of the gradient, layer by layer: thin before training, thick after it."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
+    for level, part in fields.groupby("rf_level"):
+        style = plots.level_style(level)
+        for stage, width in (("init", 0.8), ("final", 2.2)):
+            mean = part[part["stage"] == stage].groupby("place")["half_px"].mean()
+            name = {"label": f"level {level}"} if stage == "final" else {"alpha": 0.7}
+            marks = {"marker": "", "linewidth": width, "linestyle": "-" if stage == "final" else ":"}
+            ax.plot(mean.index, mean, **style | marks | name)
+    side = fields["image_px"].max()
+    ax.axhline(side / 2**0.5, color="0.5", linewidth=1)
+    ax.annotate(
+        "every pixel alike", (ax.get_xlim()[1], side / 2**0.5), ha="right", va="bottom", fontsize=9, color="0.4"
+    )
+    ax.set(xlabel="layer", ylabel="half of the gradient within (px)", title=title, ylim=(0, 0.85 * side))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(fontsize=9, loc="lower right")
+    return ax
