@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from rfkit import report
+from rfkit import experiments, presets, report
 from rfkit.receptive_field import closed_form
 from rfkit.report.live import layers_of
 
@@ -142,3 +142,47 @@ def test_controls_are_labelled(page):
     assert unlabelled == 0
     assert page.get_attribute(".rfx-say", "aria-live") == "polite"
     assert "<noscript>" in report.explorer()._repr_html_()
+
+
+@pytest.fixture(scope="module")
+def knob(tmp_path_factory):
+    body = report.knob(experiments.recorded(presets.get("study")))._repr_html_()
+    path = tmp_path_factory.mktemp("knob") / "knob.html"
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>knob</title>'
+    path.write_text(f'<!doctype html><html lang="en">{head}<body>{body}</body></html>')
+    return path.as_uri()
+
+
+@pytest.mark.parametrize("width", [1100, 390])
+def test_one_knob_turns_everything(browser, knob, width):
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    page, problems = context.new_page(), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(knob)
+    said = {}
+    page.focus(".knx-level")
+    for _ in range(4):
+        said[page.text_content(".knx-level-name")] = page.text_content(".knx-say")
+        page.keyboard.press("ArrowRight")
+    assert list(said) == ["level 1 (181 px)", "level 2 (359 px)", "level 3 (537 px)", "level 4 (715 px)"]
+    assert all(f"field of {px} px" in text for px, text in zip((181, 359, 537, 715), said.values(), strict=True))
+    assert ["78.6 % of the weights" in text for text in said.values()] == [False, False, True, True]
+    assert page.locator(".knx-taps text").all_text_contents().count("dead") == 8
+    assert page.locator(".knx-maps rect").count() == 16 and page.locator(".knx-maps .small").count() == 12
+    assert "half of the gradient lies within" in page.text_content(".knx-sees + p")
+    page.check("input[value=usable]")
+    assert re.search(r"of those that can matter pruned, on 1\d\.\d %", page.text_content(".knx-say"))
+    page.locator(".knx-svg").click(position={"x": 40, "y": 100})  # the drawing takes the rate, too
+    assert float(page.input_value(".knx-rate")) < 0.1
+    page.select_option(".knx-network", "1")
+    assert page.text_content(".knx-say").startswith("ResNet50, level 4")
+    assert problems == [] and page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    context.close()
+
+
+def test_the_live_figure_draws_the_recorded_means():
+    runs = experiments.recorded(presets.get("study").select(architectures="vgg19", levels=3))
+    (network,) = [each for each in report.knob_networks(runs) if each["px"] == 32]
+    (level,) = network["levels"]
+    mean = sum(run.summary["test_accuracy"] for run in runs if run.config.image_size == 32) / 6
+    assert level["accuracy"][0] == pytest.approx(mean, abs=0.006) and level["maps"][-1] == 1

@@ -178,6 +178,9 @@ def stage(preset, runs):
     axes = report.by_network(frame, report.plot_accuracy_by_rate)
     axes.flat[0].figure.savefig(STAGE / "book" / "_static" / "key_figure.png")
     (STAGE / "book" / "_glance.md").write_text(_glance(frame, runs, preset), encoding="utf-8")
+    shown = experiments.recorded(presets.get("study")) or runs
+    live = f"````{{raw}} html\n{report.knob(shown)._repr_html_()}\n````\n"
+    (STAGE / "book" / "_knob.md").write_text(live, encoding="utf-8")
     theme = config["sphinx"]["config"]["html_theme_options"]
     theme["announcement"] = f"This build shows preset <b>{preset.name}</b>: {', '.join(labels)}; {preset.purpose}."
     url = repository_url()

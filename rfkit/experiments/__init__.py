@@ -5,6 +5,7 @@ What trains or measures (`rfkit.experiments.runner`) is imported when it is used
 
 from rfkit.experiments.analysis import Analysis, Work
 from rfkit.experiments.author_ritz import of_author as author_ritz_values
+from rfkit.experiments.effective_fields import mean_patterns
 from rfkit.experiments.finding import (
     CELL,
     RESULTS,

@@ -16,7 +16,6 @@ def compute(run, settings, work):
 
     Source: Luo et al. (2016).
     """
-    import torch
     from torch import nn
 
     from rfkit import receptive_field, training
@@ -81,7 +80,7 @@ def frame(runs):
     return pd.DataFrame(rows)
 
 
-def patterns(runs):
+def mean_patterns(runs):
     """Mean pattern of the last activation after training over the seeds, by (architecture, level)."""
     found = {}
     for run in runs:

@@ -2,7 +2,7 @@
 
 from rfkit.report.answers import answer_table
 from rfkit.report.effort import recorded_table, stage_table
-from rfkit.report.live import Html, explorer, explorer_presets, network_link, pruning_curves, pruning_explorer
+from rfkit.report.live import Html, explorer, explorer_presets, knob, knob_networks, network_link
 from rfkit.report.plots import (
     WIDTH_IN,
     beside,
@@ -39,6 +39,7 @@ from rfkit.report.plots_pruning import (
     plot_kept_taps,
     plot_layer_sparsity,
     plot_probes,
+    plot_published_networks,
     plot_taps,
     plot_usable_rates,
 )
@@ -53,6 +54,7 @@ from rfkit.report.summaries import (
     level_table,
     predicted_table,
     protocol_table,
+    published_networks_table,
     recipe_table,
     rerun_table,
     sharpness_variant_table,

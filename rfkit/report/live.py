@@ -8,6 +8,7 @@ import json
 import numpy as np
 from PIL import Image
 
+from rfkit import experiments
 from rfkit.report.styles import LEVEL_STYLE, OTHER_LEVELS
 from rfkit.tables import ARCHITECTURE_LABELS
 
@@ -76,42 +77,92 @@ def _page(name, element_id, **values):
     return Html(f"<style>{css}</style>{html}<script>{script}</script>".replace("__ID__", element_id))
 
 
-def pruning_curves(frame):
-    """What the pruning explorer draws: mean accuracy at every measured rate."""
-    networks = []
-    for (data, architecture), cells in frame.groupby(["data_label", "architecture"], sort=False):
-        levels = []
-        for level, part in cells.groupby("rf_level"):
-            means = part.groupby("pruning_rate")[["accuracy", "usable_sparsity"]].mean()
-            color, marker, dash = LEVEL_STYLE.get(level, OTHER_LEVELS)
-            px = part["field_px"].iloc[0]
-            name = f"level {level}" + (f" ({px:g} px)" if px == px else "")  # not for fields that are not known
-            levels.append({
-                "name": name, "level": int(level), "rate": means.index.tolist(),
-                "usable": means["usable_sparsity"].round(4).tolist(), "accuracy": means["accuracy"].round(2).tolist(),
-                "color": color, "marker": marker, "dash": DASHES.get(dash, "4 2"),
-            })  # fmt: skip
-        label = ARCHITECTURE_LABELS.get(architecture, architecture)
-        chance = round(float(cells["chance"].iloc[0]), 2)
-        networks.append({"name": label, "architecture": architecture, "data": data, "chance": chance, "levels": levels})
-    return networks
+PHOTO = ("flower.jpg", (100, 0, 527, 427))
+"""One of scikit-learn's sample images, by vultilion on Flickr, CC BY 2.0; and the square that is shown of it."""
 
 
-def pruning_explorer(frame, projected=(), element_id="pruning-explorer"):
-    """The pruning explorer: a slider for the rate, a curve a level, all weights or usable ones, and the pixels seen."""
-    patterns = {
-        settings["architecture"]: dict(
-            zip(map(str, settings["levels"]), map(_picture, values["patterns"]), strict=True)
-        )
-        for settings, values in ((each["settings"], each["values"]) for each in projected)
-        if settings["variant"] == "true"
-    }
-    return _page("pruning", element_id, NETWORKS=pruning_curves(frame), PATTERNS=patterns)
+def knob(runs, element_id="knob"):
+    """The live figure of the book: level and pruning rate as sliders; field, maps, kernel and accuracy follow.
+
+    Args:
+        runs: List of `rfkit.experiments.Run`; panels whose analyses they lack are left out.
+        element_id: Unique on the page.
+
+    Returns:
+        `Html`.
+    """
+    return _page("knob", element_id, NETWORKS=knob_networks(runs), PHOTO=_photograph(32))
 
 
-def _picture(pattern):
-    """A pattern as the address of a small image, its brightest pixel white."""
-    values = np.uint8(255 * pattern / pattern.max())
+def knob_networks(runs):
+    """What the live figure draws: of every network and level means over its seeds."""
+    cells, networks = {}, {}
+    for run in runs:
+        cells.setdefault((run.provenance["data"]["label"], run.config.architecture, run.config.level), []).append(run)
+    for (data, architecture, level), seeds in sorted(cells.items()):
+        config = seeds[0].config
+        about = {
+            "name": ARCHITECTURE_LABELS.get(architecture, architecture), "data": data, "px": config.image_size,
+            "chance": round(100 / config.num_classes, 2), "levels": [],
+        }  # fmt: skip
+        networks.setdefault((data, architecture), about)["levels"].append(_level(level, seeds))
+    return sorted(networks.values(), key=lambda each: (each["data"], each["name"] != "VGG19-like"))
+
+
+def _level(level, seeds):
+    curve, field = experiments.frame("pruning", seeds), seeds[0].summary["field_px"]
+    means = curve.groupby("pruning_rate")[["accuracy", "usable_sparsity"]].mean()
+    color, marker, dash = LEVEL_STYLE.get(level, OTHER_LEVELS)
+    pruned = seeds[0].result("pruning")
+    taps, used = experiments.frame("taps", seeds), experiments.frame("effective_fields", seeds)
+    drawn = {
+        "name": f"level {level}" + (f" ({field:g} px)" if field else ""), "field": field,
+        "maps": _sides_of_maps(seeds[0].config), "dead": 1 - sum(pruned["usable"]) / sum(pruned["prunable"]),
+        "rate": means.index.tolist(), "usable": means["usable_sparsity"].round(4).tolist(),
+        "accuracy": means["accuracy"].round(2).tolist(), "color": color, "marker": marker,
+        "dash": DASHES.get(dash, "4 2"),
+    }  # fmt: skip
+    if len(taps):
+        last = taps[taps["place"] == taps["place"].max()].groupby(["row", "column"])[["seen", "kept"]].mean().round(3)
+        side = int(len(last) ** 0.5)
+        drawn["taps"] = [[last.loc[(i, j)].to_dict() for j in range(side)] for i in range(side)]
+    if len(used):
+        final = used[used["stage"] == "final"]
+        drawn["half"] = round(final[final["place"] == final["place"].max()]["half_px"].mean())
+        (pattern,) = experiments.mean_patterns(seeds).values()
+        shade = np.zeros((*pattern.shape, 4), np.uint8)
+        shade[..., 3] = 255 * 0.85 * (1 - pattern / pattern.max())
+        drawn["used"] = _address(Image.fromarray(shade))
+    return drawn
+
+
+def _sides_of_maps(config):
+    """Side of the map of every convolution with a kernel, shortcuts left out."""
+    from torch import nn
+
+    from rfkit import models, receptive_field
+
+    model = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
+    kernels = {
+        name for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1 and "shortcut" not in name
+    }  # fmt: skip
+    fields = receptive_field.trace(model, (3, config.image_size, config.image_size))
+    return [field.shape[-1] for field in fields if field.name in kernels]
+
+
+def _photograph(side):
+    """A real photograph, as small as the images of the study."""
+    from sklearn.datasets import load_sample_image
+
+    name, square = PHOTO
+    return _address(
+        Image.fromarray(load_sample_image(name)).crop(square).resize((side, side), Image.Resampling.LANCZOS)
+    )
+
+
+def _address(image):
+    """A small image as an address that holds it."""
     buffer = io.BytesIO()
-    Image.fromarray(values).save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

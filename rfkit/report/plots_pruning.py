@@ -126,6 +126,42 @@ def plot_probes(probes, *, title="", ax=None):
     return ax
 
 
+def plot_published_networks(found, *, ax=None):
+    """Accuracy against the field as a multiple of the image, by convolutions and pools alone."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 4))[1]
+    ratio = found["convolutions_px"] / found["image_px"]
+    squeeze = found["field_px"] == float("inf")
+    for part, name, marker, color in (
+        (~squeeze, "convolutions and pools", "o", "#0072B2"),
+        (squeeze, "with squeeze-and-excitation", "D", "#D55E00"),
+    ):
+        ax.plot(ratio[part], found["top1"][part], marker, color=color, label=name, markersize=6, alpha=0.75)
+    ax.axvline(1, color="0.4", linewidth=1.2)
+    ax.annotate(
+        "field = image", (1, 90), xytext=(-4, 0), textcoords="offset points", color="0.35", ha="right", va="top"
+    )
+    shown = (
+        "alexnet",
+        "squeezenet1_1",
+        "vgg19",
+        "googlenet",
+        "resnet50",
+        "inception_v3",
+        "convnext_tiny",
+        "densenet121",
+    )
+    for name in shown:
+        for i in found.index[found["network"] == name]:
+            ax.annotate(name, (ratio[i], found["top1"][i]), xytext=(6, -11), textcoords="offset points", fontsize=9)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}×")
+    ax.set(
+        xlabel="field of the last map, as a multiple of the image's side", ylabel="top-1 accuracy (%)", ylim=(53, 91)
+    )
+    ax.legend(loc="lower right")
+    return ax
+
+
 def plot_effective_fields(fields, *, title="", ax=None):
     """Side of the square with half of the gradient, layer by layer: thin before training, thick after it."""
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]

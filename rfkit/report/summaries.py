@@ -377,3 +377,31 @@ def _spread(values, digits):
 def _pair(values, separator="×"):
     values = [f"{value:g}" for value in values]
     return values[0] if len(set(values)) == 1 and separator == "×" else separator.join(values)
+
+
+def published_networks_table(found):
+    """Receptive fields of published networks, the most accurate first.
+
+    Args:
+        found: The frame of the analysis ``torchvision_fields``.
+    """
+
+    def px(value):
+        return MISSING if pd.isna(value) else "all" if value == float("inf") else f"{value:g}"
+
+    return pd.DataFrame([
+        {
+            "Network": row.network,
+            "Top-1 (%)": f"{row.top1:.1f}",
+            "Image (px)": row.image_px,
+            "Field (px)": px(row.field_px),
+            "Convolutions alone (px)": px(row.convolutions_px),
+            "Half of gradient (px)": px(row.half_px),
+            "Step (px)": px(row.stride),
+            "Last map": px(row.map),
+            "Weights (M)": f"{row.parameters / 1e6:.1f}",
+            "Why": row.why.partition(",")[0].partition(":")[0].partition(" averages")[0].partition(" cut")[0]
+            or MISSING,
+        }
+        for row in found.sort_values("top1", ascending=False).itertuples()
+    ])

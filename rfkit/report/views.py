@@ -25,6 +25,7 @@ class Table:
         words_from: Column, counted from 1, from which on cells hold words that wrap; figures do not.
         notes: Lines below the table, such as its provenance.
         literal: Whether the caption holds the paper's own number, which Sphinx's counter cannot be told.
+        sortable: Whether readers of the book may sort it by a press on a heading.
     """
 
     body: pd.DataFrame
@@ -33,13 +34,15 @@ class Table:
     words_from: int | None = None
     notes: tuple[str, ...] = ()
     literal: bool = False
+    sortable: bool = False
 
     def _repr_markdown_(self):
         body = _markdown(self.body if len(self.body.columns) else NOTHING)
         notes = [f"{{.provenance}}\n{note}" for note in self.notes]
         if self.literal:
             return "\n\n".join([f"({self.label})=", f"{{.paper-caption}}\n{self.caption}", body, *notes])
-        options = f":name: {self.label}" + (f"\n:class: words-from-{self.words_from}" if self.words_from else "")
+        classes = [f"words-from-{self.words_from}"] * bool(self.words_from) + ["sortable"] * self.sortable
+        options = f":name: {self.label}" + (f"\n:class: {' '.join(classes)}" if classes else "")
         return "\n\n".join([f"```{{table}} {self.caption}\n{options}\n\n{body}\n```", *notes])
 
     def _repr_html_(self):

@@ -1,0 +1,30 @@
+/* Tables of class "sortable": a press on a heading sorts by its column, a second one the other way round. */
+document.addEventListener("DOMContentLoaded", () => {
+  "use strict";
+  const number = (text) => {
+    const value = parseFloat(text.replace(/[, ]/g, ""));
+    return text.startsWith("all") ? Infinity : Number.isNaN(value) ? null : value;
+  };
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const body = table.tBodies[0];
+    [...table.tHead.rows[0].cells].forEach((head, column) => {
+      const button = Object.assign(document.createElement("button"), { type: "button" });
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") !== "descending", sign = down ? -1 : 1;
+        for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const key = (row) => row.cells[column].textContent.trim();
+        const numeric = [...body.rows].some((row) => number(key(row)) !== null);
+        const rows = [...body.rows].sort((a, b) => {
+          if (!numeric) return -sign * key(a).localeCompare(key(b));
+          const [first, second] = [number(key(a)), number(key(b))];
+          if (first === null || second === null) return (first === null) - (second === null); // nothing goes last
+          return first === second ? 0 : sign * (first - second);
+        });
+        body.append(...rows);
+      });
+    });
+  }
+});

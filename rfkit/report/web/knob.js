@@ -1,0 +1,156 @@
+/* One knob, the level pool: what the last unit uses, how the maps shrink, which weights die, and what pruning does. */
+(function (root, networks, photo) {
+  "use strict";
+  const SVG = "http://www.w3.org/2000/svg", BOX = { left: 34, right: 628, top: 8, bottom: 236 };
+  const $ = (name) => root.querySelector(".knx-" + name);
+  const x = (rate) => BOX.left + (BOX.right - BOX.left) * rate;
+  const y = (accuracy) => BOX.bottom - (BOX.bottom - BOX.top) * accuracy / 100;
+
+  function add(parent, tag, attributes, text) {
+    const made = document.createElementNS(SVG, tag);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    if (text !== undefined) made.textContent = text;
+    parent.append(made);
+    return made;
+  }
+
+  /* Accuracy at a rate, straight between the measured ones; none beyond them. */
+  function at(xs, ys, rate) {
+    for (let i = 0; i < xs.length; i++) {
+      if (Math.abs(xs[i] - rate) < 1e-9) return ys[i];
+      if (i && xs[i - 1] < rate && rate < xs[i]) return ys[i - 1] + (ys[i] - ys[i - 1]) * (rate - xs[i - 1]) / (xs[i] - xs[i - 1]);
+    }
+    return null;
+  }
+
+  function marker(svg, shape, cx, cy, color) {
+    const r = 4, points = {
+      s: [[-r, -r], [r, -r], [r, r], [-r, r]], "^": [[-r, r], [0, -r], [r, r]], D: [[0, -r - 1], [r + 1, 0], [0, r + 1], [-r - 1, 0]],
+    }[shape];
+    if (!points) return add(svg, "circle", { cx, cy, r, fill: color });
+    return add(svg, "polygon", { points: points.map(([a, b]) => `${cx + a},${cy + b}`).join(" "), fill: color });
+  }
+
+  function fresh(name, label) {
+    const svg = $(name);
+    svg.replaceChildren();
+    svg.setAttribute("aria-label", label);
+    return svg;
+  }
+
+  function note(svg, text) { svg.parentElement.querySelector("p").textContent = text; }
+
+  /* Left the image, dark where it counts for little; right the field around it, to scale. */
+  function drawField(network, level) {
+    const used = level.half ? `; half of its gradient comes from the middle ${level.half} × ${level.half} pixels` : "";
+    const svg = fresh("sees", `A unit of the last map has a field of ${level.field} pixels, the image has ${network.px}${used}`);
+    if (photo) add(svg, "image", { href: photo, x: 0, y: 0, width: 144, height: 144, preserveAspectRatio: "none" });
+    if (level.used) add(svg, "image", { href: level.used, x: 0, y: 0, width: 144, height: 144, preserveAspectRatio: "none" });
+    if (level.half) {
+      const side = 144 * level.half / network.px;
+      add(svg, "rect", { class: "field", x: 72 - side / 2, y: 72 - side / 2, width: side, height: side, "stroke-dasharray": "4 3" });
+    }
+    const left = level.half ? `Left, the image, dark where it counts for little: half of the gradient lies within ${level.half} of ${network.px} px. ` : "";
+    note(svg, left + (level.field ? `${left ? "Right" : "Right of the image"}, the field of ${level.field} px, to scale.` : ""));
+    if (!level.field) return;
+    const widest = Math.max(network.px, ...network.levels.map((each) => each.field || 0)), scale = 144 / widest;
+    const side = level.field * scale, image = network.px * scale;
+    add(svg, "rect", { class: "field", x: 228 - side / 2, y: 72 - side / 2, width: side, height: side });
+    if (photo) add(svg, "image", { href: photo, x: 228 - image / 2, y: 72 - image / 2, width: image, height: image });
+  }
+
+  function drawMaps(network, level) {
+    const last = level.maps[level.maps.length - 1];
+    const svg = fresh("maps", `Sides of the maps, layer by layer: ${level.maps.join(", ")}`), gap = 3, rows = [[]];
+    const scale = network.px > 40 ? 1.1 : 2.1;
+    let wide = 0, top = 0;
+    for (const side of level.maps) {
+      if (wide + side * scale > 300) { rows.push([]); wide = 0; }
+      rows[rows.length - 1].push(side);
+      wide += side * scale + gap;
+    }
+    for (const row of rows) {
+      let left = 0;
+      for (const side of row) {
+        const size = Math.max(2, side * scale);
+        add(svg, "rect", { class: side < 3 ? "map small" : "map", x: left, y: top, width: size, height: size });
+        left += size + gap;
+      }
+      top += Math.max(...row) * scale + 6;
+    }
+    const small = level.maps.filter((side) => side < 3).length;
+    note(svg, `The last map is ${last}×${last}` + (small ? `, and ${small} of ${level.maps.length} are smaller than their 3×3 kernels.` : "."));
+  }
+
+  function drawTaps(level) {
+    $("taps").parentElement.hidden = !level.taps;
+    if (!level.taps) return;
+    const words = level.taps.map((row) => row.map((tap) => `${Math.round(100 * tap.kept)} %`).join(", ")).join("; ");
+    const svg = fresh("taps", `What training has left of each weight, beside the middle one: ${words}`);
+    level.taps.forEach((row, i) => row.forEach((tap, j) => {
+      add(svg, "rect", { class: "tap", x: 75 + 50 * j, y: 49 * i, width: 46, height: 45, "fill-opacity": Math.min(1, tap.kept) * .55 });
+      add(svg, "text", { x: 98 + 50 * j, y: 49 * i + 28, "text-anchor": "middle" }, tap.seen > 0 ? tap.kept.toFixed(2) : "dead");
+    }));
+    const corner = Math.round(100 * level.taps[0][0].seen);
+    note(svg, `What training leaves of each, beside the middle one. Corners meet a pixel at ${corner} % of the places; ` +
+      (level.dead ? `${(100 * level.dead).toFixed(1)} % of all weights can never matter.` : "every weight can matter."));
+  }
+
+  function draw() {
+    const network = networks[$("network").value], rate = Number($("rate").value), svg = $("svg");
+    const axis = root.querySelector("input[type=radio]:checked").value;
+    $("level").max = network.levels.length - 1;
+    const here = network.levels[Math.min($("level").value, network.levels.length - 1)];
+    $("level-name").textContent = here.name;
+    $("level").setAttribute("aria-valuetext", here.name);
+    $("value").textContent = `${Math.round(100 * rate)} %`;
+    drawField(network, here);
+    drawMaps(network, here);
+    drawTaps(here);
+    BOX.right = Math.max(300, Math.min(640, svg.clientWidth || 640)) - 12; // letters keep their size on a phone
+    svg.setAttribute("viewBox", `0 0 ${BOX.right + 12} 280`);
+    svg.replaceChildren();
+    for (let i = 0; i <= 5; i++) {
+      add(svg, "line", { x1: BOX.left, x2: BOX.right, y1: y(20 * i), y2: y(20 * i), class: "grid" });
+      add(svg, "text", { x: BOX.left - 6, y: y(20 * i) + 4, "text-anchor": "end" }, 20 * i);
+      add(svg, "text", { x: x(i / 5), y: BOX.bottom + 18, "text-anchor": "middle" }, (i / 5).toFixed(1));
+    }
+    add(svg, "text", { x: (BOX.left + BOX.right) / 2, y: BOX.bottom + 38, "text-anchor": "middle" },
+      axis === "rate" ? "share of all prunable weights pruned" : "share pruned of the weights that can matter");
+    add(svg, "line", { x1: BOX.left, x2: BOX.right, y1: y(network.chance), y2: y(network.chance), class: "chance" });
+    add(svg, "line", { x1: x(rate), x2: x(rate), y1: BOX.top, y2: BOX.bottom, class: "now" });
+    const list = $("levels");
+    list.replaceChildren();
+    let now = null;
+    for (const level of network.levels) {
+      const xs = level[axis], points = xs.map((value, i) => [x(value), y(level.accuracy[i])]), chosen = level === here;
+      add(svg, "polyline", { points: points.map((p) => p.join(",")).join(" "), class: chosen ? "curve here" : "curve", stroke: level.color, "stroke-dasharray": level.dash });
+      points.forEach(([px, py]) => marker(svg, level.marker, px, py, level.color));
+      const value = at(xs, level.accuracy, rate), text = value === null ? "not measured" : value.toFixed(1) + " %";
+      if (chosen) now = text;
+      const item = document.createElement("li");
+      item.style.borderColor = level.color;
+      item.append(level.name, Object.assign(document.createElement("strong"), { textContent: text }));
+      if (chosen) item.setAttribute("aria-current", "true");
+      list.append(item);
+    }
+    const field = here.field ? `A unit of the last map has a field of ${here.field} px on an image of ${network.px} px. ` : "";
+    const dead = here.dead ? `${(100 * here.dead).toFixed(1)} % of the weights can never matter. ` : "Every weight can matter. ";
+    $("say").textContent = `${network.name}, ${here.name}. ${field}${dead}The network is right on ${here.accuracy[0].toFixed(1)} % of the test images; ` +
+      `with ${Math.round(100 * rate)} % of ${axis === "rate" ? "all its weights" : "those that can matter"} pruned, on ${now} (chance: ${network.chance} %).`;
+  }
+
+  /* The drawing itself takes the rate from where it is pressed. */
+  function press(event) {
+    const box = $("svg").getBoundingClientRect(), place = (event.clientX - box.left) / box.width * (BOX.right + 12);
+    $("rate").value = Math.min(0.98, Math.max(0, (place - BOX.left) / (BOX.right - BOX.left)));
+    draw();
+  }
+
+  networks.forEach((network, i) => $("network").append(new Option(`${network.name}, ${network.data}`, i)));
+  for (const input of root.querySelectorAll("input, select")) input.addEventListener("input", draw);
+  $("svg").addEventListener("pointerdown", press);
+  $("svg").addEventListener("pointermove", (event) => event.buttons && press(event));
+  window.addEventListener("resize", draw);
+  draw();
+})(document.getElementById("__ID__"), __NETWORKS__, __PHOTO__);
