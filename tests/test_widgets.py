@@ -76,14 +76,45 @@ def test_editing_adding_removing(page):
     assert column(page, "field") == [3, 5, 7]
     page.fill("input[aria-label='stride of layer 1']", "2")
     assert column(page, "field") == [3, 7, 11] and page.input_value(".rfx-preset") == ""
-    page.fill("input[aria-label='kernel of layer 2']", "0")  # not a kernel: nothing changes
+    page.fill("input[aria-label='kernel of layer 2']", "0")  # not a kernel: nothing changes, and it is said
     assert column(page, "field") == [3, 7, 11]
-    page.click("text=Add layer")
+    assert page.text_content(".rfx-say") == "The kernel of layer 2 must be a whole number from 1 to 64."
+    page.click("text=Add 3×3 convolution")
     assert column(page, "field") == [3, 7, 11, 15]
     page.click("button[aria-label='Remove layer 1']")
     assert column(page, "field") == [3, 5, 7]
     page.fill(".rfx-size", "20")
     assert column(page, "n") == [18, 16, 14]
+
+
+def test_five_pools_and_an_empty_map(page):
+    page.select_option(".rfx-preset", "homework: three convolutions")
+    for _ in range(4):
+        page.click("text=Add 2×2 pool")
+    assert column(page, "field")[-1] == 22 and column(page, "n")[-1] == 1
+    assert page.text_content(".rfx-sum") == (
+        "field = 1 + (3−1) + (3−1) + (3−1) + (2−1) + (2−1)·2 + (2−1)·4 + (2−1)·8 = 22 px"
+    )
+    page.click("text=Add 2×2 pool")
+    assert "has no units" in page.text_content(".rfx-say")
+
+
+def test_a_resting_pointer_leaves_the_keyboard_alone(page):
+    page.select_option(".rfx-preset", "homework: three convolutions")
+    if page.evaluate("navigator.maxTouchPoints > 0"):
+        return
+    page.locator("rect[data-layer='2'][data-unit='5']").click()
+    assert page.evaluate("document.activeElement.classList.contains('rfx-svg')")
+    for unit in (6, 7, 8):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(50)
+        assert page.text_content(".rfx-say").startswith(f"Layer 2, unit {unit}")
+
+
+def test_the_photograph_shows_what_is_seen(page):
+    page.select_option(".rfx-preset", "blind spots: stride > kernel")
+    assert page.get_attribute(".rfx-photo", "aria-label") == "The unit depends on 4 × 4 of 24 × 24 pixels"
+    assert page.locator(".rfx-photo .unseen").count() == 20 + 20 * 4
 
 
 def marked(page, layer):
@@ -108,11 +139,11 @@ def test_keyboard(page):
     page.select_option(".rfx-preset", "homework: three convolutions")
     page.focus(".rfx-svg")
     start = page.text_content(".rfx-say")
-    assert start.startswith("Layer 3, unit 4")
+    assert start.startswith("Layer 3, unit 12")
     page.keyboard.press("ArrowRight")
-    assert page.text_content(".rfx-say").startswith("Layer 3, unit 5")
+    assert page.text_content(".rfx-say").startswith("Layer 3, unit 13")
     page.keyboard.press("ArrowDown")
-    assert page.text_content(".rfx-say").startswith("Layer 2, unit 6")
+    assert page.text_content(".rfx-say").startswith("Layer 2, unit 14")
     for _ in range(5):
         page.keyboard.press("ArrowDown")
     assert page.text_content(".rfx-say").startswith("Pixel")

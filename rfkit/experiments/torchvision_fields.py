@@ -107,7 +107,8 @@ def frame(results):
         Data frame, one row a network: network, image_px, field_px (infinite where a unit sees the whole image,
         missing where an operation has no rule), stride and map of the last feature map, convolutions_px (without
         squeeze-and-excitation), half_px (side of the smallest square around the middle with half of the gradient,
-        before training), parameters, gflops, top1 (of the published weights, %), and why (a field is not a number).
+        before training), parameters, gflops, top1 (of the published weights, %), and why (where field_px
+        is no number).
     """
     return pd.DataFrame([_row(each["settings"]["network"], each["values"]) for each in results])
 
@@ -115,11 +116,11 @@ def frame(results):
 def _row(name, values):
     field, why = values.get("field_px"), ""
     if "refused" in values:
-        why = "windows of attention cut the image's axes, for which there is no rule"
+        why = "no rule"
     elif values["attends"]:
-        field, why = float("inf"), "attention: every token reads every other, from the first block on"
+        field, why = float("inf"), "attention"
     elif field is None:
-        field, why = float("inf"), f"squeeze-and-excitation averages the whole map, from {values['endless_from']} on"
+        field, why = float("inf"), "squeeze-and-excitation"
     if values["attends"]:  # the last map of pixels is that of the patches
         values = values | {"convolutions_px": None}
     names = ("image_px", "stride", "map", "convolutions_px", "half_px", "parameters", "gflops", "top1")

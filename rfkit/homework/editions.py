@@ -102,6 +102,7 @@ def _is_public(name):
 
 def without_solutions(notebook):
     """A chapter for the student edition of the book, in place; what other cells put out stays."""
+    notebook.cells = [cell for cell in notebook.cells if not has(cell, "shows-solution")]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _SOLUTION.sub("", cell.source)

@@ -72,6 +72,7 @@ from rfkit.report.views import (
     importance_line,
     provenance_line,
     recipe_line,
+    show_code,
     show_importance_table,
     show_paper_table,
 )

@@ -35,7 +35,7 @@ def network_link(layers, image_px=32):
 def explorer_presets():
     """Networks the explorer starts with."""
     presets = {
-        "homework: three convolutions": network_link([("conv", 3, 1, 1, 0)] * 3, 16),
+        "homework: three convolutions": network_link([("conv", 3, 1, 1, 0)] * 3, 32),
         "homework: with strides": network_link([("conv", 3, 2, 1, 0), ("conv", 3, 2, 1, 0), ("conv", 3, 1, 1, 0)], 32),
         "blind spots: stride > kernel": network_link([("conv", 2, 4, 1, 0), ("conv", 2, 1, 1, 0)], 24),
     }
@@ -64,7 +64,7 @@ def layers_of(architecture, level):
 
 def explorer(element_id="rf-explorer"):
     """The receptive-field explorer: edit a chain of layers, point at a unit, see its field on the image."""
-    return _page("explorer", element_id, PRESETS=explorer_presets())
+    return _page("explorer", element_id, PRESETS=explorer_presets(), PHOTO=_photograph(64))
 
 
 def _page(name, element_id, **values):

@@ -137,27 +137,14 @@ def plot_published_networks(found, *, ax=None):
     ):
         ax.plot(ratio[part], found["top1"][part], marker, color=color, label=name, markersize=6, alpha=0.75)
     ax.axvline(1, color="0.4", linewidth=1.2)
-    ax.annotate(
-        "field = image", (1, 90), xytext=(-4, 0), textcoords="offset points", color="0.35", ha="right", va="top"
-    )
-    shown = (
-        "alexnet",
-        "squeezenet1_1",
-        "vgg19",
-        "googlenet",
-        "resnet50",
-        "inception_v3",
-        "convnext_tiny",
-        "densenet121",
-    )
-    for name in shown:
+    place = {"textcoords": "offset points", "fontsize": 9}
+    ax.annotate("field = image", (1, 90), xytext=(-4, 0), ha="right", va="top", **place)
+    for name in ("alexnet", "squeezenet1_1", "vgg19", "googlenet", "resnet50", "inception_v3", "convnext_tiny"):
         for i in found.index[found["network"] == name]:
-            ax.annotate(name, (ratio[i], found["top1"][i]), xytext=(6, -11), textcoords="offset points", fontsize=9)
+            ax.annotate(name, (ratio[i], found["top1"][i]), xytext=(6, -11), **place)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}×")
-    ax.set(
-        xlabel="field of the last map, as a multiple of the image's side", ylabel="top-1 accuracy (%)", ylim=(53, 91)
-    )
+    ax.set(xlabel="field of the last map over the image's side", ylabel="top-1 accuracy (%)", ylim=(53, 91))
     ax.legend(loc="lower right")
     return ax
 

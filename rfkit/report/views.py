@@ -1,5 +1,7 @@
 """Tables and numbers as readers see them: Jupyter HTML, and MyST Markdown with fixed labels for the book."""
 
+import ast
+import inspect
 import re
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -48,6 +50,33 @@ class Table:
     def _repr_html_(self):
         notes = "".join(f"<p><small>{note}</small></p>" for note in self.notes)
         return f"<p>{self.caption}</p>{self.body.to_html(index=False)}{notes}"
+
+
+def show_code(*functions):
+    """The code of functions as it stands in the library, for a book about them; without docstrings and checks of input.
+
+    Args:
+        *functions: Python functions or classes.
+
+    Returns:
+        Markdown for Jupyter and the book.
+    """
+    from IPython.display import Markdown
+
+    return Markdown("```python\n" + "\n\n\n".join(map(_body, functions)) + "\n```")
+
+
+def _body(function):
+    source = inspect.getsource(function)
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        said = isinstance(node, ast.Expr) and (
+            isinstance(node.value, ast.Constant)
+            or (isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "require")
+        )
+        if said:
+            lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
+    return "\n".join(line for line in lines if line is not None)
 
 
 def show_paper_table(n, runs, preset):

@@ -1,5 +1,5 @@
 /* Receptive fields of a chain of layers. A layer is {kind, k, s, d, p}; one axis stands for both. */
-(function (root, presets) {
+(function (root, presets, photo) {
   "use strict";
   const SVG = "http://www.w3.org/2000/svg", FIELDS = [["k", "kernel"], ["s", "stride"], ["d", "dilation"], ["p", "padding"]];
   const $ = (name) => root.querySelector(".rfx-" + name);
@@ -52,8 +52,6 @@
           x: left + (middle + 0.5) * scale - edge / 2, y: y + 2, width: edge, height: row - 8, rx: 2,
           class: i === at.layer && u === at.unit ? "here" : marks[i].has(u) ? "seen" : "",
         });
-        box.addEventListener("pointerenter", (e) => e.pointerType === "mouse" && choose(i, u));
-        box.addEventListener("click", () => choose(i, u));
         box.dataset.layer = i; box.dataset.unit = u;
       }
     });
@@ -66,6 +64,8 @@
       `Layer ${at.layer}, unit ${at.unit}: field of ${here.field} pixels, from ${first} to ${last}` +
       `${outside ? ", which reaches beyond the image" : ""}; it depends on ${pixels.length} of the ${size} pixels` +
       `${pixels.length < Math.min(last, size - 1) - Math.max(first, 0) + 1 ? ", with gaps" : ""}.`;
+    sum();
+    look(first, here.field, marks[0]);
     svg.setAttribute("aria-label", `Units of ${maps.length - 1} layers above an image of ${size} pixels`);
     root.querySelectorAll("tbody tr").forEach((tr, i) => {
       const map = maps[i + 1];
@@ -81,6 +81,32 @@
     const node = document.createElementNS(SVG, tag);
     for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
     return parent.appendChild(node);
+  }
+
+  /* The formula, term by term; those of the layers above are pale. */
+  function sum() {
+    const terms = ['<span class="counted">1</span>'], step = { now: 1 };
+    layers.forEach(({ k, s, d }, i) => {
+      const kind = i + 1 > at.layer ? "" : i + 1 === at.layer ? "counted last" : "counted";
+      const taps = d === 1 ? `(${k}−1)` : `(${k}−1)·${d}`;
+      terms.push(`<span class="${kind}"> + ${taps}${step.now === 1 ? "" : "·" + step.now}</span>`);
+      step.now *= s;
+    });
+    $("sum").innerHTML = `field = ${terms.join("")} = <b>${geometry()[at.layer].field}</b> px`;
+  }
+
+  /* The unit on the diagonal, in two dimensions: dark is what it does not depend on. */
+  function look(first, field, pixels) {
+    const svg = $("photo"), one = 160 / size;
+    svg.replaceChildren();
+    svg.setAttribute("aria-label", `The unit depends on ${pixels.size} × ${pixels.size} of ${size} × ${size} pixels`);
+    add(svg, "image", { href: photo, x: 0, y: 0, width: 160, height: 160 });
+    for (let i = 0; i < size; i++) {
+      if (pixels.has(i)) continue;
+      add(svg, "rect", { class: "unseen", x: 0, y: i * one, width: 160, height: one });
+      for (let j = 0; j < size; j++) if (pixels.has(j)) add(svg, "rect", { class: "unseen", x: i * one, y: j * one, width: one, height: one });
+    }
+    add(svg, "rect", { class: "field", x: first * one, y: first * one, width: field * one, height: field * one });
   }
 
   function choose(layer, unit) { at = { layer, unit }; draw(); }
@@ -102,8 +128,10 @@
         Object.assign(input, { type: "number", min: least, max: 64, value: layer[key], inputMode: "numeric" });
         input.setAttribute("aria-label", `${name} of layer ${i + 1}`);
         input.oninput = () => {
-          const value = Math.floor(Number(input.value));
-          if (value >= least && value <= 64) { layer[key] = value; custom(); }
+          const value = Number(input.value), fits = input.value !== "" && Number.isInteger(value) && value >= least && value <= 64;
+          input.setCustomValidity(fits ? "" : "x");
+          if (fits) { layer[key] = value; custom(); }
+          else $("say").textContent = `The ${name} of layer ${i + 1} must be a whole number from ${least} to 64.`;
         };
         tr.cells[2 + column].append(input);
       });
@@ -149,9 +177,28 @@
   };
   $("size").oninput = () => {
     const value = Math.floor(Number($("size").value));
-    if (value >= 4 && value <= 128) { size = value; middle(); }
+    const fits = value >= 4 && value <= 128;
+    $("size").setCustomValidity(fits ? "" : "x");
+    if (fits) { size = value; middle(); } else $("say").textContent = "The image must have 4 to 128 pixels.";
   };
-  $("add").onclick = () => { layers.push({ kind: "conv", k: 3, s: 1, d: 1, p: 0 }); table(); at.layer = layers.length; custom(); middle(); };
+  function append(layer) {
+    layers.push(layer);
+    table();
+    at.layer = layers.length;
+    custom();
+    middle();
+    if (geometry()[layers.length].n === 0) $("say").textContent = `Layer ${layers.length} has no units: the map below is smaller than its kernel. Enlarge the image, or remove the layer.`;
+  }
+
+  $("add").onclick = () => append({ kind: "conv", k: 3, s: 1, d: 1, p: 0 });
+  $("pool").onclick = () => append({ kind: "pool", k: 2, s: 2, d: 1, p: 0 });
+  /* A redraw under a resting pointer must not choose for it: only movement does. */
+  for (const kind of ["pointermove", "click"]) $("svg").addEventListener(kind, (event) => {
+    if (kind === "click") $("svg").focus({ preventScroll: true });
+    const { layer, unit } = event.target.dataset ?? {};
+    if (layer === undefined || (kind === "pointermove" && event.pointerType !== "mouse")) return;
+    if (Number(layer) !== at.layer || Number(unit) !== at.unit) choose(Number(layer), Number(unit));
+  });
   $("svg").addEventListener("keydown", (event) => {
     const move = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!move) return;
@@ -168,4 +215,4 @@
   const start = Object.keys(presets)[0];
   if (!read(location.hash)) { read(presets[start]); $("preset").value = start; }
   load();
-})(document.getElementById("__ID__"), __PRESETS__);
+})(document.getElementById("__ID__"), __PRESETS__, __PHOTO__);
