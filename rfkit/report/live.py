@@ -81,7 +81,7 @@ PHOTO = ("flower.jpg", (100, 0, 527, 427))
 """One of scikit-learn's sample images, by vultilion on Flickr, CC BY 2.0; and the square that is shown of it."""
 
 
-def knob(runs, element_id="knob"):
+def knob(runs, element_id="live-knob"):
     """The live figure of the book: level and pruning rate as sliders; field, maps, kernel and accuracy follow.
 
     Args:

@@ -116,13 +116,12 @@
     body.replaceChildren();
     layers.forEach((layer, i) => {
       const tr = document.createElement("tr");
-      tr.innerHTML = `<td>${i + 1}</td><td></td>` + "<td></td>".repeat(4) +
-        '<td class="n"></td><td class="field"></td><td class="step"></td><td></td>';
+      tr.innerHTML = `<td>${i + 1}</td><td class="field"></td><td class="n"></td>` + "<td></td>".repeat(5) + '<td class="step"></td><td></td>';
       const kind = document.createElement("select");
       for (const name of ["conv", "pool"]) kind.add(new Option(name, name, false, layer.kind === name));
       kind.setAttribute("aria-label", `Kind of layer ${i + 1}`);
       kind.onchange = () => { layer.kind = kind.value; custom(); };
-      tr.cells[1].append(kind);
+      tr.cells[3].append(kind);
       FIELDS.forEach(([key, name], column) => {
         const input = document.createElement("input"), least = key === "p" ? 0 : 1;
         Object.assign(input, { type: "number", min: least, max: 64, value: layer[key], inputMode: "numeric" });
@@ -133,7 +132,7 @@
           if (fits) { layer[key] = value; custom(); }
           else $("say").textContent = `The ${name} of layer ${i + 1} must be a whole number from ${least} to 64.`;
         };
-        tr.cells[2 + column].append(input);
+        tr.cells[4 + column].append(input);
       });
       const remove = document.createElement("button");
       remove.type = "button"; remove.textContent = "×"; remove.setAttribute("aria-label", `Remove layer ${i + 1}`);

@@ -27,4 +27,11 @@ document.addEventListener("DOMContentLoaded", () => {
       });
     });
   }
+  /* A table wider than its column says so. */
+  for (const box of document.querySelectorAll(".pst-scrollable-table-container, div.cell_output .text_html")) {
+    if (box.querySelector("table") && box.scrollWidth > box.clientWidth + 2) {
+      const hint = Object.assign(document.createElement("p"), { className: "scroll-hint", textContent: "The table scrolls sideways →" });
+      box.before(hint);
+    }
+  }
 });
