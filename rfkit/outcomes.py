@@ -7,7 +7,7 @@ import pandas as pd
 
 from rfkit.config import ConfigError
 from rfkit.data import PUBLISHED
-from rfkit.experiments import CELL, frame
+from rfkit.experiments import CELL, frame, paper_dataset
 from rfkit.presets import PAPER_RATES
 from rfkit.stats import mean_std
 
@@ -24,6 +24,36 @@ def usable_breaking_points(repruned):
         point = breaking_point(part["usable_sparsity"].tolist(), part["accuracy"].tolist())
         rows.append([*key, point, (1 - point) * part["kept"].max()])
     return pd.DataFrame(rows, columns=[*keys, "usable", "left"])
+
+
+def by_width(runs):
+    """What is compared between networks of one kind and different width.
+
+    Args:
+        runs: As made by `rfkit.experiments.recorded_at_widths`.
+
+    Returns:
+        Data frame, one row a run: the columns of `by_run`; width, precision, prunable (weights); usable (breaking
+        point in usable weights) and left (usable weights left there), missing where they were not measured.
+    """
+    kinds, parts = {}, []
+    for run in runs:
+        kinds.setdefault((run.config.width, run.config.train.precision), []).append(run)
+    for (width, precision), same in kinds.items():
+        part, repruned = by_run(frame("pruning", same)), frame("usable_pruning", same)
+        usable = (
+            usable_breaking_points(repruned)
+            if len(repruned)
+            else pd.DataFrame(columns=[*CELL, "seed", "usable", "left"])
+        )
+        counts = pd.DataFrame([
+            [paper_dataset(run.config), run.config.architecture, run.config.level, run.config.seed,
+             run.summary["prunable_weights"]] for run in same
+        ], columns=[*CELL, "seed", "prunable"])  # fmt: skip
+        for more in (counts, usable):
+            part = part.merge(more, how="left", on=[*CELL, "seed"])
+        parts.append(part.assign(width=width, precision=precision))
+    return pd.concat(parts, ignore_index=True)
 
 
 def predicted_breaking_points(by_run, repruned):

@@ -18,6 +18,7 @@ from rfkit.experiments.finding import (
     load,
     paper_dataset,
     recorded,
+    recorded_at_widths,
     records_of,
     unit_of,
     unit_of_what_is_here,

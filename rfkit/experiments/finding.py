@@ -17,6 +17,8 @@ from rfkit.files import home, importing_from_home, read_json
 
 RESULTS = "results"
 """Folder of the committed records, in the project's top folder."""
+WIDTHS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Factors on the channel counts at which the study is looked at; 1 is the paper's."""
 CELL = ["paper_dataset", "architecture", "rf_level"]
 """What a cell of the paper's tables is; columns of every frame."""
 
@@ -154,6 +156,23 @@ def recorded(preset, results=RESULTS):
     wanted = (unit_of_what_is_here(preset, *cell) for cell in seeded_cells(preset))
     found = [_first(unit, committed, ["pruning"], copies=unit.dataset in PUBLISHED) for unit in wanted]
     return [run for run in found if run]
+
+
+def recorded_at_widths(preset, results=RESULTS):
+    """The committed records of a preset at every width and precision that was trained beside its own.
+
+    Args:
+        preset: `rfkit.presets.Preset`.
+        results: Folder of the committed records.
+
+    Returns:
+        List of `Run`, narrow networks first.
+    """
+    found = []
+    for width in WIDTHS:
+        for precision in ("float32", "bfloat16"):
+            found += recorded(preset.select(width=width, precision=precision), results)
+    return found
 
 
 def seeded_cells(preset):

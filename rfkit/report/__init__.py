@@ -32,6 +32,7 @@ from rfkit.report.plots_landscape import (
     plot_surface,
 )
 from rfkit.report.plots_pruning import (
+    plot_by_width,
     plot_contrast_curves,
     plot_contrasts,
     plot_effective_fields,
@@ -64,6 +65,7 @@ from rfkit.report.summaries import (
     untrained_spectrum_table,
     unused_rows_table,
     usable_weight_table,
+    width_table,
 )
 from rfkit.report.views import (
     Table,

@@ -1,5 +1,7 @@
 """Figures of pruning: which layers and taps, after fine-tuning, and the contrasts."""
 
+from fractions import Fraction
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -122,6 +124,22 @@ def plot_probes(probes, *, title="", ax=None):
             ax.plot([beyond.min()], [mean[beyond.min()]], "o", color=style["color"], markersize=10, fillstyle="none")
     ax.set(xlabel="layer", ylabel="probe accuracy (%)", title=title)
     ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(fontsize=9)
+    return ax
+
+
+def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=None):
+    """An outcome against the width, a line a level; rings are bfloat16."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
+    for level, part in by_width.groupby("rf_level"):
+        style = plots.level_style(level)
+        mean = part.groupby("width")[outcome].mean()
+        ax.plot(mean.index, mean, label=f"level {level}", **style)
+        rings = part[part["precision"] == "bfloat16"]
+        ax.plot(rings["width"], rings[outcome], "o", color=style["color"], markersize=11, fillstyle="none")
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(widths := sorted(by_width["width"].unique()), [str(Fraction(width)) for width in widths])
+    ax.set(xlabel="width (1: the paper's)", ylabel=label)
     ax.legend(fontsize=9)
     return ax
 

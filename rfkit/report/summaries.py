@@ -1,5 +1,7 @@
 """Tables of our own, as readers see them: records or frames in, words and rounded numbers out."""
 
+from fractions import Fraction
+
 import pandas as pd
 
 from rfkit import experiments, outcomes, presets
@@ -62,6 +64,31 @@ def breaking_point_table(by_run, repruned):
             "Counted in usable weights": _reached(cell, "usable"),
             "Batch norm re-estimated": _reached(cell, "breaking_point_reestimated"),
             "Seeds": len(cell),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def width_table(by_width):
+    """Accuracy and breaking points at every width.
+
+    Args:
+        by_width: As made by `rfkit.outcomes.by_width`.
+    """
+    rows = []
+    keys = ["architecture", "rf_level", "width", "precision"]
+    for (architecture, level, width, precision), cell in by_width.groupby(keys):
+        rows.append({
+            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
+            "Level": level,
+            "Width": str(Fraction(width)),
+            "Prunable weights": f"{cell['prunable'].iloc[0]:,.0f}",
+            "Dense (%)": _spread(cell["dense"], 1),
+            "Pruned at 0.9 (%)": _spread(cell["pruned_0.9"], 1),
+            "Breaking point": _reached(cell, "breaking_point"),
+            "Counted in usable weights": _reached(cell, "usable"),
+            "Usable weights left there": f"{cell['left'].mean():,.0f}",
+            "Seeds": len(cell),
+            "Precision": precision,
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -92,6 +92,8 @@ def show_paper_table(n, runs, preset):
     builds = {"this build": runs}
     if preset.name != "study":
         builds = {"recorded study": experiments.recorded(presets.get("study")), **builds}
+    full = [run for run in experiments.recorded_at_widths(presets.get("study")) if run.config.width == 1]
+    builds |= {"full width": full} if full else {}
     for name, made in builds.items():
         beside = [run for run in made if experiments.paper_dataset(run.config) == first["dataset"]]
         everything = len(beside)
@@ -111,7 +113,7 @@ def show_paper_table(n, runs, preset):
         "Network": [ARCHITECTURE_LABELS.get(architecture, f"`{architecture}`") for architecture, _ in keys],
         "Field (px)": [MISSING if px is None else f"{px}" for px in table["field_px"]],
     }
-    for i, title in enumerate(("Dense", "Fine-tuned" if first["fine_tuned"] else "Pruned", "Difference")):
+    for i, title in enumerate(("Dense", "Fine-tuned" if first["fine_tuned"] else "Pruned")):
         for name, rows in sources.items():
             columns[f"{title}, {name}"] = [rows.get(key, [MISSING] * 3)[i] for key in keys]
     return Table(pd.DataFrame(columns), caption, f"paper-table-{n}", notes=tuple(notes), literal=True)
