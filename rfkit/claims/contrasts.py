@@ -114,7 +114,6 @@ def contrast_table(findings):
         third = f", {presets.contrast_label(*contrast.third)}: {mean[contrast.third]}" if contrast.third else ""
         margin = f" within ±{contrast.margin:g}" if contrast.margin else ""
         rows.append({
-            "": contrast.key,
             "Changed": f"{presets.contrast_label(*contrast.cell)}: {mean[contrast.cell]}",
             "Against": f"{presets.contrast_label(*contrast.against)}: {mean[contrast.against]}{third}",
             "Outcome": presets.CONTRAST_OUTCOMES[contrast.outcome],
@@ -123,6 +122,7 @@ def contrast_table(findings):
             "95 %": f"{found.interval[0]:+.{digits}f} … {found.interval[1]:+.{digits}f}" if found.interval else "–",
             "Seeds": len(found.values[contrast.cell]),
             "Speaks": f"{found.verdict} {contrast.cause}" if found.verdict != "undecided" else "undecided",
+            "In the plan": contrast.key,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -137,7 +137,7 @@ def _share(found):
 
 
 def dead_weight_table(by_run, repruned):
-    """D7: where accuracy has fallen 5 points below dense, with dead weights among those that are pruned and without."""
+    """Where accuracy has fallen 5 points below dense, with dead weights among those that are pruned and without."""
     points = usable_breaking_points(repruned[repruned["architecture"] == presets.CONTRAST_NETWORK])
     both = points.merge(by_run, on=[*CELL, "seed"])
     titles = {

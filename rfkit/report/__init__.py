@@ -69,6 +69,7 @@ from rfkit.report.summaries import (
 )
 from rfkit.report.views import (
     Table,
+    Tabs,
     environment_line,
     glance,
     importance_line,
@@ -77,4 +78,5 @@ from rfkit.report.views import (
     show_code,
     show_importance_table,
     show_paper_table,
+    show_paper_tables,
 )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from rfkit import experiments
 from rfkit.report.styles import LEVEL_STYLE, OTHER_LEVELS
-from rfkit.tables import ARCHITECTURE_LABELS
+from rfkit.tables import ARCHITECTURE_LABELS, reference
 
 DASHES = {"-": "", "--": "8 4", "-.": "8 3 2 3", ":": "2 3"}
 """Line styles of matplotlib as SVG has them."""
@@ -105,7 +105,8 @@ def knob_networks(runs):
             "name": ARCHITECTURE_LABELS.get(architecture, architecture), "data": data, "px": config.image_size,
             "chance": round(100 / config.num_classes, 2), "levels": [],
         }  # fmt: skip
-        networks.setdefault((data, architecture), about)["levels"].append(_level(level, seeds))
+        drawn = _level(level, seeds) | {"paper": _printed(config, experiments.paper_dataset(config))}
+        networks.setdefault((data, architecture), about)["levels"].append(drawn)
     return sorted(networks.values(), key=lambda each: (each["data"], each["name"] != "VGG19-like"))
 
 
@@ -134,6 +135,17 @@ def _level(level, seeds):
         shade[..., 3] = 255 * 0.85 * (1 - pattern / pattern.max())
         drawn["used"] = _address(Image.fromarray(shade))
     return drawn
+
+
+def _printed(config, dataset):
+    """The paper's (rate, accuracy) of a cell, dense first."""
+    same = {"architecture": config.architecture, "rf_level": config.level, "dataset": dataset, "fine_tuned": 0}
+    rows = reference()
+    for column, value in same.items():
+        rows = rows[rows[column] == value]
+    pruned = rows[rows["metric"] == "pruned_accuracy"].drop_duplicates("pruning_rate").sort_values("pruning_rate")
+    dense = rows[rows["metric"] == "dense_accuracy"]["mean"].head(1)
+    return [[0.0, value] for value in dense] + pruned[["pruning_rate", "mean"]].to_numpy().tolist()
 
 
 def _sides_of_maps(config):

@@ -1,5 +1,6 @@
 """Tables of our own, as readers see them: records or frames in, words and rounded numbers out."""
 
+import math
 from fractions import Fraction
 
 import pandas as pd
@@ -204,9 +205,9 @@ def spectrum_table(found):
         row = {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Level": level}
         for stage, words in experiments.STAGES.items():
             cell = part[part["stage"] == stage]
-            row[f"Largest, {words}"] = f"{cell['top'].mean():.3g}"
-            row[f"Smallest, {words}"] = f"{cell['smallest'].mean():.2g}"
-            row[f"Width, {words}"] = f"{cell['width'].mean():.2g}"
+            row[f"Largest, {words}"] = _three(cell["top"].mean())
+            row[f"Smallest, {words}"] = _three(cell["smallest"].mean())
+            row[f"Width, {words}"] = _three(cell["width"].mean())
             row[f"Negative (%), {words}"] = f"{100 * cell['negative_mass'].mean():.0f}"
         rows.append(row | {"Seeds": part["seed"].nunique()})
     return pd.DataFrame(rows)
@@ -219,11 +220,11 @@ def untrained_spectrum_table(found):
             "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture),
             "Level": row.rf_level,
             "Field (px)": str(row.field_px),
-            "Largest": f"{row.values_[0]:.4g}",
-            "10th": f"{row.values_[9]:.4g}",
-            "90th": f"{row.values_[89]:.4g}",
-            "Smallest": f"{row.smallest:.2g}",
-            "Width": f"{row.width:.2g}",
+            "Largest": _three(row.values_[0]),
+            "10th": _three(row.values_[9]),
+            "90th": _three(row.values_[89]),
+            "Smallest": _three(row.smallest),
+            "Width": _three(row.width),
             "Negative (%)": f"{100 * row.negative_mass:.0f}",
         }
         for row in found.rename(columns={"values": "values_"}).itertuples()
@@ -239,8 +240,8 @@ def author_ritz_table():
             "Level": row.rf_level,
             "Stage": row.stage,
             "Augmented": row.random_augmentation,
-            "Smallest": f"{row.min_ritz:.3g}",
-            "Largest": f"{row.max_ritz:.3g}",
+            "Smallest": _three(row.min_ritz),
+            "Largest": _three(row.max_ritz),
         }
         for row in found.sort_values(["architecture", "stage", "random_augmentation", "rf_level"]).itertuples()
     ]
@@ -253,7 +254,7 @@ def sharpness_variant_table(runs):
     for run in runs:
         spectrum = run.result("spectrum")
         if spectrum is not None:
-            found = {key: f"{value:.3g}" for key, value in spectrum["variants"].items()}
+            found = {key: _three(value) for key, value in spectrum["variants"].items()}
             columns.setdefault(f"Level {run.config.level}", found)
     return pd.DataFrame(columns).rename_axis("Choice").reset_index()
 
@@ -401,6 +402,17 @@ def _spread(values, digits):
     return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"
 
 
+def _three(value):
+    """A number with three significant digits; large and small ones with a power of ten."""
+    if pd.isna(value):
+        return MISSING
+    if value == 0 or 1e-2 <= abs(value) < 1e4:
+        digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+        return f"{float(f'{value:.3g}'):,.{digits}f}"
+    mantissa, power = f"{value:.2e}".split("e")
+    return f"{mantissa}·10" + str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def _pair(values, separator="×"):
     values = [f"{value:g}" for value in values]
     return values[0] if len(set(values)) == 1 and separator == "×" else separator.join(values)
@@ -427,8 +439,7 @@ def published_networks_table(found):
             "Step (px)": px(row.stride),
             "Last map": px(row.map),
             "Weights (M)": f"{row.parameters / 1e6:.1f}",
-            "Why": row.why.partition(",")[0].partition(":")[0].partition(" averages")[0].partition(" cut")[0]
-            or MISSING,
+            "Why": row.why or MISSING,
         }
         for row in found.sort_values("top1", ascending=False).itertuples()
     ])

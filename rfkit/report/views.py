@@ -28,6 +28,7 @@ class Table:
         notes: Lines below the table, such as its provenance.
         literal: Whether the caption holds the paper's own number, which Sphinx's counter cannot be told.
         sortable: Whether readers of the book may sort it by a press on a heading.
+        folded: Whether readers of the book unfold it first.
     """
 
     body: pd.DataFrame
@@ -37,8 +38,13 @@ class Table:
     notes: tuple[str, ...] = ()
     literal: bool = False
     sortable: bool = False
+    folded: bool = False
 
     def _repr_markdown_(self):
+        whole = self._unfolded()
+        return f":::::{{dropdown}} Show the table\n{whole}\n:::::" if self.folded else whole
+
+    def _unfolded(self):
         body = _markdown(self.body if len(self.body.columns) else NOTHING)
         notes = [f"{{.provenance}}\n{note}" for note in self.notes]
         if self.literal:
@@ -117,6 +123,33 @@ def show_paper_table(n, runs, preset):
         for name, rows in sources.items():
             columns[f"{title}, {name}"] = [rows.get(key, [MISSING] * 3)[i] for key in keys]
     return Table(pd.DataFrame(columns), caption, f"paper-table-{n}", notes=tuple(notes), literal=True)
+
+
+@dataclass(frozen=True)
+class Tabs:
+    """Tables of one kind, one at a time in the book, one below the other in Jupyter.
+
+    Attributes:
+        tables: Title of a tab to its `Table`.
+    """
+
+    tables: dict[str, Table]
+
+    def _repr_markdown_(self):
+        items = (f"::::{{tab-item}} {title}\n{table._repr_markdown_()}\n::::" for title, table in self.tables.items())
+        return ":::::{tab-set}\n" + "\n".join(items) + "\n:::::"
+
+    def _repr_html_(self):
+        return "".join(table._repr_html_() for table in self.tables.values())
+
+
+def show_paper_tables(numbers, runs, preset):
+    """Several of the paper's accuracy tables as tabs, one for each data set and rate."""
+    tables = {}
+    for n in numbers:
+        first = paper_table(n).iloc[0]
+        tables[f"{DATASET_LABELS[first['dataset']]}, {first['pruning_rate']:g}"] = show_paper_table(n, runs, preset)
+    return Tabs(tables)
 
 
 def show_importance_table(n, builds):

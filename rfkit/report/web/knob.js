@@ -126,6 +126,8 @@
       const xs = level[axis], points = xs.map((value, i) => [x(value), y(level.accuracy[i])]), chosen = level === here;
       add(svg, "polyline", { points: points.map((p) => p.join(",")).join(" "), class: chosen ? "curve here" : "curve", stroke: level.color, "stroke-dasharray": level.dash });
       points.forEach(([px, py]) => marker(svg, level.marker, px, py, level.color));
+      if (chosen && axis === "rate") for (const [where, value] of level.paper)
+        add(svg, "circle", { cx: x(where), cy: y(value), r: 6, class: "ring", stroke: level.color });
       const value = at(xs, level.accuracy, rate), text = value === null ? "not measured" : value.toFixed(1) + " %";
       if (chosen) now = text;
       const item = document.createElement("li");
@@ -137,7 +139,8 @@
     const field = here.field ? `A unit of the last map has a field of ${here.field} px on an image of ${network.px} px. ` : "";
     const dead = here.dead ? `${(100 * here.dead).toFixed(1)} % of the weights can never matter. ` : "Every weight can matter. ";
     $("say").textContent = `${network.name}, ${here.name}. ${field}${dead}The network is right on ${here.accuracy[0].toFixed(1)} % of the test images; ` +
-      `with ${Math.round(100 * rate)} % of ${axis === "rate" ? "all its weights" : "those that can matter"} pruned, on ${now} (chance: ${network.chance} %).`;
+      `with ${Math.round(100 * rate)} % of ${axis === "rate" ? "all its weights" : "those that can matter"} pruned, on ${now} (chance: ${network.chance} %).` +
+      (here.paper.length && axis === "rate" ? " Rings: the paper's networks at this level." : "");
   }
 
   /* The drawing itself takes the rate from where it is pressed. */
