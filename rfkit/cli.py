@@ -24,6 +24,10 @@ def main(arguments=None):
         return _fail(error, 2)
     except RuntimeError as error:  # StoreError, TooLongError, NotebookError, DivergedError
         return _fail(error, 1)
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] in ("rfkit", *sys.stdlib_module_names):
+            raise
+        return _fail(f"{error.name} is not installed; install rfkit with its extra 'full', as requirements.txt does", 1)
     except KeyboardInterrupt:
         return _fail("stopped; finished epochs are kept, run the same command to go on", 130)
     finally:
@@ -115,6 +119,12 @@ def _add_assignment(command):
     action.add_argument("--json", type=Path, metavar="FILE", help="write the points there as well")
     action.add_argument("--csv", type=Path, metavar="FILE", help="a row per submission there, for a gradebook")
     action.add_argument("--feedback", type=Path, metavar="DIR", help="a text per submission there, for the student")
+    action = actions.add_parser("gradescope", help="the grader as a zip to upload to Gradescope")
+    action.add_argument("folder", type=Path, metavar="ZIP")
+    action.add_argument("--tests", type=Path, metavar="DIR", help="your hidden tests (default: those of rfkit)")
+    action.add_argument("--visibility", default="after_published", help="of points and messages (after_published)")
+    action.add_argument("--seconds", type=float, default=60, help="for a cell or a request (default 60)")
+    action.add_argument("--memory", type=float, default=8, metavar="GIB", help="address space (default 8)")
     action = actions.add_parser("pdf", help="print notebooks into one PDF to hand in (needs Chromium or Chrome)")
     action.add_argument("folders", type=Path, nargs=1, metavar="DIR")
     action.add_argument("-o", "--output", type=Path, help="default: DIR/homework.pdf")
@@ -127,9 +137,7 @@ def _add(commands, run, text):
 
 
 def _add_analyses(command):
-    from rfkit.experiments import ANALYSES
-
-    text = f"only these: {', '.join(ANALYSES)} (default: those that need a trained network)"
+    text = "only these, such as pruning,fine_tune; a wrong name lists all (default: those that need a trained network)"
     command.add_argument("--analyses", metavar="NAMES", help=text)
 
 
@@ -334,18 +342,20 @@ def _book(options):
 
 
 def _pdf(options):
-    from rfkit.book import printing
+    from rfkit.homework import printing
 
     print(printing.book(Path("_build/html"), options.output))
 
 
 def _assignment(options):
-    from rfkit.book import printing
-    from rfkit.homework import editions, grading
+    from rfkit.homework import editions, gradescope, grading, printing
 
     if options.action == "build":
         for path in editions.build(options.folder, options.tests, solutions=options.solutions):
             print(path)
+    elif options.action == "gradescope":
+        limits = {"seconds": options.seconds, "memory_gib": options.memory}
+        print(gradescope.build(options.folder, options.tests, visibility=options.visibility, **limits))
     elif options.action == "pdf":
         (folder,) = options.folders
         path, remarks = printing.homework(folder, options.output)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import class_files, png, write_tree, write_zip
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from rfkit import data
 from rfkit.data import DataError
@@ -366,3 +367,9 @@ def test_a_cache_with_other_content_is_made_anew(tmp_path):
     cached.with_suffix(".sha256").write_text(hashlib.sha256(cached.read_bytes()).hexdigest())
     again = data.load(f"folder:{folder}", root=tmp_path / "data")
     assert np.array_equal(first.train_images, again.train_images) and again.source == first.source
+
+
+def test_digits_are_those_of_scikit_learn():
+    bunch = load_digits()
+    with np.load(Path(data.__file__).parents[1] / "reference" / "digits.npz") as stored:
+        assert (stored["images"] == bunch.images).all() and (stored["labels"] == bunch.target).all()

@@ -1,18 +1,21 @@
 """Submissions, good and broken: each loses what it got wrong, and nothing else."""
 
+import ast
 import contextlib
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from rfkit.config import ConfigError
-from rfkit.homework import editions, grading, kernel
+from rfkit.homework import editions, gradescope, grading, kernel
 
 ROOT = Path(__file__).parents[1]
 FULL_2 = {name for _, name, _ in grading._suites(editions.HIDDEN_TESTS)[2]}
@@ -234,3 +237,60 @@ def test_a_submission_cannot_write_into_the_report(solved, tmp_path):
     assert points["honest"] == 100 > points["forger"] and rows["forger"]["total"] == str(points["forger"])
     assert "derivations" in rows["honest"]["to be read by you"]
     assert "honest: 100 of 100 points" in (reports["--feedback"] / "honest.txt").read_text()
+
+
+def test_gradescope_gives_the_same_points_without_torch(solved, tmp_path):
+    """As its container runs it: the zip unpacked, a submission beside it, an interpreter without what is heavy."""
+    root = tmp_path / "autograder"
+    shutil.copytree(solved, root / "submission")
+    replace(root / "submission" / "CNN-Layers.ipynb", "out += b[:, None]", "out += 2 * b[:, None]")
+    (root / "submission" / "CNN.ipynb").unlink()
+    archive = gradescope.build(tmp_path / "made" / "autograder.zip", visibility="visible", seconds=30)
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(root / "source")
+        assert {packed.getinfo(name).external_attr >> 16 for name in ("setup.sh", "run_autograder")} == {0o755}
+    heavy = tmp_path / "heavy"
+    heavy.mkdir()
+    for name in ("torch", "pandas", "scipy", "sklearn"):
+        (heavy / f"{name}.py").write_text("raise ImportError('a small environment')")
+    python = root / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    environment = os.environ | {"AUTOGRADER_ROOT": str(root), "PYTHONPATH": str(heavy)}
+    done = subprocess.run(["bash", root / "source" / "run_autograder"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((root / "results" / "results.json").read_text())
+    graded = grading.grade(root / "submission", seconds=30)
+    assert [test["score"] for test in result["tests"]] == [
+        test["points"] for question in graded["questions"] for test in question["tests"]
+    ]
+    assert sum(test["max_score"] for test in result["tests"]) == 100 and 30 < graded["total"] < 70
+    assert {test["visibility"] for test in result["tests"]} == {"visible"}
+    assert "To be read by the teacher" in result["output"]
+    (forwards,) = (test for test in result["tests"] if test["name"] == "CNN-Layers: convolution forwards")
+    assert forwards["score"] == 0 and forwards["output"] != "right"
+
+
+def test_gradescope_refuses_what_it_cannot_pack(tmp_path):
+    with pytest.raises(ConfigError, match="visibility.*after_published"):
+        gradescope.build(tmp_path / "a.zip", visibility="public")
+    with pytest.raises(ConfigError, match=r"q1\.py"):
+        gradescope.build(tmp_path / "a.zip", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_handout_needs_little(solved):
+    """What a student installs: the homework's dependencies in pyproject.toml, none of the extra "full"."""
+    names = set()
+    for path in solved.glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                for node in ast.walk(ast.parse(cell.source)):
+                    if isinstance(node, ast.ImportFrom):
+                        names |= {f"{node.module}.{alias.name}" for alias in node.names}
+                    elif isinstance(node, ast.Import):
+                        names |= {alias.name for alias in node.names}
+    ours = {name for name in names if name.startswith("rfkit")}
+    assert ours <= {"rfkit.data", "rfkit.numpy_layers", "rfkit.homework.checks", "rfkit.homework.descent"}
+    assert {name.partition(".")[0] for name in names - ours} <= {"numpy", "matplotlib", "math", "dataclasses"}

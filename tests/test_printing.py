@@ -5,8 +5,8 @@ import shutil
 import nbformat
 import pytest
 
-from rfkit.book import printing
 from rfkit.config import ConfigError
+from rfkit.homework import printing
 
 needs_browser = pytest.mark.skipif(not any(map(shutil.which, printing.BROWSERS)), reason="no Chromium or Chrome")
 

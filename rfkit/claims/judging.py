@@ -71,10 +71,7 @@ class Verdict:
 
 
 def _values(evidence, dataset, architecture, outcome, *, floor_rate=None, table=None):
-    """One column per level; one row per seed that has them all, or networks that are no pairs.
-
-    Levels at floor are censored: all that is known is that they lie at the end of the scale, so they are tied there.
-    """
+    """One column per level; one row per seed that has them all, or networks that are no pairs."""
     table = evidence.runs if table is None else table
     if outcome not in table:
         return pd.DataFrame()
@@ -99,10 +96,7 @@ def _columns(values):
 
 
 def _trend(values, falling, paired=True):
-    """(towards, two-sided p, smallest p, effect, test) of the test of a trend; None where there is none to test.
-
-    A single seed points somewhere and has no p, so that it does not count in the family of the correction.
-    """
+    """(towards, two-sided p, smallest p, effect, test) of the test of a trend; None where there is none to test."""
     seeds, levels = values.shape
     if levels < 3 or not seeds:
         return None

@@ -1,6 +1,7 @@
 """Image data sets as uint8 arrays in memory, decoded once and cached with a checksum."""
 
 import hashlib
+import importlib.resources
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,16 +144,13 @@ def _with_statistics(train_images, train_labels, test_images, test_labels, class
 
 
 def _digits(size):
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
+    with (importlib.resources.files("rfkit") / "reference" / "digits.npz").open("rb") as file, np.load(file) as stored:
+        grey, labels = np.round(stored["images"] * (255 / 16)).astype(np.uint8), stored["labels"].astype(np.int64)
     images = np.stack([resized(Image.fromarray(g).convert("RGB"), size) for g in grey])
-    train, test = stratified_split(bunch.target)
-    digest = hashlib.sha256(grey.tobytes() + bunch.target.astype(np.int64).tobytes()).hexdigest()
-    names = tuple(str(n) for n in bunch.target_names)
+    train, test = stratified_split(labels)
+    digest = hashlib.sha256(grey.tobytes() + labels.tobytes()).hexdigest()
     source = Source("digits", "scikit-learn digits", digest)
-    return images[train], bunch.target[train], images[test], bunch.target[test], names, source
+    return images[train], labels[train], images[test], labels[test], tuple(map(str, range(10))), source
 
 
 def _cifar10(root, size):

@@ -31,16 +31,7 @@ CALIBRATION_IMAGES = 64
 
 
 def settings(preset, *, repeats=None, width=None):
-    """What a preset computes for its networks and levels, the two definitions first; it needs no data set.
-
-    Args:
-        preset: `rfkit.presets.Preset`; its width is that of trainings and not used here.
-        repeats: Freshly initialised networks instead of as many as the preset says.
-        width: Factor on the channel counts instead of the preset's for this experiment.
-
-    Returns:
-        List of (mapping, None).
-    """
+    """What a preset computes for its networks and levels, the two definitions first; it needs no data set."""
     from rfkit.experiments.finding import source_sha256
 
     most, preset_width, few = SCALES[preset.name]
@@ -62,12 +53,7 @@ def settings(preset, *, repeats=None, width=None):
 
 
 def compute(_, settings, work):
-    """The largest projected gradient of each fresh network at each level, and the mean pattern.
-
-    Returns:
-        Mapping: ``maxima`` and ``similarity`` (to the same network's pattern at the first level), lists by level;
-        ``patterns``, float32 array (levels, H, W).
-    """
+    """The largest projected gradient of each fresh network at each level, and the mean pattern."""
     from rfkit import projection, training
 
     options = dict(VARIANTS[one_of("variant", settings["variant"], tuple(VARIANTS))])
@@ -168,20 +154,7 @@ def frame(results):
 
 
 def fitted_similarity(pattern, reference):
-    """How alike two patterns are in shape, wherever the unit's field lies.
-
-    The unit at the middle of a map of even side is off the middle of the image, by up to half the map's stride. So the
-    pattern is moved along the diagonal, on which the unit lies, to where it fits best. What is moved out of the image
-    counts as not alike: both norms are those of the whole patterns, so that a small overlap cannot fit by chance.
-
-    Args:
-        pattern: Array (H, H).
-        reference: Array (H, H).
-
-    Returns:
-        (cosine, shift): largest cosine of shifts up to half the image, and the pixels by which the pattern lies
-        farther down and to the right than the reference.
-    """
+    """How alike two patterns are in shape, wherever the unit's field lies."""
     side = len(pattern)
     pattern, reference = np.asarray(pattern, float), np.asarray(reference, float)
     norms = np.linalg.norm(pattern) * np.linalg.norm(reference)

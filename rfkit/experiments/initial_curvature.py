@@ -20,17 +20,7 @@ CHANGES = {
 
 
 def settings(preset, *, widths=(1 / 8, 1.0), seeds=(0, 1, 2), changes=tuple(CHANGES)):
-    """The VGG19-like network and its changes, untrained, on the preset's first data set.
-
-    Args:
-        preset: `rfkit.presets.Preset`.
-        widths: Factors on the channel counts.
-        seeds: Of the initial weights.
-        changes: Keys of `CHANGES`.
-
-    Returns:
-        List of (mapping, data set).
-    """
+    """The VGG19-like network and its changes, untrained, on the preset's first data set."""
     usual = {"images": 128, "calibration_images": 1000, "tol": 0.01, "version": 1}
     return [
         ({"change": change, "seed": seed, "width": width} | usual, preset.datasets[0])
@@ -80,11 +70,7 @@ def seconds(settings, _):
 
 
 def frame(results):
-    """The largest eigenvalue of each network.
-
-    Returns:
-        Data frame, one row a network: change, seed, width, map (side of the last map), largest, data_label.
-    """
+    """The largest eigenvalue of each network."""
     rows = [
         {name: each["settings"][name] for name in ("change", "seed", "width")}
         | {name: each["values"][name] for name in ("map", "largest")}

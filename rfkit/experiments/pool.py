@@ -32,19 +32,7 @@ def one_thread_each():
 
 
 def run(tasks, jobs):
-    """Run tasks in single-thread processes, each a process of its own that is kept for the next task.
-
-    Args:
-        tasks: Iterable of (function, arguments), both picklable; started in this order.
-        jobs: Number of processes.
-
-    Yields:
-        (index of the task, what it returned or the exception it raised) as they end; `WorkerKilledError` for a task
-        whose process was killed, which costs no other.
-
-    Raises:
-        KeyboardInterrupt: If the user stops it; the processes are ended.
-    """
+    """Run tasks in single-thread processes, each a process of its own that is kept for the next task."""
     waiting, running = enumerate(tasks), {}
     workers = [None] * jobs
 

@@ -69,12 +69,7 @@ def processor():
 
 
 def git_state():
-    """Commit of this source tree, and whether it has uncommitted changes.
-
-    Returns:
-        (commit, dirty); (None, None) where git does not track the package: installed below another project, the commit
-        would be that one's.
-    """
+    """Commit of this source tree, and whether it has uncommitted changes."""
     folder = Path(__file__).parent
     try:
         tracked = ["git", "ls-files", "--error-unmatch", Path(__file__).name]

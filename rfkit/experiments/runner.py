@@ -18,23 +18,7 @@ from rfkit.files import load_tensors, save_tensors, write_csv, write_json
 
 
 def complete(unit, runs, *, analyses=None, data=None, device=None, progress=False):
-    """Train a unit and analyse it; what is finished already is left as it is.
-
-    Args:
-        unit: `Unit`.
-        runs: `Store`.
-        analyses: Names of analyses; those that a study plans if ``None``.
-        data: The data set as the unit was made for it; the whole one is loaded if ``None``.
-        device: As in `rfkit.training.pick_device`.
-        progress: As in `rfkit.training.fit`.
-
-    Returns:
-        `Run`, finished.
-
-    Raises:
-        rfkit.config.ConfigError: If the data are not those of the unit.
-        BusyError: If another process works on it.
-    """
+    """Train a unit and analyse it; what is finished already is left as it is."""
     data = data if data is not None else finding.load(unit.dataset)
     device = training.pick_device(device)
     _refuse_other_data(unit.config, data)
@@ -49,18 +33,7 @@ def complete(unit, runs, *, analyses=None, data=None, device=None, progress=Fals
 
 
 def compare(unit, runs, *, analyses=None, data=None, device=None):
-    """Make the analyses of a unit that need another seed of its network, where both are there with their weights.
-
-    Args:
-        unit: `Unit` of the second seed.
-        runs: `Store`.
-        analyses: As in `complete`.
-        data: As in `complete`.
-        device: As in `complete`.
-
-    Returns:
-        The number of analyses that were made now.
-    """
+    """Make the analyses of a unit that need another seed of its network, where both are there with their weights."""
     todo = _pairs_to_compare(unit, runs, named(analyses))
     for name, settings, first, second in todo:
         data = data if data is not None else finding.load(unit.dataset)
@@ -165,23 +138,7 @@ def _field_px(model, image_size):
 
 
 def run_all(wanted, *, analyses=None, jobs=None, root=None, device=None, image_limit=None, progress=True):
-    """Complete units in single-thread processes, then compare their pairs; safe to stop and start again.
-
-    Args:
-        wanted: `Unit` list, in order of importance.
-        analyses: As in `complete`.
-        jobs: Number of processes; by default one a core, or one on a GPU.
-        root: Folder of the run store.
-        device: As in `rfkit.training.pick_device`.
-        image_limit: As in `rfkit.experiments.load`.
-        progress: Show a bar (on a terminal) or a line a unit.
-
-    Returns:
-        List of (`Unit`, message) of the units that failed.
-
-    Raises:
-        KeyboardInterrupt: If the user stops it; workers are stopped, finished epochs are on disk.
-    """
+    """Complete units in single-thread processes, then compare their pairs; safe to stop and start again."""
     runs, chosen = store.Store(root), named(analyses)
     alone = [each for each in chosen if each.needs == "run"]
     todo = [unit for unit in wanted if not is_complete(unit, runs, alone)]
@@ -244,19 +201,7 @@ def processes(jobs, device, work):
 
 
 def make(requests, *, jobs=None, root=None, device=None, image_limit=None, progress=False):
-    """Compute results that need no run, and store them.
-
-    Args:
-        requests: List of `rfkit.experiments.results.Request`.
-        jobs: As in `run_all`; one computes here, in this process, by one thread.
-        root: Folder of the run store.
-        device: As in `rfkit.training.pick_device`.
-        image_limit: As in `rfkit.experiments.load`.
-        progress: Show bars, and a line a result.
-
-    Raises:
-        RuntimeError: If some fail; the others are made all the same.
-    """
+    """Compute results that need no run, and store them."""
     jobs = processes(jobs, device, len(requests))
     tasks = [(_make, (request, str(store.Store(root).root), device, image_limit, progress)) for request in requests]
     failures = []

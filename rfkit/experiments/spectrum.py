@@ -108,11 +108,7 @@ COLUMNS = (
 
 
 def summary(stored):
-    """What is compared between spectra: the largest eigenvalue, the density's smallest node, width and negative mass.
-
-    Args:
-        stored: Mapping with ``values`` (largest first), ``nodes``, ``weights`` and ``zeros``.
-    """
+    """What is compared between spectra: largest eigenvalue, smallest node of the density, width and negative mass."""
     density = DensityResult(np.array(stored["nodes"]), np.array(stored["weights"]), stored["zeros"])
     values = stored["values"]
     return {

@@ -82,15 +82,7 @@ def key_of(settings):
 
 
 def save_result(folder, settings, values, provenance, weights=None):
-    """Store what an analysis came to, replacing what is there.
-
-    Args:
-        folder: Folder of the result.
-        settings: What it was computed by.
-        values: Mapping of JSON-able values and numpy arrays.
-        provenance: How it was made, as by `rfkit.experiments.provenance.Clock`.
-        weights: Checksums of the weights it was made from.
-    """
+    """Store what an analysis came to, replacing what is there."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
     arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
@@ -104,19 +96,7 @@ def save_result(folder, settings, values, provenance, weights=None):
 
 
 def read_result(folder, settings=None):
-    """A finished result, or None where there is none, or not at all of the rates that are asked for.
-
-    Args:
-        folder: Folder of the result.
-        settings: What was asked for; ``None`` for whatever is there.
-
-    Returns:
-        Mapping: ``settings``, ``weights``, ``provenance`` and ``values``.
-
-    Raises:
-        StoreError: If a file was changed after it was finished.
-        ConfigError: If the folder holds a result of other settings.
-    """
+    """A finished result, or None where there is none, or not at all of the rates that are asked for."""
     if not (folder / DONE).is_file():
         return None
     check(folder, RESULT)

@@ -9,15 +9,7 @@ LARGEST_GFLOPS = 20
 
 
 def settings(preset, names=None):
-    """One network each, by default all that torchvision has, the same for every preset.
-
-    Args:
-        preset: `rfkit.presets.Preset`; not used.
-        names: Names of `torchvision.models.list_models`.
-
-    Returns:
-        List of (mapping, None).
-    """
+    """One network each, by default all that torchvision has, the same for every preset."""
     import torchvision
 
     every = torchvision.models.list_models(module=torchvision.models) if names is None else names

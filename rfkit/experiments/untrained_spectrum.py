@@ -9,16 +9,7 @@ from rfkit.presets import field_px
 
 
 def settings(preset, *, width=1.0, **options):
-    """One network and level each, the cheap levels first, on the preset's first data set.
-
-    Args:
-        preset: `rfkit.presets.Preset`; its width is that of trainings and not used here.
-        width: Factor on the channel counts.
-        **options: Other settings instead of those below, such as ``k``.
-
-    Returns:
-        List of (mapping, data set).
-    """
+    """One network and level each, the cheap levels first, on the preset's first data set."""
     usual = {
         "seed": 0, "k": 90, "tol": 1e-2, "images": 32, "probes": 1, "steps": 40, "calibration_images": 1000,
     }  # fmt: skip

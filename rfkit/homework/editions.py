@@ -20,8 +20,15 @@ HANDOUT = {
 """Notebooks of the hand-out in its order, and the chapters they are made from; question 1 to 4."""
 README = """# Homework: receptive fields and convolutional networks
 
+Name:
+
 Four notebooks: *Receptive-Fields* (10 points), *CNN-Layers* (40), *CNN-BatchNorm* (20), *CNN* (30). They need Python
-3.11 or newer and the package `rfkit` that your teacher names; `jupyter lab` (`pip install jupyterlab`) opens them.
+3.11 or newer:
+
+    pip install jupyterlab PATH_OR_ADDRESS_OF_RFKIT
+    jupyter lab
+
+where your teacher names the path or address. That is less than 400 MB; PyTorch is not needed.
 
 - Write your code where a cell says "your code here". The cells below it check it as far as can be seen; hidden tests
   with other numbers decide about the points.

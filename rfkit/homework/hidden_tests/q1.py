@@ -4,11 +4,19 @@ import math
 
 import numpy as np
 
-from rfkit import receptive_field
 from rfkit.homework.checks import close
 
 SEED = 1
 random = np.random.default_rng(SEED)
+
+
+def fields(kernels, strides):
+    """Receptive field after each layer: every layer adds its taps but one, in steps of all strides below it."""
+    field, step, found = 1, 1, []
+    for kernel, stride in zip(kernels, strides, strict=True):
+        field, step = field + (kernel - 1) * step, step * stride
+        found.append(field)
+    return found
 
 
 def _sizes(count, high=8):
@@ -27,13 +35,13 @@ def second(student):
 
 def strides(student):
     for m1, m2, s1, s2 in ((5, 3, 4, 2), _sizes(4), _sizes(4)):
-        expected = receptive_field.closed_form([m1, m2], [s1, s2])
+        expected = fields([m1, m2], [s1, s2])
         close("fields with strides", student(f"r = fields_with_strides({m1}, {m2}, {s1}, {s2})", ["r"])[0], expected)
 
 
 def any_layer(student):
     kernels, steps = [3, *_sizes(6)], [2, 3, *_sizes(5, 4)]
-    expected = receptive_field.closed_form(kernels, steps)
+    expected = fields(kernels, steps)
     for k in (1, 2, 4, 7):
         found = student(f"r = field_of_layer({k}, {kernels}, {steps})", ["r"])[0]
         close(f"field of layer {k} of 7", found, expected[k - 1])
@@ -46,11 +54,11 @@ def two_ways(student):
 k1, s1, k2, s2 = (np.array(list(v), float) for v in (k1, s1, k2, s2))
 """
     k1, s1, k2, s2 = student("import numpy as np\n" + code, ["k1", "s1", "k2", "s2"])
-    before = receptive_field.closed_form(kernels, steps)[-1]
+    before = fields(kernels, steps)[-1]
     kinds = set()
     for ks, ss in ((k1, s1), (k2, s2)):
         ks, ss = [int(k) for k in ks], [int(s) for s in ss]
-        assert receptive_field.closed_form(ks, ss)[-1] > before, f"kernels {ks}, strides {ss} see no more"
+        assert fields(ks, ss)[-1] > before, f"kernels {ks}, strides {ss} see no more"
         strided = math.prod(ss) > math.prod(steps)
         kinds.add("stride or pooling" if strided else "depth" if len(ks) > len(kernels) else "kernels")
     assert len(kinds) == 2, f"both ways are of one kind, {kinds.pop()}"

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
-import yaml
 
 from rfkit.config import ConfigError
 from rfkit.files import replacing
@@ -74,7 +73,7 @@ def _read(path):
 
 
 def notebooks(paths, output):
-    """Print notebooks, one after the other, into one PDF; formulas need no network."""
+    """Print notebooks, one after the other, into one PDF."""
     from nbconvert import HTMLExporter
 
     joined = nbformat.v4.new_notebook()
@@ -84,8 +83,10 @@ def notebooks(paths, output):
         joined.cells += [nbformat.v4.new_markdown_cell(f'<h1 class="notebook">{path.stem}</h1>'), *read.cells]
     for i, cell in enumerate(joined.cells):
         cell["id"] = f"cell-{i}"
-    mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax" / "tex-chtml.js"
-    html, _ = HTMLExporter(mathjax_url=mathjax.as_uri()).from_notebook_node(joined)
+    options, offline = {}, find_spec("sphinx-mathjax-offline")
+    if offline is not None:  # part of what builds the book; without it formulas are drawn by help of the network
+        options["mathjax_url"] = (Path(offline.origin).parent / "static" / "mathjax" / "tex-chtml.js").as_uri()
+    html, _ = HTMLExporter(**options).from_notebook_node(joined)
     with tempfile.TemporaryDirectory(prefix="rfkit-print-") as folder:
         page = Path(folder) / "notebooks.html"
         page.write_text(html.replace("<head>", f"<head>{_HEAD}", 1), encoding="utf-8")
@@ -113,5 +114,8 @@ def book(root, output):
 
 def contents():
     """Pages of the book in reading order."""
+    import yaml
+
     toc = yaml.safe_load(Path("_toc.yml").read_text(encoding="utf-8"))
-    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    return [toc["root"], *(page["file"] for chapter in chapters for page in (chapter, *chapter.get("sections", ())))]

@@ -1,0 +1,122 @@
+"""The grader as an autograder of Gradescope: one zip to upload, and what runs in its container.
+
+Source:
+    Gradescope's specification of autograders: ``setup.sh`` builds the container, ``run_autograder`` grades what is in
+    ``/autograder/submission`` and writes ``/autograder/results/results.json``.
+"""
+
+import argparse
+import json
+import zipfile
+from pathlib import Path
+
+import rfkit
+from rfkit.config import ConfigError, one_of
+from rfkit.files import replacing, write_json
+from rfkit.homework import grading
+from rfkit.homework.editions import HIDDEN_TESTS
+
+VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
+PACKAGES = "filelock ipykernel jupyter-client matplotlib nbformat numpy pillow traitlets"
+"""What grading needs; PyTorch is not among it."""
+SETUP = f"""#!/usr/bin/env bash
+# Python 3.11 or newer, and the few packages that grading needs, in an environment of their own.
+set -euo pipefail
+apt-get update
+apt-get install -y python3 python3-venv
+python=python3
+if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+  apt-get install -y python3.11 python3.11-venv
+  python=python3.11
+fi
+$python -m venv /autograder/venv
+/autograder/venv/bin/pip install --no-cache-dir {PACKAGES}
+"""
+RUN = """#!/usr/bin/env bash
+set -euo pipefail
+root="${AUTOGRADER_ROOT:-/autograder}"
+cd "$root/source"
+"$root/venv/bin/python" -m rfkit.homework.gradescope "$root/submission" "$root/results/results.json"
+"""
+
+
+def build(path, tests=None, *, visibility="after_published", seconds=60, memory_gib=8.0):
+    """Write the zip of an autograder.
+
+    Args:
+        path: The zip to write.
+        tests: Folder of hidden tests; ours by default.
+        visibility: When students see points and messages, one of `VISIBILITIES`.
+        seconds: Longest a cell or a test's request may take.
+        memory_gib: Address space of a kernel.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: If the tests are not there, or the visibility is not one of Gradescope's.
+    """
+    tests, path = Path(tests) if tests is not None else HIDDEN_TESTS, Path(path)
+    one_of("visibility", visibility, VISIBILITIES)
+    if missing := [f"q{n}.py" for n in grading.BLOCKED if not (tests / f"q{n}.py").is_file()]:
+        raise ConfigError(f"no {tests / missing[0]}; rfkit assignment build DIR --tests {tests} makes a template")
+    options = {"visibility": visibility, "seconds": seconds, "memory_gib": memory_gib}
+    package = Path(rfkit.__file__).parent
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, script in (("setup.sh", SETUP), ("run_autograder", RUN)):
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o755 << 16  # executable
+            archive.writestr(entry, script)
+        archive.writestr("options.json", json.dumps(options))
+        for test in sorted(tests.glob("*.py")):
+            archive.write(test, f"tests/{test.name}")
+        for part in sorted(package.rglob("*")):
+            inside = part.relative_to(package)
+            if part.is_file() and "__pycache__" not in inside.parts and "hidden_tests" not in inside.parts:
+                archive.write(part, Path("rfkit") / inside)
+    return path
+
+
+def results(graded, visibility="after_published"):
+    """A graded submission as Gradescope reads it.
+
+    Args:
+        graded: What `grading.grade` returns.
+        visibility: As in `build`.
+
+    Returns:
+        JSON-able mapping: ``output``, and ``tests`` with score, max_score, name, number, output and visibility.
+    """
+    found = []
+    for question in graded["questions"]:
+        for i, test in enumerate(question["tests"], start=1):
+            notes = question["problems"] if i == 1 else []
+            found.append({
+                "name": f"{question['notebook']}: {test['name']}",
+                "number": f"{question['question']}.{i}",
+                "score": test["points"],
+                "max_score": test["of"],
+                "output": "\n".join([test["message"] or "right", *(f"note: {note}" for note in notes)]),
+                "visibility": visibility,
+            })  # fmt: skip
+    said = f"{graded['total']} of {graded['of']} points. To be read by the teacher: {graded['to_read']}."
+    return {"output": said, "visibility": visibility, "stdout_visibility": "hidden", "tests": found}
+
+
+def main(arguments=None):
+    """Grade in the container: python -m rfkit.homework.gradescope SUBMISSION RESULTS."""
+    parser = argparse.ArgumentParser("rfkit.homework.gradescope")
+    parser.add_argument("submission", type=Path)
+    parser.add_argument("results", type=Path)
+    options = parser.parse_args(arguments)
+    chosen = json.loads(Path("options.json").read_text(encoding="utf-8"))
+    visibility = chosen.pop("visibility")
+    graded = grading.grade(options.submission, "tests", **chosen)
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.results, results(graded, visibility))
+    print(grading.table(graded))
+
+
+if __name__ == "__main__":
+    main()
