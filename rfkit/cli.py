@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,9 @@ def main(arguments=None):
     sys.path[:0] = dict.fromkeys((str(Path.cwd()), str(home().resolve())))
     try:
         return options.run(options) or 0
+    except BrokenPipeError:  # as by "| head": whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:  # ConfigError and DataError are ValueErrors
         return _fail(error, 2)
     except RuntimeError as error:  # StoreError, TooLongError, NotebookError, DivergedError
@@ -46,6 +50,7 @@ def _parser():
     command = _add(commands, _study, "train and analyse the runs of a preset; safe to stop and start again")
     _add_preset(command)
     _add_analyses(command)
+    command.add_argument("--repair", action="store_true", help="move damaged runs aside and make them again")
     command.add_argument("-j", "--jobs", type=int, help="processes (default: one per core)")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: CUDA if present)")
 
@@ -66,6 +71,8 @@ def _parser():
     command.add_argument("--weights", default="", metavar="SEEDS", help="with the final weights of these seeds, as 0,1")
 
     _add(commands, _ls, "list the finished runs")
+    command = _add(commands, _verify, "compare every file of runs and records with its checksum; exit 1 if one differs")
+    command.add_argument("folders", type=Path, nargs="*", metavar="DIR", help="default: the run store and results/*")
     _add(commands, _show, "everything known of one run").add_argument("name", help="its folder, or part of it")
 
     command = _add(commands, _notebook, "execute a notebook with parameters")
@@ -173,6 +180,11 @@ def _study(options):
     chosen, failures = experiments.named(names), []
     if any(each.needs != "network" for each in chosen):
         units = experiments.units(preset)
+        problems = runner.damaged(units, repair=options.repair)
+        if problems and not options.repair:
+            raise RuntimeError(
+                "\n".join([*problems, "rfkit study with --repair moves such runs aside and makes them again"])
+            )
         settings = {"jobs": options.jobs, "device": options.device, "image_limit": preset.image_limit}
         failures = runner.run_all(units, analyses=names, **settings)
         print(f"{len(units) - len(failures)} of {len(units)} runs of preset {preset.name} are finished")
@@ -253,8 +265,31 @@ def _record(options):
 def _ls(_):
     from rfkit import experiments
 
-    for run in experiments.Store().runs():
-        print(f"{run.summary['test_accuracy']:6.2f} %  {run.path.parent.name}/{run.path.name}")
+    store = experiments.Store()
+    if not store.root.is_dir():
+        print(f"rfkit: no folder {store.root} yet", file=sys.stderr)
+    for run in store.runs():
+        try:
+            _, said = run.config, f"{run.summary['test_accuracy']:6.2f} %"
+        except (RuntimeError, ValueError):
+            said = " damaged"
+        print(f"{said}  {run.path.parent.name}/{run.path.name}")
+
+
+def _verify(options):
+    from rfkit import experiments
+
+    folders = options.folders or [
+        path for path in (experiments.Store().root, *home().glob("results/*")) if path.is_dir()
+    ]
+    problems = []
+    for folder in folders:
+        count, found = experiments.verify(folder)
+        print(f"{folder}: {count} runs and results, {len(found)} problems")
+        problems += found
+    for problem in problems:
+        print(f"  {problem}")
+    return 1 if problems else 0
 
 
 def _show(options):

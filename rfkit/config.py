@@ -182,6 +182,8 @@ class RunConfig:
 
 def run_config(stored):
     """The inverse of `RunConfig.to_dict`."""
+    if not isinstance(stored, dict):
+        raise ConfigError(f"configuration is {type(stored).__name__}; expected a mapping of schema {SCHEMA}")
     stored = dict(stored)
     schema, _ = stored.pop("schema", None), stored.pop("algorithm", None)
     if schema != SCHEMA:

@@ -20,11 +20,12 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
 from rfkit import book, data, experiments, files, presets
-from rfkit.experiments import runner
+from rfkit.experiments import runner, store
 from rfkit.experiments.store import Run, Store
 
 ROOT = Path(__file__).parents[1]
@@ -132,7 +133,26 @@ def newer_schema(folder, patch):
     _, run = finished(folder)
     config = json.loads((run.path / "config.json").read_text())
     (run.path / "config.json").write_text(json.dumps(config | {"schema": 99}))
+    store.finish(run.path)
     return message_of(lambda: Run(run.path).config), "refused; the run is left as it is"
+
+
+def copied_run(folder, patch):
+    _, run = finished(folder)
+    copy = run.path.with_name("seed5")
+    shutil.copytree(run.path, copy)
+    assert experiments.verify(folder)[1]
+    return message_of(lambda: Run(copy).config), "refused; rfkit verify lists it"
+
+
+def nonsense_in_a_record(folder, patch):
+    unit, run = finished(folder)
+    (run.path / store.DONE).write_text("[]")
+    found = experiments.verify(folder)[1]
+    assert runner.damaged([unit], folder, repair=True) == found
+    _, again = trained(folder)
+    assert again.summary and (run.path.parent / "seed0.damaged1").is_dir() and experiments.verify(folder)[1] == []
+    return found[0], "rfkit study names it, with --repair moves it aside and makes it again; rfkit verify lists it"
 
 
 class Bomb:
@@ -162,13 +182,19 @@ def two_studies(folder, patch):
     outputs = ["".join(process.communicate()) for process in pair]
     runs = Store(folder / "runs").runs()
     assert len(runs) == 1 and runs[0].weights()
-    assert 0 in [process.returncode for process in pair], outputs
-    refused = [
-        line for output in outputs for line in output.splitlines() if "another process" in line or "busy" in line
-    ]
-    return (refused or [outputs[0].splitlines()[-1]])[
+    assert [process.returncode for process in pair] == [0, 0]
+    waited = [line for output in outputs for line in output.splitlines() if "another process" in line]
+    return (waited or outputs[0].splitlines())[
         0
-    ], "a run is done once; the other study takes the next one or says so"
+    ], "each run is made once; the other study waits for it, and both end well"
+
+
+def two_books(folder, patch):
+    patch.chdir(ROOT)
+    Path("_build").mkdir(exist_ok=True)
+    with filelock.FileLock("_build/.lock"):
+        said = message_of(book.build, presets.get("smoke"))
+    return said, "the second one says so and touches nothing"
 
 
 def path_in_a_notebook_name(folder, patch):
@@ -176,6 +202,11 @@ def path_in_a_notebook_name(folder, patch):
     said = message_of(book.execute, "../../etc/passwd", folder / "out.ipynb", {})
     assert not (folder / "out.ipynb").exists()
     return said.partition(" Valid:")[0] + " Valid: …", "refused before anything is read"
+
+
+def output_onto_a_source(folder, patch):
+    patch.chdir(ROOT)
+    return message_of(book.execute, "errata", Path("notebooks/errata.ipynb"), {}), "refused; nothing is executed"
 
 
 def path_in_a_run_name(folder, patch):
@@ -204,10 +235,14 @@ FAULTS = {
     "a weights file is cut short": truncated_weights,
     "a bit of a weights file is flipped": flipped_bit,
     "a record is damaged": damaged_record,
+    "a record holds something else": nonsense_in_a_record,
+    "a run's folder was copied or renamed": copied_run,
     "a run was made by a newer version": newer_schema,
     "a weights file holds a program": pickle_bomb,
     "two studies work on one store": two_studies,
+    "two books are built in one folder": two_books,
     "a notebook's name is a path": path_in_a_notebook_name,
+    "the output of a notebook would overwrite a source": output_onto_a_source,
     "a run's name is a path": path_in_a_run_name,
     "a member of a zip leads out of it": path_in_a_zip,
     "a zip is half there": half_a_zip,

@@ -20,7 +20,7 @@ from test_config import RUN
 
 from rfkit import experiments, files, presets, training
 from rfkit.cli import main
-from rfkit.config import ConfigError
+from rfkit.config import ConfigError, run_config
 from rfkit.experiments import pool, provenance, runner, store
 from rfkit.experiments.networks import build, load_model
 from rfkit.experiments.registry import ANALYSES
@@ -226,6 +226,17 @@ def test_other_data_than_the_run_is_of_are_refused():
     assert not Store().run(unit.config).path.exists()
 
 
+def stored_as(run, content):
+    """A run as if it had been made from another configuration."""
+    (run.path / "config.json").write_text(json.dumps(content))
+    store.finish(run.path)
+    target = run.path.parents[1] / run_config(content).folder
+    if target != run.path:
+        target.parent.mkdir(exist_ok=True)
+        run.path.rename(target)
+    return Run(target)
+
+
 def test_own_images_do_not_stand_in_for_cifar(monkeypatch):
     """What one has trained on images of the same size is not taken for a run on the paper's data."""
     _, run = complete()
@@ -233,7 +244,7 @@ def test_own_images_do_not_stand_in_for_cifar(monkeypatch):
     stored = json.loads((run.path / "config.json").read_text())
     stored["train"] |= {"augmentation": "crop_flip", "batch_size": 128, "lr": 0.1}
     for name, count in (("mypics", 0), ("cifar10_jpeg", 1), ("cifar10", 1)):
-        (run.path / "config.json").write_text(json.dumps(stored | {"dataset": name, "data_sha256": "77"}))
+        run = stored_as(run, stored | {"dataset": name, "data_sha256": "77"})
         assert len(experiments.find(absent, complete=False)[0]) == count
 
 
@@ -248,7 +259,7 @@ def test_records_are_found_without_the_data(tmp_path, monkeypatch):
     stored = json.loads((record.path / "config.json").read_text())
     stored["dataset"], stored["data_sha256"] = "cifar10_jpeg", "77"
     stored["train"] |= {"augmentation": "crop_flip", "batch_size": 128, "lr": 0.1}
-    (record.path / "config.json").write_text(json.dumps(stored))
+    record = stored_as(record, stored)
     absent = replace(SMOKE, datasets=("cifar10",), image_limit=None)
     found, missing = experiments.find(absent, results=tmp_path / "results")
     assert [r.path for r in found] == [record.path] and missing == []
@@ -261,6 +272,7 @@ def test_runs_of_another_version_are_not_taken_for_ours(field):
     _, run = complete()
     stored = json.loads((run.path / "config.json").read_text())
     (run.path / "config.json").write_text(json.dumps(stored | {field: 99}))
+    store.finish(run.path)
     assert experiments.find(SMOKE) == ([], [("digits", "vgg19", 3, 0)])
 
 
@@ -413,7 +425,7 @@ def test_field_order_and_kinds_of_numbers_do_not_matter():
     _, run = complete()
     stored = json.loads((run.path / "config.json").read_text())
     stored = dict(reversed(stored.items())) | {"train": dict(reversed((stored["train"] | {"train_share": 1}).items()))}
-    (run.path / "config.json").write_text(json.dumps(stored))
+    run = stored_as(run, stored)
     assert [found.path for found in experiments.find(SMOKE)[0]] == [run.path]
 
 

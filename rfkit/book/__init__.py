@@ -10,12 +10,13 @@ import time
 import warnings
 from pathlib import Path
 
+import filelock
 import nbformat
 import yaml
 
 from rfkit import claims, experiments, presets, report
 from rfkit.config import ConfigError, check_keys, literal, one_of
-from rfkit.experiments import pool
+from rfkit.experiments import BusyError, pool
 from rfkit.homework import editions, kernel
 
 STAGE, BESIDE = Path("_build/stage"), Path("_build/new")
@@ -76,6 +77,8 @@ def execute(name, output, parameters):
         NotebookError: If a cell fails.
     """
     check_parameters(name, parameters)
+    if output is not None and Path(output).resolve().parent == Path("notebooks").resolve():
+        raise ConfigError(f"{output} is among the sources, which are never written; name a file elsewhere")
     with warnings.catch_warnings(), pool.one_thread_each():
         warnings.filterwarnings("ignore", module="zmq|jupyter_client|papermill|nbformat|traitlets")
         return _papermill(name, output, parameters)
@@ -130,9 +133,21 @@ def build(preset, *, jobs=None, device=None, max_minutes=60, edition="full"):
 
     Raises:
         NotebookError: If a notebook fails.
+        rfkit.experiments.BusyError: If another process builds in this folder.
         RuntimeError: If Sphinx reports an error or a warning.
     """
     one_of("edition", edition, editions.EDITIONS)
+    notebook_names()  # nothing is made where there are none
+    Path("_build").mkdir(exist_ok=True)
+    lock = filelock.FileLock(Path("_build") / ".lock", timeout=0)
+    try:
+        with lock:
+            return _build(preset, jobs, device, max_minutes, edition)
+    except filelock.Timeout as error:
+        raise BusyError(f"another rfkit book is building in {Path.cwd()}; wait until it has ended") from error
+
+
+def _build(preset, jobs, device, max_minutes, edition):
     names = notebook_names()
     start = time.perf_counter()
     runs = experiments.ensure(preset, max_minutes=max_minutes, jobs=jobs, device=device)

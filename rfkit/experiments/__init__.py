@@ -9,6 +9,7 @@ from rfkit.experiments.effective_fields import mean_patterns
 from rfkit.experiments.finding import (
     CELL,
     RESULTS,
+    WIDTHS,
     Unit,
     describe,
     find,
@@ -33,5 +34,5 @@ from rfkit.experiments.recipes import variants as recipe_variants
 from rfkit.experiments.registry import ANALYSES, named, needing
 from rfkit.experiments.results import Request, TooLongError, follow, measure, measured, record_results, requests
 from rfkit.experiments.spectrum import STAGES
-from rfkit.experiments.store import BusyError, Run, Store, record
+from rfkit.experiments.store import BusyError, Run, Store, record, verify
 from rfkit.experiments.study import command, ensure, jobs_of, plan

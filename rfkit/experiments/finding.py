@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rfkit.config import ConfigError, RunConfig
 from rfkit.data import COPIES, PAPER_DATASET_BY_SIZE, PUBLISHED
 from rfkit.experiments.registry import ANALYSES
 from rfkit.experiments.store import Run, Store
-from rfkit.files import home, importing_from_home, read_json
+from rfkit.files import StoreError, home, importing_from_home, read_json
 
 RESULTS = "results"
 """Folder of the committed records, in the project's top folder."""
@@ -186,8 +187,15 @@ def _needed(unit):
 
 
 def _stored(root):
-    """Every finished run of a store with its stored configuration."""
-    return [(run, read_json(run.path / "config.json")) for run in Store(root).runs()]
+    """Every finished run of a store with its stored configuration; one that is damaged is named and left out."""
+    found = []
+    for run in Store(root).runs():
+        try:
+            _ = run.config  # which is checked
+            found.append((run, read_json(run.path / "config.json")))
+        except (StoreError, ConfigError) as error:
+            print(f"rfkit: left out: {error}", file=sys.stderr)
+    return found
 
 
 def _first(unit, stored, names, copies):

@@ -1,5 +1,6 @@
 """Making what a preset asks for: train, analyse, never twice; by one process or on all cores."""
 
+import itertools
 import math
 import sys
 import time
@@ -22,7 +23,7 @@ def complete(unit, runs, *, analyses=None, data=None, device=None, progress=Fals
     data = data if data is not None else finding.load(unit.dataset)
     device = training.pick_device(device)
     _refuse_other_data(unit.config, data)
-    with runs.claim(unit.config, unit.asked) as run:
+    with runs.claim(unit.config, unit.asked, wait=True) as run:
         if not run.done:
             _train(unit.config, run, data, device, progress)
         (run.path / "checkpoint.pt").unlink(missing_ok=True)  # after DONE: at every instant one of the two is there
@@ -37,7 +38,7 @@ def compare(unit, runs, *, analyses=None, data=None, device=None):
     todo = _pairs_to_compare(unit, runs, named(analyses))
     for name, settings, first, second in todo:
         data = data if data is not None else finding.load(unit.dataset)
-        with store.claimed(folder := second.folder_of(name, settings)):
+        with store.claimed(folder := second.folder_of(name, settings), wait=True):
             if second.result(name) is not None:  # another process was faster
                 continue
             weights = {"final": second.weights_sha256, "other": first.weights_sha256}
@@ -150,6 +151,21 @@ def run_all(wanted, *, analyses=None, jobs=None, root=None, device=None, image_l
     return failures + _work_through(pairs, _compare, options, jobs, device, progress)
 
 
+def damaged(wanted, root=None, *, repair=False):
+    """What is wrong with the finished runs among some units; repaired, they are moved aside, to be made again."""
+    runs, found = store.Store(root), []
+    for unit in wanted:
+        path = runs.root / unit.config.folder
+        problems = store.damage(path) if (path / store.DONE).is_file() else []
+        if problems and repair:
+            aside = next(p for n in itertools.count(1) if not (p := path.with_name(f"{path.name}.damaged{n}")).exists())
+            (path / store.DONE).rename(path / "WAS_DONE")  # no longer a run
+            path.rename(aside)
+            print(f"rfkit: moved {path} to {aside.name}: {problems[0]}", file=sys.stderr)
+        found += problems
+    return found
+
+
 def is_complete(unit, runs, analyses):
     """Whether a unit is trained and has those of some analyses that are asked of it."""
     run = runs.run(unit.config, unit.asked)
@@ -231,7 +247,7 @@ def _make(request, root, device, image_limit, progress):
     torch.set_num_threads(1)
     data = finding.load(request.dataset, image_limit) if request.dataset is not None else None
     folder, start = request.folder(root, data.source if data is not None else None), time.perf_counter()
-    with store.claimed(folder):
+    with store.claimed(folder, wait=True):
         if store.read_result(folder, request.settings) is not None:  # another process was faster
             return 0.0
         device = training.pick_device(device)

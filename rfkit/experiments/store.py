@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import shutil
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from rfkit.config import ConfigError, RunConfig, differences, run_config, stable_hash
+from rfkit.config import ALGORITHM, ConfigError, RunConfig, differences, run_config, stable_hash
 from rfkit.files import StoreError, file_sha256, home, load_tensors, read_json, replacing, write_json
 
 DONE = "DONE"
@@ -37,9 +38,19 @@ def default_root():
 # --- one folder -----------------------------------------------------------------------------------
 
 
+def checksums(folder):
+    """The checksums in the ``DONE`` file of a finished folder."""
+    found = read_json(folder / DONE)
+    if not isinstance(found, dict) or not isinstance(found.get("sha256"), dict):
+        raise StoreError(f"{folder / DONE} holds no checksums; delete the folder {folder} and run rfkit study again")
+    return found["sha256"]
+
+
 def check(folder, name):
     """Compare a file with the checksum in the ``DONE`` file of its folder; a `StoreError` if it differs."""
-    expected = read_json(folder / DONE)["sha256"].get(name)
+    expected = checksums(folder).get(name)
+    if not (folder / name).is_file():
+        raise StoreError(f"{folder / name} is missing; delete the folder {folder} and run rfkit study again")
     if expected != file_sha256(folder / name):
         raise StoreError(
             f"{folder / name} was changed or damaged after it was finished (wrong checksum); delete the "
@@ -56,14 +67,17 @@ def finish(folder):
 
 
 @contextmanager
-def claimed(folder):
-    """Work on a folder alone; a `BusyError` if another process does."""
+def claimed(folder, *, wait=False):
+    """Work on a folder alone; where another process does, wait for it or raise a `BusyError`."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise BusyError(f"{folder} is being worked on by another process") from error
+        if not wait:
+            raise BusyError(f"{folder} is being worked on by another process") from error
+        print(f"rfkit: waiting for {folder}, which another process is working on", file=sys.stderr, flush=True)
+        lock.acquire(timeout=-1)
     try:
         for leftover in folder.rglob("*.tmp*"):  # of a process that was killed while writing
             if leftover.parent == folder or not (leftover.parent / ".lock").exists():  # which others may be holding
@@ -137,8 +151,12 @@ class Run:
 
     @cached_property
     def config(self) -> RunConfig:
-        """The configuration it was made from."""
-        return run_config(read_json(self.path / "config.json"))
+        """The configuration it was made from; a `StoreError` if its folder is another run's."""
+        stored = read_json(self._checked("config.json"))
+        config, folder = run_config(stored), f"{self.path.parent.name}/{self.path.name}"
+        if stored.get("algorithm") == ALGORITHM and folder != config.folder:  # an older one gave other names
+            raise StoreError(f"{self.path} holds the run {config.folder} and not {folder}; move it there or delete it")
+        return config
 
     @cached_property
     def summary(self) -> dict:
@@ -159,7 +177,7 @@ class Run:
     @cached_property
     def weights_sha256(self):
         """Checksum of the final weights, kept also where they are not; None for a run that is not finished."""
-        return read_json(self.path / DONE)["sha256"].get("weights/final.pt") if self.done else None
+        return checksums(self.path).get("weights/final.pt") if self.done else None
 
     def weights(self, which="final"):
         """Load stored weights.
@@ -267,12 +285,13 @@ class Store:
         return [Run(done.parent) for done in sorted(self.root.glob(f"*/seed*/{DONE}"))]
 
     @contextmanager
-    def claim(self, config, asked=None):
+    def claim(self, config, asked=None, *, wait=False):
         """Work on a run alone; its folder is made and its configuration written.
 
         Args:
             config: `RunConfig`.
             asked: As in `run`.
+            wait: Wait for another process that works on it, and say so.
 
         Yields:
             `Run`.
@@ -281,10 +300,55 @@ class Store:
             BusyError: If another process works on it.
         """
         run = self.run(config, asked)
-        with claimed(run.path):
+        with claimed(run.path, wait=wait):
             if not (run.path / "config.json").is_file():
                 write_json(run.path / "config.json", config.to_dict())
             yield run
+
+
+# --- damage ---------------------------------------------------------------------------------------
+
+
+def damage(folder):
+    """What is wrong with a finished run or result, and with the results in it.
+
+    Args:
+        folder: Its folder.
+
+    Returns:
+        List of sentences; weights that a record leaves out are no damage.
+    """
+    found = []
+    try:
+        for name in checksums(folder):
+            if (folder / name).is_file() or not name.startswith("weights/"):
+                check(folder, name)
+        if (folder / "config.json").is_file():
+            _ = Run(folder).config
+    except (StoreError, ConfigError) as error:
+        found.append(str(error))
+    for result in sorted(folder.glob(f"analysis/*/{DONE}")):
+        found += damage(result.parent)
+    return found
+
+
+def verify(root):
+    """Check every file of a store or of a folder of records.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        (count, problems): the number of finished runs and results of no run; list of sentences.
+
+    Raises:
+        StoreError: If there is no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise StoreError(f"no folder {root}; expected a store of runs or a folder of records, such as results/study")
+    folders = [done.parent for pattern in ("*/seed*", "analysis/*") for done in sorted(root.glob(f"{pattern}/{DONE}"))]
+    return len(folders), [problem for folder in folders for problem in damage(folder)]
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -308,7 +372,7 @@ def record(run, root, analyses=None, *, weights=False):
         StoreError: If a file was changed after the run finished; nothing is copied.
     """
     left_out = ["analysis", ".lock", "*.tmp*", "checkpoint.pt", *(["init.pt", "last.pt"] if weights else ["weights"])]
-    for name in read_json(run.path / DONE)["sha256"]:
+    for name in checksums(run.path):
         if (run.path / name).is_file():  # a record that is recorded again may have no weights
             check(run.path, name)
     target = Run(Path(root) / run.path.parent.name / run.path.name, run.asked)

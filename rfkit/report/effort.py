@@ -1,6 +1,7 @@
 """What of the study is recorded, and what its trainings took."""
 
 import statistics
+from fractions import Fraction
 
 import pandas as pd
 
@@ -41,10 +42,17 @@ def stage_table():
     }
     changed = {"contrasts": presets.of_contrasts(study)}
     protocols = {f"protocol `{name}`": presets.get("study", name) for name in ("as_stated", "careful")}
+    widths = {
+        f"width {Fraction(width)}, {precision}": study.select(width=width, precision=precision)
+        for width in experiments.WIDTHS
+        for precision in ("float32", "bfloat16")
+        if (width, precision) != (study.width, study.precision)
+    }
     rows = []
-    for name, preset in (main | changed | protocols).items():
+    for name, preset in (main | changed | protocols | widths).items():
         runs = experiments.recorded(preset)
-        rows.append({"Stage": name, "Trainings": len(runs), **_took(runs, 1)})
+        if runs or name not in widths:
+            rows.append({"Stage": name, "Trainings": len(runs), **_took(runs, 1)})
     return pd.DataFrame(rows)
 
 
