@@ -92,7 +92,12 @@ def geometry(architecture, level, image_size=32):
         "field_px": max(convs["conv16"].size),
         "maps": tuple(convs[name].shape[-1] for name in ("conv2", "conv4", "conv8", "conv16")),
         "covering": covering,
+        "sides": tuple(field.shape[-1] for field in convs.values()),
         "dead": pruning.sparsity(model, usable),
+        "dead_by_layer": tuple(
+            1 - float(usable[f"features.{name}.weight"].float().mean()) if f"features.{name}.weight" in usable else 0.0
+            for name in convs
+        ),
         "met": float(met[used].mean()),
     }  # fmt: skip
 

@@ -39,6 +39,7 @@ from rfkit.report.plots_pruning import (
     plot_fine_tuning,
     plot_kept_taps,
     plot_layer_sparsity,
+    plot_networks,
     plot_probes,
     plot_published_networks,
     plot_taps,

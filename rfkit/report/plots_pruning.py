@@ -56,6 +56,27 @@ def plot_fine_tuning(tuned, *, ax=None):
     return ax
 
 
+def plot_networks(found, *, ax=None):
+    """The maps after the level pool of some networks, a square per convolution, orange where most of its taps are dead.
+
+    `found` maps (architecture, level) to what `rfkit.contrast_nets.geometry` returns.
+    """
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 0.55 * len(found)))[1]
+    top, widest = 0, 0
+    for cell, row in found.items():
+        sides, left = row["sides"][1:], 0  # the first convolution is before the pool and the same in all
+        for side, dead in zip(sides, row["dead_by_layer"][1:], strict=True):
+            color = "#D55E00" if dead > 0.5 else "#0072B2"
+            ax.add_patch(plt.Rectangle((left, top + 32 - side), side, side, facecolor=color, alpha=0.6))
+            left += side + 2
+        label = f"{presets.contrast_label(*cell)}: {row['field_px']:g} px"
+        ax.annotate(label, (-4, top + 32), ha="right", va="bottom", fontsize=10, annotation_clip=False)
+        top, widest = top + 37, max(widest, left)
+    ax.set(xlim=(-2, widest), ylim=(top, -2), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
 def plot_contrasts(by_run, *, outcome="dense", ax=None):
     """The levels and the changed networks, one row each."""
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.6))[1]
