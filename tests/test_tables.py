@@ -1,13 +1,15 @@
 import json
 import statistics
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rfkit import experiments, outcomes, presets, report, stats, tables
+from rfkit import experiments, numpy_layers, outcomes, presets, report, stats, tables
 from rfkit.config import ConfigError
+from rfkit.report import summaries
 
 ROOT = Path(__file__).parents[1]
 
@@ -317,3 +319,47 @@ def test_two_data_sets_of_one_size_are_not_averaged():
     with pytest.raises(ConfigError, match=r"CIFAR-10, CIFAR-10 \(JPEG q75\)"):
         outcomes.refuse_mixed(rows)
     outcomes.refuse_mixed(rows[:1])
+
+
+def test_numbers_have_three_significant_digits():
+    values = {0: "0", 1.3: "1.30", -70.24: "-70.2", 3083: "3,080", 203_000: "2.03·10⁵", -0.00123: "-1.23·10⁻³"}
+    assert {value: summaries._three(value) for value in values} == values
+
+
+def test_tables_fold_and_stand_in_tabs():
+    runs, preset = experiments.recorded(presets.get("study").select(seeds=0)), presets.get("study")
+    text = report.show_paper_tables((5, 6), runs, preset)._repr_markdown_()
+    assert text.count("{tab-item}") == 2 and "(paper-table-5)=" in text and "(paper-table-6)=" in text
+    assert "CIFAR-10, 0.8" in text and text.startswith(":::::{tab-set}")
+    body = pd.DataFrame({"a": [1]})
+    assert report.Table(body, "A caption.", "tab-a", folded=True)._repr_markdown_().startswith(":::::{dropdown}")
+    assert ":class: sortable" in report.Table(body, "A caption.", "tab-a", sortable=True)._repr_markdown_()
+
+
+@pytest.mark.parametrize("name", ["max_pool_forward", "spatial_batchnorm_forward", "_conv_forward_naive", "_taps"])
+def test_shown_code_is_the_librarys_and_runs(name):
+    shown = report.show_code(getattr(numpy_layers, name)).data
+    assert "require(" not in shown and '"""' not in shown
+    names = dict(vars(numpy_layers))
+    exec(shown.removeprefix("```python\n").removesuffix("```"), names)
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 6))
+    options = {
+        "max_pool_forward": {"size": 3, "stride": 1},
+        "spatial_batchnorm_forward": {"gamma": np.ones(3), "beta": np.zeros(3), "running": {}, "train": True},
+        "_conv_forward_naive": {"w": x[:1, :, :2, :2], "b": np.ones(1), "size": (5, 5), "stride": (1, 1)},
+        "_taps": {"kernel": (2, 2), "size": (5, 5), "stride": (1, 1)},
+    }[name] | ({"dilation": (1, 1)} if name.startswith("_") else {})
+    ours, theirs = (each(x, **options) for each in (getattr(numpy_layers, name), names[name]))
+    first = [each[0] if isinstance(each, tuple) else each for each in (ours, theirs)]
+    assert (first[0] == first[1]).all()
+
+
+def test_widths_are_compared_run_by_run():
+    runs = experiments.recorded_at_widths(presets.get("study").select(architectures="vgg19", levels=4, seeds=0))
+    found = outcomes.by_width([run for run in runs if run.config.image_size == 32])
+    narrow, *wider = found.sort_values("width").to_dict("records")
+    assert len(wider) >= 2 and {row["precision"] for row in wider} >= {"float32", "bfloat16"}
+    assert all(row["prunable"] > narrow["prunable"] and row["dense"] > narrow["dense"] for row in wider)
+    table = report.width_table(found)
+    assert table["Width"].tolist() == [str(Fraction(row["width"])) for row in (narrow, *wider)]
+    report.plot_by_width(found)

@@ -2,6 +2,7 @@
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 
@@ -217,3 +218,22 @@ def test_the_live_figure_draws_the_recorded_means():
     (level,) = network["levels"]
     mean = sum(run.summary["test_accuracy"] for run in runs if run.config.image_size == 32) / 6
     assert level["accuracy"][0] == pytest.approx(mean, abs=0.006) and level["maps"][-1] == 1
+
+
+def test_a_press_on_a_heading_sorts_the_table(browser, tmp_path):
+    rows = [("b", "12"), ("a", "all"), ("d", "–"), ("c", "1,300")]
+    cells = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in rows)
+    table = f"<table class='sortable'><thead><tr><th>Name</th><th>Field</th></tr></thead><tbody>{cells}</tbody></table>"
+    script = (Path(__file__).parents[1] / "book" / "_static" / "tables.js").read_text()
+    (tmp_path / "table.html").write_text(f"<!doctype html><meta charset='utf-8'>{table}<script>{script}</script>")
+    page = browser.new_page()
+    page.goto((tmp_path / "table.html").as_uri())
+    names = lambda: "".join(page.locator("td:first-child").all_text_contents())  # noqa: E731
+    page.click("text=Field")
+    assert names() == "acbd" and page.get_attribute("th:nth-child(2)", "aria-sort") == "descending"
+    page.focus("text=Field")
+    page.keyboard.press("Enter")
+    assert names() == "bcad"
+    page.click("text=Name")
+    assert names() == "dcba" and page.get_attribute("th:nth-child(2)", "aria-sort") is None
+    page.close()

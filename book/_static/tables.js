@@ -18,7 +18,7 @@ document.addEventListener("DOMContentLoaded", () => {
         const key = (row) => row.cells[column].textContent.trim();
         const numeric = [...body.rows].some((row) => number(key(row)) !== null);
         const rows = [...body.rows].sort((a, b) => {
-          if (!numeric) return -sign * key(a).localeCompare(key(b));
+          if (!numeric) return sign * key(a).localeCompare(key(b));
           const [first, second] = [number(key(a)), number(key(b))];
           if (first === null || second === null) return (first === null) - (second === null); // nothing goes last
           return first === second ? 0 : sign * (first - second);
