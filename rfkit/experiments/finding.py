@@ -151,29 +151,31 @@ def find(preset, root=None, results=RESULTS, *, complete=True):
 
 def recorded(preset, results=RESULTS):
     """The committed records of a preset, a list of `Run`; empty where nothing was recorded."""
-    committed = _stored(records_of(preset, results))
-    if not committed:
+    return _fitting(preset, _stored(records_of(preset, results)))
+
+
+def _fitting(preset, stored):
+    if not stored:
         return []
     wanted = (unit_of_what_is_here(preset, *cell) for cell in seeded_cells(preset))
-    found = [_first(unit, committed, ["pruning"], copies=unit.dataset in PUBLISHED) for unit in wanted]
+    found = [_first(unit, stored, ["pruning"], copies=unit.dataset in PUBLISHED) for unit in wanted]
     return [run for run in found if run]
 
 
-def recorded_at_widths(preset, results=RESULTS):
+def recorded_at_widths(preset, results=RESULTS, widths=WIDTHS):
     """The committed records of a preset at every width and precision that was trained beside its own.
 
     Args:
         preset: `rfkit.presets.Preset`.
         results: Folder of the committed records.
+        widths: Factors on the channel counts.
 
     Returns:
         List of `Run`, narrow networks first.
     """
-    found = []
-    for width in WIDTHS:
-        for precision in ("float32", "bfloat16"):
-            found += recorded(preset.select(width=width, precision=precision), results)
-    return found
+    stored = _stored(records_of(preset, results))
+    chosen = [preset.select(width=width, precision=name) for width in widths for name in ("float32", "bfloat16")]
+    return [run for each in chosen for run in _fitting(each, stored)]
 
 
 def seeded_cells(preset):

@@ -150,11 +150,13 @@ def _printed(config, dataset):
 
 def _sides_of_maps(config):
     """Side of the map of every convolution with a kernel, shortcuts left out."""
+    import torch
     from torch import nn
 
     from rfkit import models, receptive_field
 
-    model = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
+    with torch.device("meta"):  # no weights are needed
+        model = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
     kernels = {
         name for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1 and "shortcut" not in name

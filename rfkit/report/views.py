@@ -98,7 +98,7 @@ def show_paper_table(n, runs, preset):
     builds = {"this build": runs}
     if preset.name != "study":
         builds = {"recorded study": experiments.recorded(presets.get("study")), **builds}
-    full = [run for run in experiments.recorded_at_widths(presets.get("study")) if run.config.width == 1]
+    full = experiments.recorded_at_widths(presets.get("study"), widths=(1.0,))
     builds |= {"full width": full} if full else {}
     for name, made in builds.items():
         beside = [run for run in made if experiments.paper_dataset(run.config) == first["dataset"]]
