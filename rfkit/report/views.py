@@ -270,10 +270,11 @@ def provenance_line(runs):
         "protocol": sorted({config.protocol for config in configs}),
         "width": sorted({f"{config.width:g}" for config in configs}),
         "epochs": _epochs(configs),
+        "precision": sorted({config.train.precision for config in configs} - {"float32"}),
         "seeds": sorted({config.seed for config in configs}),
         "device": sorted({run.provenance["device"] for run in runs}),
     }
-    return _said(said) + "."
+    return _said({key: values for key, values in said.items() if values}) + "."
 
 
 def _epochs(configs):
