@@ -46,7 +46,7 @@ def test_layout(notebook):
 def test_figures_have_captions_and_alternative_text(notebook):
     before = None
     for cell in notebook.cells:
-        if cell.cell_type == "code" and re.search(r"plots(_\w+)?\.(plot|by_network)", cell.source):
+        if cell.cell_type == "code" and re.search(r"report\.(plot_\w+|by_network)\(", cell.source):
             mystnb = cell.metadata.mystnb
             assert len(mystnb.image.alt) > 20
             # the book's own figures are numbered; the paper's carry a literal caption above them
