@@ -361,5 +361,7 @@ def test_widths_are_compared_run_by_run():
     assert len(wider) >= 2 and {row["precision"] for row in wider} >= {"float32", "bfloat16"}
     assert all(row["prunable"] > narrow["prunable"] and row["dense"] > narrow["dense"] for row in wider)
     table = report.width_table(found)
-    assert table["Width"].tolist() == [str(Fraction(row["width"])) for row in (narrow, *wider)]
+    assert [each.partition(",")[0] for each in table["Width"]] == [
+        str(Fraction(row["width"])) for row in (narrow, *wider)
+    ]
     report.plot_by_width(found)

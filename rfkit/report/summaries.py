@@ -81,7 +81,7 @@ def width_table(by_width):
         rows.append({
             "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
             "Level": level,
-            "Width": str(Fraction(width)),
+            "Width": str(Fraction(width)) + ("" if precision == "float32" else f", {precision}"),
             "Prunable weights": f"{cell['prunable'].iloc[0]:,.0f}",
             "Dense (%)": _spread(cell["dense"], 1),
             "Pruned at 0.9 (%)": _spread(cell["pruned_0.9"], 1),
@@ -89,7 +89,6 @@ def width_table(by_width):
             "Counted in usable weights": _reached(cell, "usable"),
             "Usable weights left there": f"{cell['left'].mean():,.0f}",
             "Seeds": len(cell),
-            "Precision": precision,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
