@@ -165,7 +165,7 @@ def test_no_page_is_heavy(built, browser):
 
 def test_landing_page(built):
     body = article(pages(built)["book/index"])
-    assert "key_figure.png" in body and 'href="../notebooks/s33_accuracy_and_pruning.html#paper-table-1"' in body
+    assert 'class="knx"' in body and 'href="../notebooks/s33_accuracy_and_pruning.html#paper-table-1"' in body
     assert [card in body for card in ("Read", "Re-run", "Teach", "How to cite")] == [True] * 4
     assert "Preset smoke: data scikit-learn digits; protocol short; width 0.0625; epochs 1; seeds 0" in body
 

@@ -288,5 +288,7 @@ def _polish(root):
         html = path.read_text(encoding="utf-8")
         html = re.sub(r"\s*<script>const THEBE_JS_URL.*?</script>", "", html)  # twice on every page, and never used
         html = re.sub(r"<script [^>]*fontawesome\.js[^>]*></script>", "", html)  # 1.5 MB; the icons come as a font too
+        toggle = '<summary><span class="toctree-toggle"'
+        html = html.replace(toggle, toggle.replace("<summary", '<summary aria-label="Show or hide its pages"'))
         html = html.replace('role="doc-biblioentry"', 'role="listitem"')  # what a list may hold
         path.write_text(html, encoding="utf-8")
