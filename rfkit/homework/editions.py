@@ -28,7 +28,7 @@ Four notebooks: *Receptive-Fields* (10 points), *CNN-Layers* (40), *CNN-BatchNor
     pip install jupyterlab PATH_OR_ADDRESS_OF_RFKIT
     jupyter lab
 
-where your teacher names the path or address. That is less than 400 MB; PyTorch is not needed.
+where your teacher names the path or address. That is about 400 MB; PyTorch is not needed.
 
 - Write your code where a cell says "your code here". The cells below it check it as far as can be seen; hidden tests
   with other numbers decide about the points.
