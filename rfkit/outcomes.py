@@ -7,7 +7,7 @@ import pandas as pd
 
 from rfkit.config import ConfigError
 from rfkit.data import PUBLISHED
-from rfkit.experiments import CELL, frame, paper_dataset
+from rfkit.experiments import CELL, describe, frame
 from rfkit.presets import PAPER_RATES
 from rfkit.stats import mean_std
 
@@ -20,7 +20,7 @@ ALPHA = 0.05
 def usable_breaking_points(repruned):
     """Where accuracy has fallen 5 points below dense when only usable weights are pruned and counted."""
     keys, rows = [*CELL, "seed"], []
-    for key, part in repruned.sort_values("usable_sparsity").groupby(keys):
+    for key, part in repruned.sort_values("usable_sparsity").groupby(keys) if len(repruned) else ():
         point = breaking_point(part["usable_sparsity"].tolist(), part["accuracy"].tolist())
         rows.append([*key, point, (1 - point) * part["kept"].max()])
     return pd.DataFrame(rows, columns=[*keys, "usable", "left"])
@@ -40,17 +40,9 @@ def by_width(runs):
     for run in runs:
         kinds.setdefault((run.config.width, run.config.train.precision), []).append(run)
     for (width, precision), same in kinds.items():
-        part, repruned = by_run(frame("pruning", same)), frame("usable_pruning", same)
-        usable = (
-            usable_breaking_points(repruned)
-            if len(repruned)
-            else pd.DataFrame(columns=[*CELL, "seed", "usable", "left"])
-        )
-        counts = pd.DataFrame([
-            [paper_dataset(run.config), run.config.architecture, run.config.level, run.config.seed,
-             run.summary["prunable_weights"]] for run in same
-        ], columns=[*CELL, "seed", "prunable"])  # fmt: skip
-        for more in (counts, usable):
+        counts = pd.DataFrame([describe(run) | {"prunable": run.summary["prunable_weights"]} for run in same])
+        part, usable = by_run(frame("pruning", same)), usable_breaking_points(frame("usable_pruning", same))
+        for more in (counts[[*CELL, "seed", "prunable"]], usable):
             part = part.merge(more, how="left", on=[*CELL, "seed"])
         parts.append(part.assign(width=width, precision=precision))
     return pd.concat(parts, ignore_index=True)

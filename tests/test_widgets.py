@@ -11,13 +11,16 @@ from rfkit.receptive_field import closed_form
 from rfkit.report.live import layers_of
 
 
-@pytest.fixture
-def page_file(tmp_path):
-    body = report.explorer()._repr_html_()
-    path = tmp_path / "explorer.html"
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>explorer</title>'
+def written(body, path):
+    """A page of nothing but a live figure or a table."""
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{path.stem}</title>'
     path.write_text(f'<!doctype html><html lang="en">{head}<body>{body}</body></html>')
     return path.as_uri()
+
+
+@pytest.fixture
+def page_file(tmp_path):
+    return written(report.explorer()._repr_html_(), tmp_path / "explorer.html")
 
 
 @pytest.fixture(params=["desktop", "phone"])
@@ -179,10 +182,7 @@ def test_controls_are_labelled(page):
 @pytest.fixture(scope="module")
 def knob(tmp_path_factory):
     body = report.knob(experiments.recorded(presets.get("study")))._repr_html_()
-    path = tmp_path_factory.mktemp("knob") / "knob.html"
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>knob</title>'
-    path.write_text(f'<!doctype html><html lang="en">{head}<body>{body}</body></html>')
-    return path.as_uri()
+    return written(body, tmp_path_factory.mktemp("knob") / "knob.html")
 
 
 @pytest.mark.parametrize("width", [1100, 390])
@@ -225,9 +225,8 @@ def test_a_press_on_a_heading_sorts_the_table(browser, tmp_path):
     cells = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in rows)
     table = f"<table class='sortable'><thead><tr><th>Name</th><th>Field</th></tr></thead><tbody>{cells}</tbody></table>"
     script = (Path(__file__).parents[1] / "book" / "_static" / "tables.js").read_text()
-    (tmp_path / "table.html").write_text(f"<!doctype html><meta charset='utf-8'>{table}<script>{script}</script>")
     page = browser.new_page()
-    page.goto((tmp_path / "table.html").as_uri())
+    page.goto(written(f"{table}<script>{script}</script>", tmp_path / "table.html"))
     names = lambda: "".join(page.locator("td:first-child").all_text_contents())  # noqa: E731
     page.click("text=Field")
     assert names() == "acbd" and page.get_attribute("th:nth-child(2)", "aria-sort") == "descending"

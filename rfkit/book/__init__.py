@@ -10,13 +10,12 @@ import time
 import warnings
 from pathlib import Path
 
-import filelock
 import nbformat
 import yaml
 
 from rfkit import claims, experiments, presets, report
 from rfkit.config import ConfigError, check_keys, literal, one_of
-from rfkit.experiments import BusyError, pool
+from rfkit.experiments import pool, store
 from rfkit.homework import editions, kernel
 
 STAGE, BESIDE = Path("_build/stage"), Path("_build/new")
@@ -138,13 +137,9 @@ def build(preset, *, jobs=None, device=None, max_minutes=60, edition="full"):
     """
     one_of("edition", edition, editions.EDITIONS)
     notebook_names()  # nothing is made where there are none
-    Path("_build").mkdir(exist_ok=True)
-    lock = filelock.FileLock(Path("_build") / ".lock", timeout=0)
-    try:
-        with lock:
-            return _build(preset, jobs, device, max_minutes, edition)
-    except filelock.Timeout as error:
-        raise BusyError(f"another rfkit book is building in {Path.cwd()}; wait until it has ended") from error
+    busy = f"another rfkit book is building in {Path.cwd()}; wait until it has ended"
+    with store.locked(Path("_build"), busy=busy):
+        return _build(preset, jobs, device, max_minutes, edition)
 
 
 def _build(preset, jobs, device, max_minutes, edition):

@@ -14,7 +14,7 @@ from rfkit.config import ConfigError, RunConfig
 from rfkit.data import COPIES, PAPER_DATASET_BY_SIZE, PUBLISHED
 from rfkit.experiments.registry import ANALYSES
 from rfkit.experiments.store import Run, Store
-from rfkit.files import StoreError, home, importing_from_home, read_json
+from rfkit.files import StoreError, home, importing_from_home
 
 RESULTS = "results"
 """Folder of the committed records, in the project's top folder."""
@@ -193,8 +193,7 @@ def _stored(root):
     found = []
     for run in Store(root).runs():
         try:
-            _ = run.config  # which is checked
-            found.append((run, read_json(run.path / "config.json")))
+            found.append((run, run.stored_config))
         except (StoreError, ConfigError) as error:
             print(f"rfkit: left out: {error}", file=sys.stderr)
     return found
@@ -202,8 +201,9 @@ def _stored(root):
 
 def _first(unit, stored, names, copies):
     """The first stored run that is this unit and has some analyses."""
+    wanted = json.loads(json.dumps(unit.config.to_dict()))
     for run, config in stored:
-        if _fits(unit, config, copies):
+        if _fits(wanted, unit.dataset, config, copies):
             run = Run(run.path, unit.asked)
             if all(run.result(name) is not None for name in names):
                 return run
@@ -213,13 +213,13 @@ def _first(unit, stored, names, copies):
 _DATA_FIELDS = ("dataset", "data_sha256", "train_images", "test_images", "num_classes")
 
 
-def _fits(unit, stored, copies):
-    """Whether a stored configuration is that of a unit, perhaps on a copy of its data, whose label goes with it.
+def _fits(wanted, dataset, stored, copies):
+    """Whether a stored configuration is the wanted one, perhaps on a copy of its data, whose label goes with it.
 
     Every field counts, schema and algorithm version too: what an older algorithm trained is another run.
     """
-    wanted, name = json.loads(json.dumps(unit.config.to_dict())), stored.get("dataset")
-    same_data = not copies or COPIES.get(name, name) == unit.dataset
+    name = stored.get("dataset")
+    same_data = not copies or COPIES.get(name, name) == dataset
     return same_data and all(wanted[k] == stored.get(k) for k in wanted if not (copies and k in _DATA_FIELDS))
 
 

@@ -156,9 +156,10 @@ def damaged(wanted, root=None, *, repair=False):
     runs, found = store.Store(root), []
     for unit in wanted:
         path = runs.root / unit.config.folder
-        problems = store.damage(path) if (path / store.DONE).is_file() else []
+        problems = store.damage(path) if store.Run(path).done else []
         if problems and repair:
-            aside = next(p for n in itertools.count(1) if not (p := path.with_name(f"{path.name}.damaged{n}")).exists())
+            names = (path.with_name(f"{path.name}.damaged{n}") for n in itertools.count(1))
+            aside = next(name for name in names if not name.exists())
             (path / store.DONE).rename(path / "WAS_DONE")  # no longer a run
             path.rename(aside)
             print(f"rfkit: moved {path} to {aside.name}: {problems[0]}", file=sys.stderr)

@@ -67,24 +67,31 @@ def finish(folder):
 
 
 @contextmanager
-def claimed(folder, *, wait=False):
-    """Work on a folder alone; where another process does, wait for it or raise a `BusyError`."""
+def locked(folder, *, wait=False, busy=None):
+    """Hold the lock of a folder; where another process does, wait for it or raise a `BusyError` that says `busy`."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as error:
         if not wait:
-            raise BusyError(f"{folder} is being worked on by another process") from error
+            raise BusyError(busy or f"{folder} is being worked on by another process") from error
         print(f"rfkit: waiting for {folder}, which another process is working on", file=sys.stderr, flush=True)
         lock.acquire(timeout=-1)
     try:
-        for leftover in folder.rglob("*.tmp*"):  # of a process that was killed while writing
-            if leftover.parent == folder or not (leftover.parent / ".lock").exists():  # which others may be holding
-                leftover.unlink()
         yield folder
     finally:
         lock.release()
+
+
+@contextmanager
+def claimed(folder, *, wait=False):
+    """Work on a folder alone, as by `locked`, after what a process that was killed while writing has left there."""
+    with locked(folder, wait=wait):
+        for leftover in folder.rglob("*.tmp*"):
+            if leftover.parent == folder or not (leftover.parent / ".lock").exists():  # which others may be holding
+                leftover.unlink()
+        yield folder
 
 
 # --- results of analyses --------------------------------------------------------------------------
@@ -150,13 +157,18 @@ class Run:
         return (self.path / DONE).is_file()
 
     @cached_property
-    def config(self) -> RunConfig:
-        """The configuration it was made from; a `StoreError` if its folder is another run's."""
+    def stored_config(self) -> dict:
+        """The configuration it was made from, as it was written; a `StoreError` if its folder is another run's."""
         stored = read_json(self._checked("config.json"))
         config, folder = run_config(stored), f"{self.path.parent.name}/{self.path.name}"
         if stored.get("algorithm") == ALGORITHM and folder != config.folder:  # an older one gave other names
             raise StoreError(f"{self.path} holds the run {config.folder} and not {folder}; move it there or delete it")
-        return config
+        return stored
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The configuration it was made from."""
+        return run_config(self.stored_config)
 
     @cached_property
     def summary(self) -> dict:
@@ -324,7 +336,7 @@ def damage(folder):
             if (folder / name).is_file() or not name.startswith("weights/"):
                 check(folder, name)
         if (folder / "config.json").is_file():
-            _ = Run(folder).config
+            _ = Run(folder).stored_config
     except (StoreError, ConfigError) as error:
         found.append(str(error))
     for result in sorted(folder.glob(f"analysis/*/{DONE}")):

@@ -42,10 +42,12 @@ def compute(_, settings, work):
     last = receptive_field.receptive_field(model, shape)
     endless = next((each.name for each in fields if max(each.size) == float("inf")), None)
     result |= {"field_px": _finite(last), "stride": last.stride[0], "map": last.shape[0], "endless_from": endless}
-    for name, module in list(model.named_modules()):
-        if isinstance(module, SqueezeExcitation):
-            model.set_submodule(name, nn.Identity())
-    result["convolutions_px"] = _finite(receptive_field.receptive_field(model, shape))
+    if result["squeezes"]:
+        for name, module in list(model.named_modules()):
+            if isinstance(module, SqueezeExcitation):
+                model.set_submodule(name, nn.Identity())
+        last = receptive_field.receptive_field(model, shape)
+    result["convolutions_px"] = _finite(last)
     if not result["attends"] and result["gflops"] <= LARGEST_GFLOPS:
         torch.manual_seed(0)
         untrained = _with_data(settings["network"], side)
@@ -90,7 +92,7 @@ def seconds(settings, _):
 
 
 def frame(results):
-    """Networks with their fields, the largest first.
+    """Networks with their fields.
 
     Args:
         results: List of stored results.

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import rfkit
-from rfkit.config import ConfigError, one_of
+from rfkit.config import one_of
 from rfkit.files import replacing, write_json
 from rfkit.homework import grading
 from rfkit.homework.editions import HIDDEN_TESTS
@@ -58,11 +58,9 @@ def build(path, tests=None, *, visibility="after_published", seconds=60, memory_
     """
     tests, path = Path(tests) if tests is not None else HIDDEN_TESTS, Path(path)
     one_of("visibility", visibility, VISIBILITIES)
-    if missing := [f"q{n}.py" for n in grading.BLOCKED if not (tests / f"q{n}.py").is_file()]:
-        raise ConfigError(f"no {tests / missing[0]}; rfkit assignment build DIR --tests {tests} makes a template")
+    grading.test_files(tests)
     options = {"visibility": visibility, "seconds": seconds, "memory_gib": memory_gib}
     package = Path(rfkit.__file__).parent
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, script in (("setup.sh", SETUP), ("run_autograder", RUN)):
             entry = zipfile.ZipInfo(name)
@@ -113,7 +111,6 @@ def main(arguments=None):
     chosen = json.loads(Path("options.json").read_text(encoding="utf-8"))
     visibility = chosen.pop("visibility")
     graded = grading.grade(options.submission, "tests", **chosen)
-    options.results.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.results, results(graded, visibility))
     print(grading.table(graded))
 

@@ -92,12 +92,18 @@ def gradebook(graded):
     ]
 
 
-def _suites(folder):
-    suites = {}
-    for number in BLOCKED:
-        path = folder / f"q{number}.py"
+def test_files(folder):
+    """The hidden tests in a folder, number of the question to its file; a `ConfigError` if one is not there."""
+    paths = {number: folder / f"q{number}.py" for number in BLOCKED}
+    for path in paths.values():
         if not path.is_file():
             raise ConfigError(f"no {path}; rfkit assignment build DIR --tests {folder} makes a template")
+    return paths
+
+
+def _suites(folder):
+    suites = {}
+    for number, path in test_files(folder).items():
         spec = importlib.util.spec_from_file_location(f"hidden_q{number}", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

@@ -86,7 +86,20 @@ def _body(function):
 
 
 def show_paper_table(n, runs, preset):
-    """One of the paper's accuracy tables for readers: paper, recorded study, this build."""
+    """One of the paper's accuracy tables for readers: paper, recorded study, this build, networks of its width."""
+    return _paper_table(n, runs, preset, _beside(runs, preset))
+
+
+def _beside(runs, preset):
+    """What stands beside the paper's numbers: its name to its runs."""
+    builds = {"this build": runs}
+    if preset.name != "study":
+        builds = {"recorded study": experiments.recorded(presets.get("study")), **builds}
+    full = experiments.recorded_at_widths(presets.get("study"), widths=(1.0,))
+    return builds | ({"full width": full} if full else {})
+
+
+def _paper_table(n, runs, preset, builds):
     table = paper_table(n, runs=runs)
     first = table.iloc[0]
     label, rate = DATASET_LABELS[first["dataset"]], f"{first['pruning_rate']:g}"
@@ -95,11 +108,6 @@ def show_paper_table(n, runs, preset):
         measured = f"fine-tuned test accuracy (%) after pruning at rate {rate}"
     caption = f"**Paper Table {n}.** {label}: dense and {measured}, mean ± standard deviation over seeds."
     sources, notes = {"paper": _as_printed(n)}, []
-    builds = {"this build": runs}
-    if preset.name != "study":
-        builds = {"recorded study": experiments.recorded(presets.get("study")), **builds}
-    full = experiments.recorded_at_widths(presets.get("study"), widths=(1.0,))
-    builds |= {"full width": full} if full else {}
     for name, made in builds.items():
         beside = [run for run in made if experiments.paper_dataset(run.config) == first["dataset"]]
         everything = len(beside)
@@ -145,10 +153,10 @@ class Tabs:
 
 def show_paper_tables(numbers, runs, preset):
     """Several of the paper's accuracy tables as tabs, one for each data set and rate."""
-    tables = {}
+    tables, builds, printed = {}, _beside(runs, preset), reference().drop_duplicates("table").set_index("table")
     for n in numbers:
-        first = paper_table(n).iloc[0]
-        tables[f"{DATASET_LABELS[first['dataset']]}, {first['pruning_rate']:g}"] = show_paper_table(n, runs, preset)
+        title = f"{DATASET_LABELS[printed.loc[n, 'dataset']]}, {printed.loc[n, 'pruning_rate']:g}"
+        tables[title] = _paper_table(n, runs, preset, builds)
     return Tabs(tables)
 
 

@@ -64,7 +64,7 @@
       `Layer ${at.layer}, unit ${at.unit}: field of ${here.field} pixels, from ${first} to ${last}` +
       `${outside ? ", which reaches beyond the image" : ""}; it depends on ${pixels.length} of the ${size} pixels` +
       `${pixels.length < Math.min(last, size - 1) - Math.max(first, 0) + 1 ? ", with gaps" : ""}.`;
-    sum();
+    sum(here.field);
     look(first, here.field, marks[0]);
     svg.setAttribute("aria-label", `Units of ${maps.length - 1} layers above an image of ${size} pixels`);
     root.querySelectorAll("tbody tr").forEach((tr, i) => {
@@ -84,15 +84,16 @@
   }
 
   /* The formula, term by term; those of the layers above are pale. */
-  function sum() {
-    const terms = ['<span class="counted">1</span>'], step = { now: 1 };
+  function sum(field) {
+    const terms = ['<span class="counted">1</span>'];
+    let step = 1;
     layers.forEach(({ k, s, d }, i) => {
       const kind = i + 1 > at.layer ? "" : i + 1 === at.layer ? "counted last" : "counted";
       const taps = d === 1 ? `(${k}−1)` : `(${k}−1)·${d}`;
-      terms.push(`<span class="${kind}"> + ${taps}${step.now === 1 ? "" : "·" + step.now}</span>`);
-      step.now *= s;
+      terms.push(`<span class="${kind}"> + ${taps}${step === 1 ? "" : "·" + step}</span>`);
+      step *= s;
     });
-    $("sum").innerHTML = `field = ${terms.join("")} = <b>${geometry()[at.layer].field}</b> px`;
+    $("sum").innerHTML = `field = ${terms.join("")} = <b>${field}</b> px`;
   }
 
   /* The unit on the diagonal, in two dimensions: dark is what it does not depend on. */
