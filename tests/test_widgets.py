@@ -201,13 +201,18 @@ def test_one_knob_turns_everything(browser, knob, width):
     assert ["78.6 % of the weights" in text for text in said.values()] == [False, False, True, True]
     assert page.locator(".knx-taps text").all_text_contents().count("dead") == 8
     assert page.locator(".knx-maps rect").count() == 16 and page.locator(".knx-maps .small").count() == 12
-    assert "half of the gradient lies within" in page.text_content(".knx-sees + p")
+    assert "half of the gradient" in page.text_content(".knx-sees + p")
+    page.locator(".knx-levels button").nth(2).click()  # a level's result chooses the level
+    assert page.text_content(".knx-level-name") == "level 3 (537 px)"
+    page.locator(".knx-levels button").nth(3).click()
     page.check("input[value=usable]")
     assert re.search(r"of those that can matter pruned, on 1\d\.\d %", page.text_content(".knx-say"))
     page.locator(".knx-svg").click(position={"x": 40, "y": 100})  # the drawing takes the rate, too
     assert float(page.input_value(".knx-rate")) < 0.1
     page.select_option(".knx-network", "1")
     assert page.text_content(".knx-say").startswith("ResNet50, level 4")
+    page.select_option(".knx-network", "3")  # nothing is dead there: one count, and the rings stay
+    assert page.is_disabled("input[value=usable]") and page.locator(".knx-svg .ring").count() == 6
     assert problems == [] and page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     context.close()
 
@@ -217,7 +222,10 @@ def test_the_live_figure_draws_the_recorded_means():
     (network,) = [each for each in report.knob_networks(runs) if each["px"] == 32]
     (level,) = network["levels"]
     mean = sum(run.summary["test_accuracy"] for run in runs if run.config.image_size == 32) / 6
-    assert level["accuracy"][0] == pytest.approx(mean, abs=0.006) and level["maps"][-1] == 1
+    assert level["rate"][0] == [0.0, pytest.approx(mean, abs=0.006)] and level["maps"][-1] == 1
+    measured = [run.result("usable_pruning") for run in runs if run.config.image_size == 32]
+    at_07 = sum(each["test_accuracy"][each["rates"].index(0.7)] for each in measured) / 6
+    assert dict(level["usable"])[0.7] == pytest.approx(at_07, abs=0.006)
 
 
 def test_a_press_on_a_heading_sorts_the_table(browser, tmp_path):

@@ -210,9 +210,8 @@ def _glance(frame, runs, preset):
     sources = {"Paper's numbers": claims.judge_printed(), "Author's files": claims.judge(claims.evidence_of_author())}
     if study:
         sources["Our study"] = claims.judge(claims.evidence_of_runs(study))
-    answer = report.Table(
-        report.answer_table(sources), "The paper's claims, and what became of them.", "tab-answers", 1
-    )
+    # no caption: numbered, it would be "Table 1", and so is the paper's
+    answer = report.Table(report.answer_table(sources), "", "tab-answers", words_from=1)
     parts = [answer._repr_markdown_()]
     if study:
         parts.append(f"{{.provenance}}\nOur study is of narrow networks: {report.provenance_line(study)}")

@@ -85,7 +85,7 @@ def knob(runs, element_id="live-knob"):
     """The live figure of the book: level and pruning rate as sliders; field, maps, kernel and accuracy follow.
 
     Args:
-        runs: List of `rfkit.experiments.Run`; panels whose analyses they lack are left out.
+        runs: List of `rfkit.experiments.Run`; panels and curves whose analyses they lack are left out.
         element_id: Unique on the page.
 
     Returns:
@@ -111,16 +111,15 @@ def knob_networks(runs):
 
 
 def _level(level, seeds):
-    curve, field = experiments.frame("pruning", seeds), seeds[0].summary["field_px"]
-    means = curve.groupby("pruning_rate")[["accuracy", "usable_sparsity"]].mean()
+    field = seeds[0].summary["field_px"]
     color, marker, dash = LEVEL_STYLE.get(level, OTHER_LEVELS)
     pruned = seeds[0].result("pruning")
     taps, used = experiments.frame("taps", seeds), experiments.frame("effective_fields", seeds)
     drawn = {
-        "name": f"level {level}" + (f" ({field:g} px)" if field else ""), "field": field,
+        "level": level, "name": f"level {level}" + (f" ({field:g} px)" if field else ""), "field": field,
         "maps": _sides_of_maps(seeds[0].config), "dead": 1 - sum(pruned["usable"]) / sum(pruned["prunable"]),
-        "rate": means.index.tolist(), "usable": means["usable_sparsity"].round(4).tolist(),
-        "accuracy": means["accuracy"].round(2).tolist(), "color": color, "marker": marker,
+        "seeds": len(seeds), "rate": _curve("pruning", "pruning_rate", seeds),
+        "usable": _curve("usable_pruning", "usable_sparsity", seeds), "color": color, "marker": marker,
         "dash": DASHES.get(dash, "4 2"),
     }  # fmt: skip
     if len(taps):
@@ -135,6 +134,12 @@ def _level(level, seeds):
         shade[..., 3] = 255 * 0.85 * (1 - pattern / pattern.max())
         drawn["used"] = _address(Image.fromarray(shade))
     return drawn
+
+
+def _curve(analysis, rate, seeds):
+    """Means of (rate, accuracy) over the seeds; dense first."""
+    means = experiments.frame(analysis, seeds).groupby(rate)["accuracy"].mean().round(2)
+    return [list(point) for point in means.items()]
 
 
 def _printed(config, dataset):

@@ -64,15 +64,15 @@ def plot_accuracy_by_rate(frame, *, x="pruning_rate", y="accuracy", ax=None):
     """Test accuracy against the pruning rate, one line a receptive field."""
     ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
     for level, part in frame.groupby("rf_level"):
-        groups = part.groupby("pruning_rate")
+        groups = part.groupby("pruning_rate" if "pruning_rate" in part else x)
         cell, place = groups[y].agg(["mean", "std"]).fillna(0), groups[x].mean()
         style = level_style(level)
-        ax.plot(place, cell["mean"], label=field_label(level, part["field_px"].iloc[0]), **style)
+        ax.plot(place, cell["mean"], label=f"level {level}", **style)
         low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
         ax.fill_between(place, low, high, color=style["color"], alpha=0.15, linewidth=0)
     ax.set(xlabel=AXIS_LABELS.get(x, x), ylabel=AXIS_LABELS.get(y, y), ylim=(0, None if "loss" in y else _top(ax)))
     ax.set_title(_network(frame))
-    ax.legend(title="receptive field", loc="best")
+    ax.legend(loc="best")
     return ax
 
 
@@ -154,9 +154,10 @@ def plot_field_boxes(image, fields_px, *, title="", ax=None):
     return ax
 
 
-def beside(count, *, rows=1, height_in=3.4):
-    """Axes side by side."""
-    return plt.subplots(max(1, rows), count, figsize=(WIDTH_IN, height_in * max(1, rows)), squeeze=False)[1].ravel()
+def beside(count, *, rows=1, height_in=3.4, **shared):
+    """Axes side by side; `shared` is for Matplotlib, such as ``sharex="col"``."""
+    size = (WIDTH_IN, height_in * max(1, rows))
+    return plt.subplots(max(1, rows), count, figsize=size, squeeze=False, **shared)[1].ravel()
 
 
 def by_network(frame, plot, **options):
@@ -178,11 +179,15 @@ def by_network(frame, plot, **options):
         ax.yaxis.label.set_visible(first)
         tops[key[0]] = max(tops[key[0]], ax.get_ylim()[1])
         ax.set_ylim(0, tops[key[0]])
-    legends = [ax.get_legend_handles_labels() for ax in figure.axes]
-    if len({tuple(labels) for _, labels in legends}) == 1 and len(legends) > 1:  # one for all, off the curves
-        for ax in figure.axes:
-            ax.get_legend().remove()
-        figure.legend(*legends[0], loc="outside lower center", ncols=len(legends[0][1]))
+    handles = {}
+    for ax in figure.axes:
+        handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)) | handles
+        ax.get_legend().remove()
+    fields = frame.drop_duplicates(["architecture", "rf_level"]).groupby("rf_level")["field_px"]
+    sizes = {f"level {level}": ", ".join(f"{px:.0f}" for px in part.dropna()) for level, part in fields}
+    words = [f"{label}: {sizes[label]} px" if sizes.get(label) else label for label in sorted(handles)]
+    in_order = [handles[label] for label in sorted(handles)]  # one legend for all, off the curves
+    figure.legend(in_order, words, loc="outside lower center", ncols=min(len(words), 4), fontsize=9, columnspacing=1.2)
     return axes
 
 

@@ -35,11 +35,11 @@ def plot_density(spectra, *, title="", ax=None):
 
 
 def plot_as_run(ritz, *, title="", ax=None):
-    """The spectrum as the author's code draws it: a narrow Gaussian at each Ritz value, one line a receptive field."""
+    """The spectrum as the author's code draws it: a narrow Gaussian at each Ritz value."""
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
     if ritz.empty:
         return plots.nothing(ax, title)
-    for row in ritz.sort_values("rf_level", ascending=False).itertuples():  # the narrow ones on top of the wide ones
+    for row in ritz.itertuples():
         nodes = row.density.nodes[0]
         near = np.linspace(-0.6, 0.6, 41)  # ten standard deviations around each
         grid = np.unique(np.concatenate([np.linspace(nodes.min(), nodes.max(), 2000), (nodes[:, None] + near).ravel()]))
@@ -49,7 +49,8 @@ def plot_as_run(ritz, *, title="", ax=None):
     ax.set(xlabel="Ritz value λ", ylabel="P(λ)", yscale="log", ylim=(1e-10, 30), title=title)
     ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     ax.locator_params(axis="x", nbins=4)
-    ax.legend(loc="best", fontsize=9, reverse=True)
+    ax.legend(loc="upper right", fontsize=9, handlelength=0)
+    ax.label_outer()
     return ax
 
 
@@ -65,7 +66,8 @@ def plot_eigenvalues(spectra, *, title="", ax=None):
         return plots.nothing(ax, title)
     for level, part in spectra.groupby("rf_level"):
         mean = np.mean(list(part["values"]), 0)
-        style = plots.level_style(level) | {"markersize": 3}
+        # marks a few ranks apart, so that of two curves in one place both are seen
+        style = plots.level_style(level) | {"markersize": 4, "markevery": (2 * level, 8)}
         ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, part["field_px"].iloc[0]), **style)
     ax.set(xlabel="rank", ylabel="eigenvalue λ", yscale="log", title=title)
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -77,7 +79,7 @@ def plot_surface(places, losses, *, levels=12, title="", ax=None):
     """Loss on a plane through a network."""
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
     filled = ax.contourf(places, places, np.log10(losses), levels=levels, cmap="cividis")
-    ax.figure.colorbar(filled, ax=ax, fraction=0.046, format="%.3g", label="log10 of the loss")
+    ax.figure.colorbar(filled, ax=ax, fraction=0.046, format="%.1f", label="log10 of the loss")
     ax.plot(0, 0, "+", color="white", markersize=9)
     ax.set(title=title, xlabel="first direction", ylabel="second direction", aspect="equal")
     ax.grid(False)
@@ -85,14 +87,14 @@ def plot_surface(places, losses, *, levels=12, title="", ax=None):
 
 
 def plot_line(pairs, *, ax=None):
-    """Loss between two seeds, one line a receptive field."""
+    """Loss between two seeds, one line a pair of seeds, alike for one receptive field."""
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 3.2))[1]
     if pairs.empty:
         return plots.nothing(ax)
-    for row in pairs.itertuples():
-        places, losses = row.line
-        label = plots.field_label(row.rf_level, row.field_px)
-        ax.plot(places, losses, label=f"{label}, seeds {row.seed}", **plots.level_style(row.rf_level))
+    for level, part in pairs.groupby("rf_level"):
+        label = plots.field_label(level, part["field_px"].iloc[0])
+        for i, (places, losses) in enumerate(part["line"]):
+            ax.plot(places, losses, label="" if i else label, **plots.level_style(level))
     ax.set(xlabel="place between two seeds", ylabel="loss")
     ax.legend(fontsize=9)
     return ax

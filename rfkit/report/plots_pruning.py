@@ -66,9 +66,10 @@ def plot_networks(found, *, ax=None):
     for cell, row in found.items():
         sides, left = row["sides"][1:], 0  # the first convolution is before the pool and the same in all
         for side, dead in zip(sides, row["dead_by_layer"][1:], strict=True):
-            color = "#D55E00" if dead > 0.5 else "#0072B2"
-            ax.add_patch(plt.Rectangle((left, top + 32 - side), side, side, facecolor=color, alpha=0.6))
-            left += side + 2
+            look = {"facecolor": "#D55E00"} if dead > 0.5 else {"facecolor": "#0072B2", "alpha": 0.6}
+            drawn = max(side, 2.5)  # a map of one pixel would hardly be seen
+            ax.add_patch(plt.Rectangle((left, top + 32 - drawn), drawn, drawn, **look))
+            left += drawn + 2
         label = f"{presets.contrast_label(*cell)}: {row['field_px']:g} px"
         ax.annotate(label, (-4, top + 32), ha="right", va="bottom", fontsize=10, annotation_clip=False)
         top, widest = top + 37, max(widest, left)
@@ -100,8 +101,8 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
         style = plots.level_style(level)
         if architecture != presets.CONTRAST_NETWORK:
             i = presets.CONTRAST_CELLS.index((architecture, level))
-            grey = str(0.2 + 0.5 * i / len(presets.CONTRAST_CELLS))
-            style = {"color": grey, "linestyle": "-", "marker": "xv^<>Pd"[i], "markersize": 5}
+            color = ("#CC79A7", "#56B4E9", "#888888", "#888888", "#888888", "#9C755F", "#8172B3")[i]
+            style = {"color": color, "linestyle": "-", "marker": "xv^<>Pd"[i], "markersize": 5}
         ax.plot(lost.index, lost, label=presets.contrast_label(architecture, level), **style)
     ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
     ax.legend(fontsize=8, loc="upper left")
@@ -130,7 +131,7 @@ def plot_kept_taps(taps, *, title="", ax=None):
         style = plots.level_style(level) | {"linestyle": "none", "markersize": 4, "alpha": 0.6}
         ax.plot(means["seen"], means["kept"], label=f"level {level}", **style)
     ax.set(xlabel="share of positions with a pixel", ylabel="weight kept, of the centre's", title=title, ylim=(0, None))
-    ax.legend(fontsize=9)
+    ax.legend(fontsize=9, loc="lower right")
     return ax
 
 
@@ -193,9 +194,9 @@ def plot_effective_fields(fields, *, title="", ax=None):
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
     for level, part in fields.groupby("rf_level"):
         style = plots.level_style(level)
-        for stage, width in (("init", 0.8), ("final", 2.2)):
+        for stage, width in (("init", 1.3), ("final", 2.2)):
             mean = part[part["stage"] == stage].groupby("place")["half_px"].mean()
-            name = {"label": f"level {level}"} if stage == "final" else {"alpha": 0.7}
+            name = {"label": f"level {level}"} if stage == "final" else {}
             marks = {"marker": "", "linewidth": width, "linestyle": "-" if stage == "final" else ":"}
             ax.plot(mean.index, mean, **style | marks | name)
     side = fields["image_px"].max()

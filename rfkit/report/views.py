@@ -22,7 +22,7 @@ class Table:
 
     Attributes:
         body: Its rows.
-        caption: One sentence.
+        caption: One sentence; without one the table has no number.
         label: For ``numref``, or for ``ref`` where the caption is literal.
         words_from: Column, counted from 1, from which on cells hold words that wrap; figures do not.
         notes: Lines below the table, such as its provenance.
@@ -51,7 +51,7 @@ class Table:
             return "\n\n".join([f"({self.label})=", f"{{.paper-caption}}\n{self.caption}", body, *notes])
         classes = [f"words-from-{self.words_from}"] * bool(self.words_from) + ["sortable"] * self.sortable
         options = f":name: {self.label}" + (f"\n:class: {' '.join(classes)}" if classes else "")
-        return "\n\n".join([f"```{{table}} {self.caption}\n{options}\n\n{body}\n```", *notes])
+        return "\n\n".join([f"```{{table}} {self.caption}".rstrip() + f"\n{options}\n\n{body}\n```", *notes])
 
     def _repr_html_(self):
         notes = "".join(f"<p><small>{note}</small></p>" for note in self.notes)

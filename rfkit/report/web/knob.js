@@ -3,8 +3,9 @@
   "use strict";
   const SVG = "http://www.w3.org/2000/svg", BOX = { left: 34, right: 628, top: 8, bottom: 236 };
   const $ = (name) => root.querySelector(".knx-" + name);
+  let top = 100; // of the accuracy's axis, in %
   const x = (rate) => BOX.left + (BOX.right - BOX.left) * rate;
-  const y = (accuracy) => BOX.bottom - (BOX.bottom - BOX.top) * accuracy / 100;
+  const y = (accuracy) => BOX.bottom - (BOX.bottom - BOX.top) * accuracy / top;
 
   function add(parent, tag, attributes, text) {
     const made = document.createElementNS(SVG, tag);
@@ -15,13 +16,19 @@
   }
 
   /* Accuracy at a rate, straight between the measured ones; none beyond them. */
-  function at(xs, ys, rate) {
-    for (let i = 0; i < xs.length; i++) {
-      if (Math.abs(xs[i] - rate) < 1e-9) return ys[i];
-      if (i && xs[i - 1] < rate && rate < xs[i]) return ys[i - 1] + (ys[i] - ys[i - 1]) * (rate - xs[i - 1]) / (xs[i] - xs[i - 1]);
+  function at(curve, rate) {
+    for (let i = 0; i < curve.length; i++) {
+      const [right, ends] = curve[i];
+      if (Math.abs(right - rate) < 1e-9) return { value: ends, between: "" };
+      if (i && curve[i - 1][0] < rate && rate < right) {
+        const [left, starts] = curve[i - 1];
+        return { value: starts + (ends - starts) * (rate - left) / (right - left), between: ` (between the measured ${percent(left)} and ${percent(right)})` };
+      }
     }
     return null;
   }
+
+  function percent(share) { return `${Math.round(100 * share)} %`; }
 
   function marker(svg, shape, cx, cy, color) {
     const r = 4, points = {
@@ -50,8 +57,9 @@
       const side = 144 * level.half / network.px;
       add(svg, "rect", { class: "field", x: 72 - side / 2, y: 72 - side / 2, width: side, height: side, "stroke-dasharray": "4 3" });
     }
-    const left = level.half ? `Left, the image, dark where it counts for little: half of the gradient lies within ${level.half} of ${network.px} px. ` : "";
-    note(svg, left + (level.field ? `${left ? "Right" : "Right of the image"}, the field of ${level.field} px, to scale.` : ""));
+    svg.previousElementSibling.textContent = "What a unit of the last map sees" + (level.half ? ", and uses" : "");
+    const left = level.half ? `Left, the image: bright where a pixel counts. The dashed square of ${level.half} px holds half of the gradient. ` : "Left, the image. ";
+    note(svg, left + (level.field ? `Right, the image inside the field of ${level.field} px.` : ""));
     if (!level.field) return;
     const widest = Math.max(network.px, ...network.levels.map((each) => each.field || 0)), scale = 144 / widest;
     const side = level.field * scale, image = network.px * scale;
@@ -59,27 +67,29 @@
     if (photo) add(svg, "image", { href: photo, x: 228 - image / 2, y: 72 - image / 2, width: image, height: image });
   }
 
+  /* The maps in rows as wide as the drawing: their places, and the height of all. */
+  function laidOut(sides, scale) {
+    const placed = [];
+    let left = 0, upper = 0, tallest = 0;
+    for (const side of sides) {
+      const size = Math.max(2, side * scale);
+      if (left + size > 300) { left = 0; upper += tallest + 6; tallest = 0; }
+      placed.push({ side, size, left, upper });
+      left += size + 3;
+      tallest = Math.max(tallest, size);
+    }
+    return { placed, height: upper + tallest };
+  }
+
   function drawMaps(network, level) {
-    const last = level.maps[level.maps.length - 1];
-    const svg = fresh("maps", `Sides of the maps, layer by layer: ${level.maps.join(", ")}`), gap = 3, rows = [[]];
-    const scale = network.px > 40 ? 1.1 : 2.1;
-    let wide = 0, top = 0;
-    for (const side of level.maps) {
-      if (wide + side * scale > 300) { rows.push([]); wide = 0; }
-      rows[rows.length - 1].push(side);
-      wide += side * scale + gap;
-    }
-    for (const row of rows) {
-      let left = 0;
-      for (const side of row) {
-        const size = Math.max(2, side * scale);
-        add(svg, "rect", { class: side < 3 ? "map small" : "map", x: left, y: top, width: size, height: size });
-        left += size + gap;
-      }
-      top += Math.max(...row) * scale + 6;
-    }
+    const last = level.maps[level.maps.length - 1], scale = network.px > 40 ? 1.1 : 2.1;
+    const svg = fresh("maps", `Sides of the maps, layer by layer: ${level.maps.join(", ")}`);
+    const tallest = Math.max(...network.levels.map((each) => laidOut(each.maps, scale).height));
+    svg.setAttribute("viewBox", `0 0 300 ${tallest + 2}`);
+    for (const { side, size, left, upper } of laidOut(level.maps, scale).placed)
+      add(svg, "rect", { class: side < 3 ? "map small" : "map", x: left, y: upper, width: size, height: size });
     const small = level.maps.filter((side) => side < 3).length;
-    note(svg, `The last map is ${last}×${last}` + (small ? `, and ${small} of ${level.maps.length} are smaller than their 3×3 kernels.` : "."));
+    note(svg, `The last map is ${last}×${last}` + (small ? `. Orange: ${small} of ${level.maps.length} are smaller than their 3×3 kernels.` : "."));
   }
 
   function drawTaps(level) {
@@ -92,18 +102,22 @@
       add(svg, "text", { x: 98 + 50 * j, y: 49 * i + 28, "text-anchor": "middle" }, tap.seen > 0 ? tap.kept.toFixed(2) : "dead");
     }));
     const corner = Math.round(100 * level.taps[0][0].seen);
-    note(svg, `What training leaves of each, beside the middle one. Corners meet a pixel at ${corner} % of the places; ` +
-      (level.dead ? `${(100 * level.dead).toFixed(1)} % of all weights can never matter.` : "every weight can matter."));
+    note(svg, "How much of its size training left each weight, against the middle one. " + (corner < 1 ?
+      "Dead ones only ever multiply the zeros around the map." : `At ${100 - corner} % of the positions a corner multiplies the zeros around the map.`));
   }
 
   function draw() {
     const network = networks[$("network").value], rate = Number($("rate").value), svg = $("svg");
-    const axis = root.querySelector("input[type=radio]:checked").value;
+    const alike = network.levels.every((level) => !level.dead); // then both counts are one
+    root.querySelector("fieldset").disabled = alike;
+    const axis = alike ? "rate" : root.querySelector("input[type=radio]:checked").value;
+    const shown = network.levels.flatMap((level) => [...level[axis], ...(axis === "rate" ? level.paper : [])]);
+    top = 20 * Math.ceil(Math.max(...shown.map((point) => point[1])) / 20);
     $("level").max = network.levels.length - 1;
     const here = network.levels[Math.min($("level").value, network.levels.length - 1)];
     $("level-name").textContent = here.name;
     $("level").setAttribute("aria-valuetext", here.name);
-    $("value").textContent = `${Math.round(100 * rate)} %`;
+    $("value").textContent = percent(rate);
     drawField(network, here);
     drawMaps(network, here);
     drawTaps(here);
@@ -111,8 +125,10 @@
     svg.setAttribute("viewBox", `0 0 ${BOX.right + 12} 280`);
     svg.replaceChildren();
     for (let i = 0; i <= 5; i++) {
-      add(svg, "line", { x1: BOX.left, x2: BOX.right, y1: y(20 * i), y2: y(20 * i), class: "grid" });
-      add(svg, "text", { x: BOX.left - 6, y: y(20 * i) + 4, "text-anchor": "end" }, 20 * i);
+      if (20 * i <= top) {
+        add(svg, "line", { x1: BOX.left, x2: BOX.right, y1: y(20 * i), y2: y(20 * i), class: "grid" });
+        add(svg, "text", { x: BOX.left - 6, y: y(20 * i) + 4, "text-anchor": "end" }, 20 * i);
+      }
       add(svg, "text", { x: x(i / 5), y: BOX.bottom + 18, "text-anchor": "middle" }, (i / 5).toFixed(1));
     }
     add(svg, "text", { x: (BOX.left + BOX.right) / 2, y: BOX.bottom + 38, "text-anchor": "middle" },
@@ -122,25 +138,30 @@
     const list = $("levels");
     list.replaceChildren();
     let now = null;
-    for (const level of network.levels) {
-      const xs = level[axis], points = xs.map((value, i) => [x(value), y(level.accuracy[i])]), chosen = level === here;
+    network.levels.forEach((level, i) => {
+      const curve = level[axis], points = curve.map(([where, value]) => [x(where), y(value)]), chosen = level === here;
       add(svg, "polyline", { points: points.map((p) => p.join(",")).join(" "), class: chosen ? "curve here" : "curve", stroke: level.color, "stroke-dasharray": level.dash });
       points.forEach(([px, py]) => marker(svg, level.marker, px, py, level.color));
       if (chosen && axis === "rate") for (const [where, value] of level.paper)
         add(svg, "circle", { cx: x(where), cy: y(value), r: 6, class: "ring", stroke: level.color });
-      const value = at(xs, level.accuracy, rate), text = value === null ? "not measured" : value.toFixed(1) + " %";
-      if (chosen) now = text;
-      const item = document.createElement("li");
-      item.style.borderColor = level.color;
-      item.append(level.name, Object.assign(document.createElement("strong"), { textContent: text }));
-      if (chosen) item.setAttribute("aria-current", "true");
+      const found = at(curve, rate), text = found ? found.value.toFixed(1) + " %" : "not measured";
+      if (chosen) now = text + (found ? found.between : "");
+      const button = Object.assign(document.createElement("button"), { type: "button" }), item = document.createElement("li");
+      button.style.borderColor = level.color;
+      button.append(level.name, Object.assign(document.createElement("strong"), { textContent: text }));
+      button.setAttribute("aria-pressed", chosen);
+      button.addEventListener("click", () => { $("level").value = i; draw(); list.children[i].firstChild.focus(); });
+      item.append(button);
       list.append(item);
-    }
+    });
     const field = here.field ? `A unit of the last map has a field of ${here.field} px on an image of ${network.px} px. ` : "";
     const dead = here.dead ? `${(100 * here.dead).toFixed(1)} % of the weights can never matter. ` : "Every weight can matter. ";
-    $("say").textContent = `${network.name}, ${here.name}. ${field}${dead}The network is right on ${here.accuracy[0].toFixed(1)} % of the test images; ` +
-      `with ${Math.round(100 * rate)} % of ${axis === "rate" ? "all its weights" : "those that can matter"} pruned, on ${now} (chance: ${network.chance} %).` +
-      (here.paper.length && axis === "rate" ? " Rings: the paper's networks at this level." : "");
+    const first = network.levels[0].level;
+    $("say").textContent = `${network.name}, ${here.name}. ${field}${dead}The network is right on ${here.rate[0][1].toFixed(1)} % of the test images; ` +
+      `with ${percent(rate)} of ${axis === "rate" ? "all its weights" : "those that can matter"} pruned, on ${now} (chance: ${network.chance} %). ` +
+      (here.seeds > 1 ? `Mean of ${here.seeds} seeds.` : "A single seed.") +
+      (!here.paper.length ? "" : axis === "rate" ? " Rings: the paper's network at this level." : " The paper counts all weights, so it has no rings here.") +
+      (first > 1 ? ` Not trained here: level ${first === 2 ? "1" : "1 to " + (first - 1)}.` : "");
   }
 
   /* The drawing itself takes the rate from where it is pressed. */
