@@ -1,45 +1,69 @@
-"""Analysis: how many weights cannot change the output, by geometry alone, at the paper's full width."""
+"""Analysis: how many weights geometry leaves idle at the paper's full width: dead, starved, or beyond the image."""
 
 import pandas as pd
 
 from rfkit.experiments.analysis import Analysis
+from rfkit.presets import CONTRAST_CELLS
 
 IMAGE_PX = (32, 64)
 
 
 def settings(preset):
-    """Both image sizes of the paper, for a preset's networks and levels; it needs no data set."""
+    """A preset's networks and levels at both image sizes of the paper, and the contrasts' at 32; no data set."""
+    cells = [(name, level, px) for name in preset.architectures for level in preset.levels for px in IMAGE_PX]
+    cells += [(*cell, IMAGE_PX[0]) for cell in CONTRAST_CELLS]
     return [
-        ({"architecture": name, "level": level, "width": 1.0, "image_px": px}, None)
-        for name in preset.architectures
-        for level in preset.levels
-        for px in IMAGE_PX
+        ({"architecture": name, "level": level, "width": 1.0, "image_px": px, "version": 2}, None)
+        for name, level, px in cells
     ]
 
 
 def compute(_, settings, work):
-    """The prunable weights, and those of them on a path from a pixel to the output."""
-    from rfkit import models, pruning
+    """Of the prunable weights: those on a path from a pixel to the output, and how they are spread over the map."""
+    from rfkit import models
 
-    model = models.build(settings["architecture"], settings["level"], width=settings["width"]).eval()
-    side = settings["image_px"]
-    prunable, usable = pruning.counts(pruning.usable_weights(model, (3, side, side)))
-    return {"prunable": prunable, "usable": usable}
+    return counted(models.build(settings["architecture"], settings["level"], width=settings["width"]), settings)
+
+
+def counted(model, settings):
+    """Prunable and usable weights; those that padding leaves over; those whose layer already sees the whole image.
+
+    A weight meets a pixel at a share of the positions of its map and padding at the others. ``met`` adds up these
+    shares; `Richter et al. <https://arxiv.org/abs/2106.12307>`_ call layers ``beyond`` the image unproductive.
+    """
+    from rfkit import pruning, receptive_field
+
+    side, met, beyond = settings["image_px"], 0.0, 0
+    shape, modules = (3, side, side), dict(model.eval().named_modules())
+    usable, seen = pruning.usable_weights(model, shape), pruning.tap_utilisation(model, shape)
+    fields = {field.name: field for field in receptive_field.trace(model, shape)}
+    for name, mask in usable.items():
+        layer = name.removesuffix(".weight")
+        met += float((mask * seen[name]).sum())
+        conv, field = modules[layer], fields[layer]
+        step = field.stride[0] / conv.stride[0]  # between the units that the convolution reads
+        beyond += mask.numel() * (field.size[0] - (conv.kernel_size[0] - 1) * conv.dilation[0] * step >= side)
+    prunable, kept = pruning.counts(usable)
+    return {"prunable": prunable, "usable": kept, "met": round(met), "beyond": beyond}
 
 
 def frame(results):
-    """Dead weights by geometry.
+    """Idle weights by geometry.
 
     Returns:
-        Data frame, one row a network, level and image size: architecture, rf_level, image_px, width, prunable, usable,
-        dead (share of the prunable weights).
+        Data frame, one row a network, level and image size: architecture, rf_level, image_px, width, prunable, usable;
+        and shares of the prunable weights: dead (cannot change the output), starved (meets padding; dead weights count
+        whole, the others by the share of positions at which they do), beyond (in layers whose input field covers the
+        image).
     """
     rows = [
         {"architecture": s["architecture"], "rf_level": s["level"], "image_px": s["image_px"], "width": s["width"]}
         | {"prunable": v["prunable"], "usable": v["usable"], "dead": 1 - v["usable"] / v["prunable"]}
+        | {"starved": 1 - v["met"] / v["prunable"], "beyond": v["beyond"] / v["prunable"]}
         for s, v in ((each["settings"], each["values"]) for each in results)
     ]
-    return pd.DataFrame(rows, columns=["architecture", "rf_level", "image_px", "width", "prunable", "usable", "dead"])
+    columns = ["architecture", "rf_level", "image_px", "width", "prunable", "usable", "dead", "starved", "beyond"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 ANALYSIS = Analysis(
