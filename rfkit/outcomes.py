@@ -67,6 +67,24 @@ def predicted_breaking_points(by_run, repruned):
     return both[[*CELL, "seed", "dead", "usable", "predicted", "breaking_point"]]
 
 
+def starved_and_broken(by_run, geometry):
+    """The share of weights that meet padding beside the breaking point.
+
+    Args:
+        by_run: As made by `by_run`.
+        geometry: The frame of the analysis ``dead_weights``.
+
+    Returns:
+        Data frame, one row a cell: paper_dataset, architecture, rf_level, breaking_point (mean over seeds), seeds,
+        image_px, dead, starved, beyond. Cells whose geometry is not there are left out.
+    """
+    cells = by_run.groupby(CELL, sort=False)["breaking_point"].agg(["mean", "size"]).reset_index()
+    cells = cells.rename(columns={"mean": "breaking_point", "size": "seeds"})
+    cells["image_px"] = cells["paper_dataset"].map({name: about.image_size for name, about in PUBLISHED.items()})
+    shares = geometry[["architecture", "rf_level", "image_px", "dead", "starved", "beyond"]]
+    return cells.merge(shares, on=["architecture", "rf_level", "image_px"])
+
+
 def author_at_usable_rates(author, dead):
     """The author's one-shot pruned networks, their rates counted in weights that can matter.
 

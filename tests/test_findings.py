@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 
 from rfkit import data, experiments, models, outcomes, presets, pruning, report, tables, training
 from rfkit.experiments import ANALYSES, effective_fields, probes, runner, torchvision_fields
+from rfkit.experiments.dead_weights import counted
 
 SMOKE = presets.get("smoke").select(levels=3)
 
@@ -35,6 +36,30 @@ def test_dead_weights_are_those_that_no_gradient_reaches():
     model(torch.randn(8, 3, 32, 32)).square().sum().backward()
     grads = [weight.grad for weight in pruning.prunable(model).values()]
     assert found["usable"] == sum(int((grad != 0).sum()) for grad in grads) < found["prunable"]
+
+
+def test_starved_weights_are_counted_position_by_position():
+    """Of two convolutions on a map of n x n pixels a weight of the second meets a pixel at ((3n - 2) / 3n)^2."""
+    n, net = 4, torch.nn.Sequential(*(torch.nn.Conv2d(c, 4, 3, padding=1) for c in (3, 4, 4)), torch.nn.Flatten())
+    net.append(torch.nn.Linear(4 * n * n, 2))
+    found = counted(net, {"image_px": n})
+    prunable = 2 * 4 * 4 * 9  # without the first convolution and the last linear layer
+    assert found["prunable"] == found["usable"] == prunable
+    assert found["met"] == round(prunable * ((3 * n - 2) / (3 * n)) ** 2)
+    assert found["beyond"] == prunable // 2  # the third one reads a field of 5 pixels, the second one of 3
+
+
+def test_the_starved_share_orders_the_recorded_networks(monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.chdir(Path(__file__).parents[1])
+    geometry = experiments.frame("dead_weights", experiments.measured("dead_weights", presets.get("study")))
+    by_run = outcomes.by_run(experiments.frame("pruning", experiments.recorded(presets.get("study"))))
+    points = outcomes.starved_and_broken(by_run, geometry)
+    for name, cells, said in (("vgg19", 8, 0.95), ("resnet50", 7, 0.99)):  # as the book says
+        part = points[points["architecture"] == name]
+        assert len(part) == cells
+        assert part["starved"].corr(part["breaking_point"], "spearman") == pytest.approx(said, abs=0.006)
 
 
 def test_breaking_points_follow_from_dead_weights():

@@ -42,6 +42,7 @@ from rfkit.report.plots_pruning import (
     plot_networks,
     plot_probes,
     plot_published_networks,
+    plot_starved,
     plot_taps,
     plot_usable_rates,
 )

@@ -135,6 +135,29 @@ def plot_kept_taps(taps, *, title="", ax=None):
     return ax
 
 
+def plot_starved(points, architecture, *, ax=None):
+    """Breaking point against the share of weights that meet padding, for one network and its changes."""
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
+    for cell in points.itertuples():
+        if cell.architecture == architecture:
+            style = plots.level_style(cell.rf_level) | {"linestyle": "none", "markersize": 8}
+            small = cell.image_px == points["image_px"].min()
+            label = {"label": f"level {cell.rf_level}"} if small else {"fillstyle": "none"}
+            ax.plot([cell.starved], [cell.breaking_point], **style | label)
+        elif architecture == presets.CONTRAST_NETWORK and (cell.architecture, cell.rf_level) in presets.CONTRAST_CELLS:
+            ax.plot([cell.starved], [cell.breaking_point], "x", color="#888888", markersize=8)
+            words, right = presets.contrast_label(cell.architecture, cell.rf_level), "dilated" in cell.architecture
+            place = {"xytext": (7, -6), "ha": "left"} if right else {"xytext": (-7, 0), "ha": "right"}
+            words = words.replace(", ", ",\n").replace(" at ", "\nat ")  # in two lines, to the free side of the point
+            spot = {"textcoords": "offset points", "fontsize": 8, "va": "bottom" if "pool" in words else "top"}
+            ax.annotate(words, (cell.starved, cell.breaking_point), **place, **spot)
+    ax.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+    ax.set(xlabel="share of weights that meet padding", ylabel="breaking point", xlim=(0, 1), ylim=(0.4, 1))
+    ax.set_title(plots.network_label(architecture))
+    ax.legend(fontsize=8, loc="lower right")
+    return ax
+
+
 def plot_probes(probes, *, title="", ax=None):
     """Accuracy of a linear probe after each activation; a ring marks where the field first covers the image."""
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
