@@ -46,7 +46,7 @@ def test_importing_rfkit_is_light():
 def test_the_library_stays_small():
     """A ratchet: lower it after a deletion. The hidden tests of the homework are tests."""
     files = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "hidden_tests"]
-    assert sum(len(path.read_text().splitlines()) for path in files) <= 14_080
+    assert sum(len(path.read_text().splitlines()) for path in files) <= 14_056
 
 
 def test_unknown_attribute_lists_the_modules():

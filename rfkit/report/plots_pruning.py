@@ -98,15 +98,21 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 4.2))[1]
     for (architecture, level), part in frame.groupby(["architecture", "rf_level"]):
         lost = part.assign(lost=part["dense"] - part["accuracy"]).groupby(x)["lost"].mean()
-        style = plots.level_style(level)
-        if architecture != presets.CONTRAST_NETWORK:
-            i = presets.CONTRAST_CELLS.index((architecture, level))
-            color = ("#CC79A7", "#56B4E9", "#888888", "#888888", "#888888", "#9C755F", "#8172B3")[i]
-            style = {"color": color, "linestyle": "-", "marker": "xv^<>Pd"[i], "markersize": 5}
-        ax.plot(lost.index, lost, label=presets.contrast_label(architecture, level), **style)
+        ax.plot(
+            lost.index, lost, label=presets.contrast_label(architecture, level), **_contrast_style(architecture, level)
+        )
     ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
     ax.legend(fontsize=8, loc="upper left")
     return ax
+
+
+def _contrast_style(architecture, level):
+    """The look of a level, or of a network changed in another way."""
+    if (architecture, level) not in presets.CONTRAST_CELLS:
+        return plots.level_style(level)
+    i = presets.CONTRAST_CELLS.index((architecture, level))
+    color = ("#CC79A7", "#56B4E9", "#888888", "#888888", "#888888", "#9C755F", "#8172B3")[i]
+    return {"color": color, "linestyle": "-", "marker": "xv^<>Pd"[i], "markersize": 5}
 
 
 def plot_usable_rates(points, *, ax=None):
@@ -138,23 +144,17 @@ def plot_kept_taps(taps, *, title="", ax=None):
 def plot_starved(points, architecture, *, ax=None):
     """Breaking point against the share of weights that meet padding, for one network and its changes."""
     ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
+    changes = presets.CONTRAST_CELLS if architecture == presets.CONTRAST_NETWORK else ()
     for cell in points.itertuples():
-        if cell.architecture == architecture:
-            style = plots.level_style(cell.rf_level) | {"linestyle": "none", "markersize": 8}
-            small = cell.image_px == points["image_px"].min()
-            label = {"label": f"level {cell.rf_level}"} if small else {"fillstyle": "none"}
-            ax.plot([cell.starved], [cell.breaking_point], **style | label)
-        elif architecture == presets.CONTRAST_NETWORK and (cell.architecture, cell.rf_level) in presets.CONTRAST_CELLS:
-            ax.plot([cell.starved], [cell.breaking_point], "x", color="#888888", markersize=8)
-            words, right = presets.contrast_label(cell.architecture, cell.rf_level), "dilated" in cell.architecture
-            place = {"xytext": (7, -6), "ha": "left"} if right else {"xytext": (-7, 0), "ha": "right"}
-            words = words.replace(", ", ",\n").replace(" at ", "\nat ")  # in two lines, to the free side of the point
-            spot = {"textcoords": "offset points", "fontsize": 8, "va": "bottom" if "pool" in words else "top"}
-            ax.annotate(words, (cell.starved, cell.breaking_point), **place, **spot)
+        key, small = (cell.architecture, cell.rf_level), cell.image_px == points["image_px"].min()
+        if cell.architecture == architecture or key in changes:
+            style = _contrast_style(*key) | {"linestyle": "none", "fillstyle": "full" if small else "none"}
+            label = presets.contrast_label(*key) if key in changes else f"level {cell.rf_level}"
+            ax.plot([cell.starved], [cell.breaking_point], label=label if small else "", **style)
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1)
     ax.set(xlabel="share of weights that meet padding", ylabel="breaking point", xlim=(0, 1), ylim=(0.4, 1))
     ax.set_title(plots.network_label(architecture))
-    ax.legend(fontsize=8, loc="lower right")
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handletextpad=0.2)
     return ax
 
 
