@@ -36,6 +36,9 @@ cluster: install .venv-cluster/installed  ## The smoke preset on a real Slurm on
 soak: install  ## A hundred kills at random moments of a study, half an hour (Linux)
 	$(BIN)/python tests/soak.py
 
+fuzz: install  ## Random damage to data, runs and parameters, ten minutes (Linux)
+	$(BIN)/python tests/fuzz.py
+
 .venv-cluster/installed: requirements-cluster.txt
 	$(PYTHON) -m venv .venv-cluster
 	.venv-cluster/bin/pip install --quiet -r requirements-cluster.txt
@@ -54,4 +57,4 @@ bench: install  ## Compare speed with peers; results in benchmarks/results
 clean:  ## Remove what was built; trained runs stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install lab book pdf cluster soak test exhaustive lint serve bench clean
+.PHONY: help install lab book pdf cluster soak fuzz test exhaustive lint serve bench clean

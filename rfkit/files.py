@@ -80,12 +80,17 @@ def replacing(path):
         temporary.unlink(missing_ok=True)
 
 
-def read_json(path):
-    """Read a JSON file."""
+def read_json(path, *keys):
+    """Read a JSON file, a mapping with these keys where any are named."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read ({error}); delete its folder and run rfkit study again") from error
+    if keys and not (isinstance(content, dict) and content.keys() >= set(keys)):
+        raise StoreError(
+            f"{path} holds something else than {' and '.join(keys)}; delete its folder and run rfkit study again"
+        )
+    return content
 
 
 def save_tensors(path, tensors):

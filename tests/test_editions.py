@@ -99,7 +99,7 @@ def test_output_of_other_cells_stays():
 
 
 def test_stub_keeps_the_interface():
-    text = editions.stub("from rfkit.numpy_layers import conv_forward")
+    (text,) = editions.stubs("from rfkit.numpy_layers import conv_forward")
     names = {}
     exec(text, names)
     expected = inspect.signature(numpy_layers.conv_forward).parameters
@@ -107,12 +107,15 @@ def test_stub_keeps_the_interface():
     assert "method" not in names["conv_forward"].__doc__
     with pytest.raises(NotImplementedError, match="your code here"):
         names["conv_forward"](1, 2, 3)
-    assert editions.stub("# Say how.\nsecret = 1") == "# Say how.\n# Your code here."
+    assert editions.stubs("# Say how.\nsecret = 1") == ["# Say how.\n# Your code here."]
+    assert editions.stubs("# How.\nfrom rfkit.homework.nets import DeepConvNet\nn = DeepConvNet()") == [
+        "# How.\n# Your code here."
+    ]
 
 
 def test_stub_of_a_class_has_its_methods():
     names = {}
-    exec(editions.stub("from rfkit.homework.nets import ThreeLayerConvNet"), names)
+    exec(*editions.stubs("from rfkit.homework.nets import ThreeLayerConvNet"), names)
     assert {"scores", "loss"} <= set(vars(names["ThreeLayerConvNet"]))
 
 

@@ -23,8 +23,9 @@ from pathlib import Path
 import filelock
 import pytest
 import torch
+from conftest import class_files, write_tree, write_zip
 
-from rfkit import book, data, experiments, files, presets
+from rfkit import book, data, experiments, files, models, presets
 from rfkit.experiments import runner, store
 from rfkit.experiments.store import Run, Store
 
@@ -229,6 +230,59 @@ def half_a_zip(folder, patch):
     return message_of(data.load, f"folder:{folder / 'images.zip'}", root=folder / "data"), "refused"
 
 
+def image_folder(folder, **more):
+    write_tree(folder / "images", class_files() | more)
+    return message_of(data.load, f"folder:{folder / 'images'}", root=folder / "data")
+
+
+def bomb(folder, patch):
+    path = write_zip(folder / "images.zip", class_files())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train/cat/bomb.png", bytes(100 * 2**20))
+    return message_of(data.load, f"folder:{path}", root=folder / "data"), "refused after 64 MiB"
+
+
+def pipe(folder, patch):
+    (folder / "images" / "train" / "cat").mkdir(parents=True)
+    os.mkfifo(folder / "images" / "train" / "cat" / "x.png")
+    return image_folder(folder), "refused; it is not opened"
+
+
+def dangling_link(folder, patch):
+    (folder / "images" / "train" / "cat").mkdir(parents=True)
+    (folder / "images" / "train" / "cat" / "x.png").symlink_to("nowhere")
+    return image_folder(folder), "refused"
+
+
+def damaged_image(folder, patch):
+    return image_folder(folder, **{"test/dog/0.png": class_files()["test/dog/0.png"][:40]}), "refused"
+
+
+def huge_size(folder, patch):
+    return message_of(data.load, f"folder:{folder}@30000"), "refused before anything is read"
+
+
+def wrong_outputs(folder, patch):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 1000))
+    return message_of(models.check_outputs, net, 10, 32), "refused before it is trained"
+
+
+def other_weights(folder, patch):
+    _, run = finished(folder)
+    (result,) = run.path.glob("analysis/pruning-*/result.json")
+    stored = json.loads(result.read_text())
+    stored["weights"]["final"] = "0" * 64
+    result.write_text(json.dumps(stored))
+    store.finish(result.parent)
+    (unit,) = experiments.units(TINY)
+    return message_of(Run(run.path, unit.asked).result, "pruning"), "refused"
+
+
+def misspelled(folder, patch):
+    patch.chdir(ROOT)
+    return message_of(book.check_parameters, "claims", {"sedes": [0]}), "refused before a kernel is started"
+
+
 FAULTS = {
     "the disk is full while a file is saved": disk_full,
     "the run folder cannot be written": read_only,
@@ -246,6 +300,14 @@ FAULTS = {
     "a run's name is a path": path_in_a_run_name,
     "a member of a zip leads out of it": path_in_a_zip,
     "a zip is half there": half_a_zip,
+    "a member of a zip unpacks to gigabytes": bomb,
+    "a pipe lies among the images": pipe,
+    "a link among the images leads nowhere": dangling_link,
+    "an image is cut short": damaged_image,
+    "images are asked for at 30,000 pixels": huge_size,
+    "a network has another number of outputs than classes": wrong_outputs,
+    "a result was made from another machine's weights": other_weights,
+    "a notebook's parameter is misspelled": misspelled,
 }
 
 
@@ -269,6 +331,15 @@ def test_fault(fault, tmp_path, monkeypatch):
     assert listed[fault] == {"fault": fault, "message": plain(said, tmp_path), "outcome": outcome}
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, as Linux does")
+def test_random_damage_ends_in_clear_lines():
+    """A few seconds of `make fuzz`."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "fuzz.py", "0.05"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.count(" 0 failed") == 5, done.stdout + done.stderr
+
+
 def test_the_page_lists_every_fault():
     assert [row["fault"] for row in rows_listed()] == list(FAULTS)
 
@@ -282,5 +353,6 @@ if __name__ == "__main__":
             rows.append({"fault": name, "message": plain(said, folder), "outcome": outcome})
             print(rows[-1])
             for path in Path(folder).rglob("*"):
-                path.chmod(0o755)
+                if not path.is_symlink():
+                    path.chmod(0o755)
     files.write_csv(LISTED, rows)

@@ -5,6 +5,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -192,6 +193,66 @@ def test_broken_and_missing_files(solved, tmp_path):
     said = graded["questions"][0]["problems"][0]
     assert "not handed in under this name" in said and "CNN-BatchNorm.ipynb" in said
     assert "cannot be read" in graded["questions"][3]["problems"][0]
+
+
+def test_a_syntax_error_costs_one_function(tmp_path, monkeypatch):
+    """Every function of the hand-out has a cell of its own; what only lacks a name is counted with the first error."""
+    monkeypatch.chdir(ROOT)
+    editions.build(tmp_path)
+    path = tmp_path / "Receptive-Fields.ipynb"
+    right = {
+        "first_field": "m1", "second_field": "m1 + m2 - 1", "fields_with_strides": "m1, m1 + (m2 - 1) * s1",
+        "field_of_layer": "1 +* 2", "two_ways": "([*kernels, 3], [*strides, 1]), ([*kernels, 2], [*strides, 2])",
+    }  # fmt: skip
+
+    def solve(notebook):
+        cells = [cell for cell in notebook.cells if editions.has(cell, "solution")]
+        assert len(cells) == len(right)
+        for cell in cells:
+            name = next(name for name in right if f"def {name}" in cell.source)
+            cell.source = re.sub("raise NotImplementedError.*", f"return {right[name]}", cell.source)
+        notebook.cells += [nbformat.v4.new_code_cell("field_of_layer(1, [3], [1])"), nbformat.v4.new_code_cell("1 / 0")]
+
+    edit(path, solve)
+    question = grading.grade(tmp_path)["questions"][0]
+    assert {test["name"]: test["points"] for test in question["tests"]} == {
+        "(a) first layer": 1, "(b) second layer": 2, "(c) strides": 3, "(d) any layer": 0, "(e) two ways": 2,
+    }  # fmt: skip
+    first, last = question["problems"]
+    assert "SyntaxError" in first and "with it 2 later cells" in first and "ZeroDivisionError" in last
+
+
+def test_two_ways_are_any_two(solved, tmp_path):
+    ways = {"longer": "k + [3], s + [1]", "pool": "k + [2], s + [2]", "stride": "k, [2 * n for n in s]",
+            "kernels": "[n + 2 for n in k], s"}  # fmt: skip
+    path = shutil.copy(solved / "Receptive-Fields.ipynb", tmp_path)
+    for first in ways:
+        for second in ways:
+            add_cell(Path(path), f"def two_ways(k, s):\n    return ({ways[first]}), ({ways[second]})\n")
+            *_, test = grading.grade(tmp_path)["questions"][0]["tests"]
+            assert test["points"] == 2 * (first != second), (first, second, test["message"])
+
+
+def test_the_given_class_is_no_design_of_ones_own(solved, tmp_path):
+    path = Path(shutil.copy(solved / "CNN.ipynb", tmp_path))
+    add_cell(path, "class Mine(ThreeLayerConvNet):\n    pass\n\n\nbest_network = Mine(filters=8, kernel=5)")
+    *_, test = grading.grade(tmp_path)["questions"][3]["tests"]
+    assert test["points"] == 0 and "has the layers of ThreeLayerConvNet" in test["message"]
+
+
+def test_notebooks_in_a_folder_below(solved, tmp_path):
+    shutil.copytree(solved, tmp_path / "team 3" / "work")
+    assert grading.grade(tmp_path)["questions"][0]["points"] == 10
+    shutil.copytree(solved, tmp_path / "old")
+    question = grading.grade(tmp_path)["questions"][0]
+    assert question["points"] == 0 and "not handed in under this name" in question["problems"][0]
+
+
+@pytest.mark.parametrize("code", ["import importlib", "rfkit.__file__", "sys.meta_path", "__import__('os')"])
+def test_cells_that_reach_for_the_answers_are_named(layers, code):
+    add_cell(layers, f"import rfkit, sys\n{code}")
+    question, lost = question_2(layers)
+    assert not lost and f"mentions {code.split()[-1].split('(')[0].removeprefix('sys.')}" in question["problems"][0]
 
 
 def test_nothing_is_left_behind(layers, monkeypatch, tmp_path):

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -77,7 +76,7 @@ class _Files:
         elif path.is_file():
             try:
                 self._zip = zipfile.ZipFile(path)
-            except zipfile.BadZipFile as error:
+            except Exception as error:  # damaged, it makes zipfile raise many kinds
                 raise DataError(f"{path} is not a readable zip ({error}); download or make it again") from error
             self.names = sorted(info.filename for info in self._zip.infolist() if not info.is_dir())
             for name in self.names:
@@ -95,8 +94,16 @@ class _Files:
             if len(raw) > limit:
                 raise DataError(f"{name} in {self.path} holds more than {LARGEST_MIB} MiB, no image: remove it")
             return raw
-        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
-            raise DataError(f"{name} in {self.path} cannot be read ({error})") from error
+        except DataError:
+            raise
+        except Exception as error:  # a damaged zip makes zipfile and its decompressors raise many kinds
+            raise DataError(f"{name} in {self.path} cannot be read ({error}); copy or make it again") from error
+
+    def lines(self, name):
+        try:
+            return self.read(name).decode().splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name} in {self.path} is no text in UTF-8 ({error}); copy or make it again") from error
 
     def key(self):
         """Changes when the content does: sha256 of a zip, names, sizes and times of a directory."""
@@ -178,8 +185,9 @@ def _decode_image(raw, file, path, size):
         if max(image.size) > LARGEST_PX:
             raise ValueError(f"{image.size[0]}x{image.size[1]} pixels, at most {LARGEST_PX} on a side are read")
         colours = image.convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} in {path} is not a readable image ({error}); replace or delete it") from error
+    except Exception as error:  # the decoders raise many kinds for damaged files
+        why = "no format that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"{file} in {path} is not a readable image ({why}); replace or delete it") from error
     if image.mode == "F" or image.mode.startswith("I"):  # all above 255 would have been cut off
         raise DataError(f"{file} in {path} has pixels of mode {image.mode}; expected 8 bits a channel: convert it")
     return resized(colours, size)
@@ -258,7 +266,7 @@ def _tiny_imagenet_base(files):
 
 def _tiny_imagenet_entries(files):
     base, present = _tiny_imagenet_base(files), set(files.names)
-    wnids = files.read(f"{base}wnids.txt").decode().split()
+    wnids = " ".join(files.lines(f"{base}wnids.txt")).split()
     index = {wnid: i for i, wnid in enumerate(wnids)}
     train, counts = [], dict.fromkeys(wnids, 0)
     prefix = f"{base}train/"
@@ -288,7 +296,7 @@ def _annotations(files, base) -> Iterator[tuple[str, str]]:
     name = f"{base}val/val_annotations.txt"
     if name not in files.names:
         raise DataError(f"{files.path}: {name} is missing; Tiny ImageNet's validation labels are in it")
-    for line in files.read(name).decode().splitlines():
+    for line in files.lines(name):
         fields = line.split("\t")
         if len(fields) < 2:
             raise DataError(f"{files.path}: val_annotations.txt has the line {line!r}; expected file<TAB>class")
@@ -297,7 +305,7 @@ def _annotations(files, base) -> Iterator[tuple[str, str]]:
 
 def _words(files, base):
     name = f"{base}words.txt"
-    lines = files.read(name).decode().splitlines() if name in files.names else []
+    lines = files.lines(name) if name in files.names else []
     return {wnid: words.split(",")[0] for wnid, _, words in (line.partition("\t") for line in lines)}
 
 

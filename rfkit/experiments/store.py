@@ -40,10 +40,7 @@ def default_root():
 
 def checksums(folder):
     """The checksums in the ``DONE`` file of a finished folder."""
-    found = read_json(folder / DONE)
-    if not isinstance(found, dict) or not isinstance(found.get("sha256"), dict):
-        raise StoreError(f"{folder / DONE} holds no checksums; delete the folder {folder} and run rfkit study again")
-    return found["sha256"]
+    return read_json(folder / DONE, "sha256")["sha256"]
 
 
 def check(folder, name):
@@ -121,7 +118,7 @@ def read_result(folder, settings=None):
     if not (folder / DONE).is_file():
         return None
     check(folder, RESULT)
-    stored = read_json(folder / RESULT)
+    stored = read_json(folder / RESULT, "settings", "weights", "values")
     if (folder / ARRAYS).is_file():
         check(folder, ARRAYS)
         with np.load(folder / ARRAYS) as arrays:
@@ -173,7 +170,7 @@ class Run:
     @cached_property
     def summary(self) -> dict:
         """Results of the training: accuracies, selected epoch, shrink factor."""
-        return read_json(self._checked("summary.json"))
+        return read_json(self._checked("summary.json"), "test_accuracy")
 
     @cached_property
     def provenance(self) -> dict:

@@ -53,30 +53,30 @@ def has(cell, tag):
     return tag in cell.metadata.get("tags", [])
 
 
-def stub(source):
-    """What a student finds in place of a solution."""
-    parts = [_empty(*name) for name in _imported(source)]
-    if parts:
-        return "import numpy as np\n\n\n" + "\n\n\n".join(parts)
-    comments = [line for line in source.splitlines() if line.startswith("#")]
-    return "\n".join([*comments[:1], "# Your code here."])
+def stubs(source):
+    """What a student finds in place of a solution, a cell for each function: an error costs the one it is in."""
+    names, others = _imported(source)
+    if others:
+        comments = [line for line in source.splitlines() if line.startswith("#")]
+        return ["\n".join([*comments[:1], "# Your code here."])]
+    return ["import numpy as np\n\n\n" + _empty(*names[0]), *(_empty(*name) for name in names[1:])]
 
 
 def solved(source):
-    """A solution that needs no import from `rfkit`: the source of the modules themselves."""
-    modules = dict.fromkeys(module for module, _ in _imported(source))
-    return "\n\n\n".join(inspect.getsource(importlib.import_module(name)) for name in modules) or source
+    """A solution that needs no import from `rfkit`: the source of the modules themselves stands in its place."""
+    names, others = _imported(source)
+    modules = dict.fromkeys(module for module, _ in names)
+    sources = [inspect.getsource(importlib.import_module(name)) for name in modules]
+    return "\n\n\n".join([*sources, *([others] if others else [])]) if sources else source
 
 
 def _imported(source):
-    """(module, name) of all that a cell imports from rfkit's modules, in the order of their definition."""
-    names = [
-        (node.module, alias.name)
-        for node in ast.parse(source).body
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rfkit.")
-        for alias in node.names
-    ]
-    return sorted(names, key=lambda name: (name[0], inspect.getsourcelines(_object(*name))[1]))
+    """(module, name) of all that a cell imports from rfkit's modules, in the order of their definition; its rest."""
+    nodes = ast.parse(source).body
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rfkit.")]
+    names = [(node.module, alias.name) for node in imports for alias in node.names]
+    others = "\n".join(ast.get_source_segment(source, node) for node in nodes if node not in imports)
+    return sorted(names, key=lambda name: (name[0], inspect.getsourcelines(_object(*name))[1])), others
 
 
 def _object(module, name):
@@ -114,7 +114,7 @@ def without_solutions(notebook):
         if cell.cell_type == "markdown":
             cell.source = _SOLUTION.sub("", cell.source)
         elif has(cell, "solution"):
-            cell.source, cell.outputs = stub(cell.source), []
+            cell.source, cell.outputs = "\n\n\n".join(stubs(cell.source)), []
     return notebook
 
 
@@ -156,17 +156,18 @@ def build(folder, tests=None, *, solutions=False):
 def _handout(notebook, solutions):
     cells = []
     for cell in notebook.cells:
+        sources = [cell.source]
         if "handout" in cell.metadata:  # what stands there instead, often nothing
-            cell.source = cell.metadata["handout"]
+            sources = [cell.metadata["handout"]] if cell.metadata["handout"] else []
         elif has(cell, "answer") or (cell.cell_type == "code" and has(cell, "remove-input")):
             continue
         elif cell.cell_type == "markdown":
-            cell.source = plain(cell.source)
+            sources = [plain(cell.source)]
         elif has(cell, "solution"):
-            cell.source = solved(cell.source) if solutions else stub(cell.source)
-        cell.metadata = nbformat.NotebookNode({"tags": [tag for tag in ("solution", "test") if has(cell, tag)]})
-        if cell.source:
-            cells.append(cell)
+            sources = [solved(cell.source)] if solutions else stubs(cell.source)
+        new = nbformat.v4.new_markdown_cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell
+        tags = [tag for tag in ("solution", "test") if has(cell, tag)]
+        cells += [new(source, metadata={"tags": tags}) for source in sources]
     notebook.cells = cells
     return notebook
 

@@ -45,7 +45,7 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
         raise ConfigError(f"no folder {folder}; expected one with {', '.join(f'{name}.ipynb' for name in HANDOUT)}")
     limits, questions = {"seconds": seconds, "memory_gib": memory_gib}, []
     for number, name in enumerate(HANDOUT, start=1):
-        tried = _question(folder / f"{name}.ipynb", suites[number], BLOCKED[number], limits)
+        tried = _question(_notebook(folder, name), suites[number], BLOCKED[number], limits)
         questions.append({"question": number, "notebook": name} | tried)
     return {
         "submission": folder.name,
@@ -109,6 +109,12 @@ def _suites(folder):
         spec.loader.exec_module(module)
         suites[number] = module.TESTS
     return suites
+
+
+def _notebook(folder, name):
+    """A notebook of a submission, also where it lies in a folder below, as unpacked zips do."""
+    below = [path for path in folder.rglob(f"{name}.ipynb") if ".ipynb_checkpoints" not in path.parts]
+    return below[0] if len(below) == 1 else folder / f"{name}.ipynb"
 
 
 def _question(path, suite, blocked, limits):

@@ -3,12 +3,14 @@
 import base64
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
 
@@ -17,6 +19,9 @@ import numpy as np
 from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
+_REACHING = (
+    r"\b(?:rfkit\.__(?:file|path)__|importlib|meta_path|hidden_tests|__import__|inspect\.getsource|site-packages)\b"
+)
 MAX_STARTS = 3
 """Tries at starting a kernel before its own preparation counts as broken."""
 
@@ -47,18 +52,29 @@ class Submission:
         blocked: Modules that cannot be imported.
         seconds: Longest a cell or a question may take.
         memory_gib: Address space of the kernel; ``None`` for no limit.
-
-    Attributes:
-        problems: What went wrong with cells, for people.
     """
 
     def __init__(self, path, *, blocked=(), seconds=60, memory_gib=8.0):
-        self.seconds, self.problems = seconds, []
+        self.seconds = seconds
         self._setup = _SETUP.format(blocked=tuple(blocked), limit=int((memory_gib or 0) * 2**30))
         self._manager = self._client = None
-        self._left_out = set()
-        self._cells = _code_cells(Path(path), self.problems)
+        self._failed = {}
+        self._notes = []
+        self._cells = _code_cells(Path(path), self._notes)
         self._folder = tempfile.mkdtemp(prefix="rfkit-grade-")
+
+    @property
+    def problems(self):
+        """What went wrong with cells, for people; a cell that only lacks what another one defines counts with that."""
+        found = list(self._notes)
+        for name, failed in self._failed.items():
+            later = sum(other.because == name for other in self._failed.values())
+            needing = (
+                f", and with it {later} later cell{'s' * (later > 1)} that need{'s' * (later == 1)} it" if later else ""
+            )
+            if failed.because is None:
+                found.append(f"{name}: {failed.error}; left out{needing}")
+        return found + _strange(self._cells)
 
     def close(self):
         """Stop the kernel and delete its folder."""
@@ -102,15 +118,22 @@ class Submission:
 
     def _run_cells(self):
         for name, source in self._cells:
-            if name in self._left_out:
+            if name in self._failed:
                 continue
             try:
                 self._execute(source)
             except StudentError as error:
-                self._left_out.add(name)
-                self.problems.append(f"{name}: {error}; left out")
+                self._failed[name] = _FailedCell(source, error, self._cause(error))
                 if isinstance(error, _KernelLost):
                     raise
+
+    def _cause(self, error):
+        """The first failed cell that should have defined a name which is lacking now, if that is all that is wrong."""
+        lacking = re.match(r"NameError: name '(\w+)' is not defined", str(error))
+        for name, cell in self._failed.items():
+            if lacking and re.search(rf"^\S.*\b{lacking[1]}\b", cell.source, re.MULTILINE):
+                return cell.because or name
+        return None
 
     def _start(self):
         self._manager = KernelManager(kernel_name="python3", config=private_sockets(self._folder))
@@ -159,6 +182,13 @@ class _KernelLost(StudentError):
     """The kernel hung or died and was stopped."""
 
 
+@dataclass(frozen=True)
+class _FailedCell:
+    source: str
+    error: StudentError
+    because: str | None
+
+
 def _code_cells(path, problems):
     """(name, source) of the code cells; none, and a problem, where there is no notebook."""
     try:
@@ -172,6 +202,12 @@ def _code_cells(path, problems):
     except Exception as error:  # whatever a broken file makes the reader raise
         problems.append(f"{path.name} cannot be read: {str(error).splitlines()[0][:200]}")
     return []
+
+
+def _strange(cells):
+    """Notes on cells that reach for what a solution has no use for: a person should look at them."""
+    found = ((name, re.search(_REACHING, source)) for name, source in cells)
+    return [f"{name} mentions {match[0]}: read it, it may look for the answers" for name, match in found if match]
 
 
 def _first_line(source):

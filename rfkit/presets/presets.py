@@ -199,7 +199,7 @@ class Preset:
                 given[key] = tuple(sorted(given[key]))
         for key in ("spectrum", "pairs") if "levels" in given else ():
             part = getattr(self, key)
-            if part and part.levels and not set(part.levels) & set(given["levels"]):
+            if part and part.levels and not any(level in part.levels for level in given["levels"]):
                 given[key] = replace(part, levels=None)
         for key in ("epochs", "width"):
             given |= {key: literal(given[key])} if isinstance(given.get(key), str) else {}

@@ -59,8 +59,8 @@ k1, s1, k2, s2 = (np.array(list(v), float) for v in (k1, s1, k2, s2))
     for ks, ss in ((k1, s1), (k2, s2)):
         ks, ss = [int(k) for k in ks], [int(s) for s in ss]
         assert fields(ks, ss)[-1] > before, f"kernels {ks}, strides {ss} see no more"
-        strided = math.prod(ss) > math.prod(steps)
-        kinds.add("stride or pooling" if strided else "depth" if len(ks) > len(kernels) else "kernels")
+        longer, strided = len(ks) > len(kernels), math.prod(ss) > math.prod(steps)
+        kinds.add(("pooling" if longer else "stride") if strided else "depth" if longer else "kernel or dilation")
     assert len(kinds) == 2, f"both ways are of one kind, {kinds.pop()}"
 
 

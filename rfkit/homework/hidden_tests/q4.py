@@ -4,7 +4,7 @@ import numpy as np
 
 from rfkit import data
 from rfkit.homework import descent
-from rfkit.homework.checks import close, numerical_gradient
+from rfkit.homework.checks import THREE_LAYERS, close, numerical_gradient
 from rfkit.homework.nets import ThreeLayerConvNet
 
 SEED = 4
@@ -78,7 +78,13 @@ right = net.scores(x)[0].argmax(1) == labels
 
 def own_network(student):
     x, labels = (array[SEEN:] for array in descent.arrays(data.load(DATASET), SEEN + 400, test=True))
-    scores = student("scores = best_network.scores(x)[0]", ["scores"], x=x)[0]
+    code = """
+import numpy as np
+scores = best_network.scores(x)[0]
+shapes = [np.ndim(weights) for weights in getattr(best_network, "parameters", {}).values()]
+"""
+    scores, shapes = student(code, ["scores", "shapes"], x=x)
+    assert list(shapes) != THREE_LAYERS, "best_network has the layers of ThreeLayerConvNet; others are asked for"
     right = 100 * (scores.argmax(1) == labels[: len(scores)]).mean()
     assert len(scores) == len(x) and right >= LEAST_PERCENT, f"{right:.1f} % right; {LEAST_PERCENT} % are asked for"
 
