@@ -6,12 +6,13 @@ BIN := .venv/bin
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-install: .venv/installed  ## Make .venv with everything in it
+install: .venv/installed  ## Make .venv with everything in it (LOCKED=1: exactly what CI checks, every file by its hash)
 
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(f"Python {sys.version.split()[0]} found; rfkit needs 3.11 or newer: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(LOCKED),--require-hashes -r .ci/requirements.lock,-r requirements.txt)
+	$(if $(LOCKED),$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .)
 	@touch $@
 
 book: install  ## Train what is missing and build the book: make book PRESET=demo EDITION=full
@@ -41,7 +42,7 @@ fuzz: install  ## Random damage to data, runs and parameters, ten minutes (Linux
 
 .venv-cluster/installed: requirements-cluster.txt
 	$(PYTHON) -m venv .venv-cluster
-	.venv-cluster/bin/pip install --quiet -r requirements-cluster.txt
+	.venv-cluster/bin/pip install --quiet $(if $(LOCKED),--require-hashes -r .ci/requirements-cluster.lock,-r requirements-cluster.txt)
 	@touch $@
 
 lab: install  ## The notebooks in JupyterLab, to run and change

@@ -1,13 +1,16 @@
 """The explorer, driven in a real browser; its arithmetic against `closed_form`."""
 
+import itertools
 import random
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rfkit import experiments, presets, report
+from rfkit import experiments, numpy_layers, presets, report
 from rfkit.receptive_field import closed_form
+from rfkit.report import live
 from rfkit.report.live import layers_of
 
 
@@ -16,6 +19,47 @@ def written(body, path):
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{path.stem}</title>'
     path.write_text(f'<!doctype html><html lang="en">{head}<body>{body}</body></html>')
     return path.as_uri()
+
+
+STEPPER = "() => ['x', 'y'].map(m => [...document.querySelectorAll(`.stp-${m} rect:not(.padding) + text`)].map("
+STEPPER += "t => Number(t.textContent.replace('−', '-'))))"
+
+
+@pytest.mark.parametrize("kind", ["conv", "pool"])
+def test_the_stepper_computes_what_the_layers_do(browser, tmp_path, kind):
+    """Every setting of it, forwards and backwards, against the layers in numpy; mouse and keyboard choose the cell."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(written(report.stepper()._repr_html_(), tmp_path / "stepper.html"))
+    page.select_option(".stp-kind", kind)
+    x, w, g = (np.array(live.STEPS[name], float)[None, None] for name in "XWG")
+    settings = itertools.product((1, 2), (0, 1), (1, 2)) if kind == "conv" else ((1, 0, 1), (2, 0, 1))
+    for stride, padding, dilation in settings:
+        for name, value in (("s", stride), ("p", padding), ("d", dilation)) if kind == "conv" else (("s", stride),):
+            page.select_option(f".stp-{name}", str(value))
+        page.select_option(".stp-pass", "forward")
+        if kind == "conv":
+            out, cache = numpy_layers.conv_forward(x, w, np.zeros(1), stride=stride, padding=padding, dilation=dilation)
+        else:
+            out, cache = numpy_layers.max_pool_forward(x, size=2, stride=stride)
+        assert page.evaluate(STEPPER) == [x.ravel().tolist(), out.ravel().tolist()]
+        page.select_option(".stp-pass", "backward")
+        upstream = g[:, :, : out.shape[2], : out.shape[3]]
+        back = (
+            numpy_layers.conv_backward(upstream, cache)[0]
+            if kind == "conv"
+            else numpy_layers.max_pool_backward(upstream, cache)
+        )
+        assert page.evaluate(STEPPER) == [back.ravel().tolist(), upstream.ravel().tolist()]
+    page.select_option(".stp-pass", "forward")
+    page.locator(".stp-y rect[data-i='1'][data-j='0']").click()
+    assert page.text_content(".stp-say").startswith("y[1, 0] ")
+    page.keyboard.press("ArrowRight")
+    assert page.text_content(".stp-say").startswith("y[1, 1] ") and page.locator(".stp-y rect.here").count() == 1
+    assert page.locator(".stp-x rect.read").count() == (9 if kind == "conv" else 4)
+    assert not problems and page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.close()
 
 
 @pytest.fixture

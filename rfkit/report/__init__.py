@@ -2,7 +2,7 @@
 
 from rfkit.report.answers import answer_table
 from rfkit.report.effort import recorded_table, stage_table
-from rfkit.report.live import Html, explorer, explorer_presets, knob, knob_networks, network_link
+from rfkit.report.live import Html, explorer, explorer_presets, knob, knob_networks, network_link, stepper
 from rfkit.report.plots import (
     WIDTH_IN,
     beside,

@@ -67,14 +67,28 @@ def explorer(element_id="rf-explorer"):
     return _page("explorer", element_id, PRESETS=explorer_presets(), PHOTO=_photograph(64))
 
 
+STEPS = {
+    "X": [[1, 0, 2, 3, 1], [4, 1, 0, 2, 5], [2, 3, 6, 1, 0], [0, 5, 1, 4, 2], [3, 1, 2, 0, 7]],
+    "W": [[1, 0, -1], [2, 1, 0], [0, -1, 1]],
+    "G": [[1, -1, 2, 0, 1], [0, 3, 1, -2, 1], [2, 1, -1, 1, 0], [1, 0, 2, 1, -1], [-1, 2, 0, 1, 1]],
+}
+"""A map, a kernel and upstream gradients, small enough for mental arithmetic."""
+
+
+def stepper(element_id="layer-stepper"):
+    """A convolution or max-pool of `STEPS`, cell by cell: what an output reads, and what its gradient touches."""
+    return _page("stepper", element_id, **STEPS)
+
+
 def _page(name, element_id, **values):
     """A widget's three files in one, with values in place of their names in capitals."""
     web = importlib.resources.files("rfkit.report") / "web"
-    html, css, script = ((web / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    parts = [web / f"{name}.html", web / f"{name}.css", web / "common.js", web / f"{name}.js"]
+    html, css, common, script = (part.read_text(encoding="utf-8") for part in parts)
     for key, value in values.items():
         # "</" would end the script
         script = script.replace(f"__{key}__", json.dumps(value).replace("</", "<\\/"))
-    return Html(f"<style>{css}</style>{html}<script>{script}</script>".replace("__ID__", element_id))
+    return Html(f"<style>{css}</style>{html}<script>{common}{script}</script>".replace("__ID__", element_id))
 
 
 PHOTO = ("flower.jpg", (100, 0, 527, 427))

@@ -1,7 +1,7 @@
 /* Receptive fields of a chain of layers. A layer is {kind, k, s, d, p}; one axis stands for both. */
 (function (root, presets, photo) {
   "use strict";
-  const SVG = "http://www.w3.org/2000/svg", FIELDS = [["k", "kernel"], ["s", "stride"], ["d", "dilation"], ["p", "padding"]];
+  const add = window.rfkitAdd, FIELDS = [["k", "kernel"], ["s", "stride"], ["d", "dilation"], ["p", "padding"]];
   const $ = (name) => root.querySelector(".rfx-" + name);
   let layers = [], size = 32, at = { layer: 0, unit: 0 };
 
@@ -75,12 +75,6 @@
       tr.querySelector(".step").textContent = map.step;
     });
     $("link").href = "#" + link();
-  }
-
-  function add(parent, tag, attributes) {
-    const node = document.createElementNS(SVG, tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return parent.appendChild(node);
   }
 
   /* The formula, term by term; those of the layers above are pale. */

@@ -1,19 +1,11 @@
 /* One knob, the level pool: what the last unit uses, how the maps shrink, which weights die, and what pruning does. */
 (function (root, networks, photo) {
   "use strict";
-  const SVG = "http://www.w3.org/2000/svg", BOX = { left: 34, right: 628, top: 8, bottom: 236 };
+  const add = window.rfkitAdd, BOX = { left: 34, right: 628, top: 8, bottom: 236 };
   const $ = (name) => root.querySelector(".knx-" + name);
   let top = 100; // of the accuracy's axis, in %
   const x = (rate) => BOX.left + (BOX.right - BOX.left) * rate;
   const y = (accuracy) => BOX.bottom - (BOX.bottom - BOX.top) * accuracy / top;
-
-  function add(parent, tag, attributes, text) {
-    const made = document.createElementNS(SVG, tag);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    if (text !== undefined) made.textContent = text;
-    parent.append(made);
-    return made;
-  }
 
   /* Accuracy at a rate, straight between the measured ones; none beyond them. */
   function at(curve, rate) {
