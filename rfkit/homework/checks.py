@@ -1,5 +1,7 @@
 """The tests of the homework that students see: numerical gradients and cases small enough to do by hand."""
 
+import functools
+
 import numpy as np
 
 THREE_LAYERS = [4, 1, 2, 1, 2, 1]
@@ -30,9 +32,25 @@ def close(name, found, expected, tolerance=1e-6):
     assert off[place] <= tolerance, f"{name} is off by up to {off[place]:.3g}; expected at most {tolerance:g}: {said}"
 
 
+def _reported(check):
+    """A check that yields the names of what is right prints them in one line, before an error too."""
+
+    @functools.wraps(check)
+    def run(*args, **options):
+        right = []
+        try:
+            for name in check(*args, **options):
+                right.append(name)  # one by one: an error keeps those before it
+        finally:
+            if right:
+                print(f"Right: {', '.join(right)}.")
+
+    return run
+
+
 def _same(name, found, expected, tolerance=1e-6):
     close(name, found, expected, tolerance)
-    print(f"{name}: right")
+    return name
 
 
 def _gradients(found, arrays, forward, dout, tolerance=1e-6):
@@ -43,16 +61,17 @@ def _gradients(found, arrays, forward, dout, tolerance=1e-6):
     kind = np.asarray(out).dtype
     assert kind == np.float64, f"the forward pass makes {kind} of float64; keep the type of x, steps this small need it"
     for (name, array), gradient in zip(arrays.items(), found, strict=True):
-        _same(f"gradient d{name}", gradient, numerical_gradient(forward, array, dout), tolerance)
+        yield _same(f"gradient d{name}", gradient, numerical_gradient(forward, array, dout), tolerance)
 
 
+@_reported
 def fields(first_field, second_field, fields_with_strides, field_of_layer, two_ways):
     """Question 1: cases that can be counted on a drawing."""
-    _same("(a)", first_field(3), 3)
-    _same("(b)", second_field(3, 3), 5)
-    _same("(c)", fields_with_strides(3, 3, 2, 1), (3, 7))
+    yield _same("(a)", first_field(3), 3)
+    yield _same("(b)", second_field(3, 3), 5)
+    yield _same("(c)", fields_with_strides(3, 3, 2, 1), (3, 7))
     for k, expected in ((1, 3), (2, 7), (3, 31)):
-        _same(f"(d), layer {k} of three", field_of_layer(k, [3, 3, 5], [2, 3, 1]), expected)
+        yield _same(f"(d), layer {k} of three", field_of_layer(k, [3, 3, 5], [2, 3, 1]), expected)
     kernels, strides = [3, 3, 3], [1, 2, 1]
     ways = two_ways(list(kernels), list(strides))
     assert len(ways) == 2, f"(e) has {len(ways)} answers; expected two pairs (kernels, strides)"
@@ -61,55 +80,58 @@ def fields(first_field, second_field, fields_with_strides, field_of_layer, two_w
         assert len(ks) == len(ss), f"(e) has {len(ks)} kernels and {len(ss)} strides; expected one of each a layer"
         after = field_of_layer(len(ks), list(ks), list(ss))
         assert after > before, f"(e) kernels {ks}, strides {ss} see {after}, not more than {before}"
-    print("(e): two networks that see more")
+    yield "(e)"
 
 
+@_reported
 def convolution(conv_forward, conv_backward):
     """Question 2: a convolution by hand, and its gradients against central differences."""
     x, w = np.arange(9.0).reshape(1, 1, 3, 3), np.array([[[[1.0, 0.0], [0.0, -1.0]]]])
-    _same("convolution by hand", conv_forward(x, w, np.array([0.5]))[0], np.full((1, 1, 2, 2), -3.5))
+    yield _same("convolution by hand", conv_forward(x, w, np.array([0.5]))[0], np.full((1, 1, 2, 2), -3.5))
     random = np.random.default_rng(0)
     x, w, b = (random.normal(size=shape) for shape in ((2, 3, 6, 5), (2, 3, 3, 3), (2,)))
     options = {"stride": 2, "padding": 1}
     out, cache = conv_forward(x, w, b, **options)
     dout = random.normal(size=(2, 2, 3, 3))
-    _same("shape of the output", np.zeros(np.shape(out)), np.zeros(dout.shape))
+    yield _same("shape of the output", np.zeros(np.shape(out)), np.zeros(dout.shape))
     arrays = {"x": x, "w": w, "b": b}
-    _gradients(conv_backward(dout, cache), arrays, lambda: conv_forward(x, w, b, **options)[0], dout)
+    yield from _gradients(conv_backward(dout, cache), arrays, lambda: conv_forward(x, w, b, **options)[0], dout)
     x, w = np.arange(20.0).reshape(1, 1, 4, 5), np.array([[[[1.0, 0.0], [0.0, -1.0]]]])
     out, _ = conv_forward(x, w, np.zeros(1), stride=(1, 2), dilation=(2, 1))
-    _same("stride and dilation by hand, one number an axis", out, np.full((1, 1, 2, 2), -11.0))
+    yield _same("stride and dilation by hand, one number an axis", out, np.full((1, 1, 2, 2), -11.0))
 
 
+@_reported
 def pooling(max_pool_forward, max_pool_backward):
     """Question 2: a max-pool by hand, and its gradient against central differences."""
     x = np.array([[1.0, 5, 2, 0], [3, 4, 8, 7], [0, 1, 2, 3], [9, 6, 5, 4]])[None, None]
-    _same("max-pool by hand", max_pool_forward(x, size=2)[0], [[[[5, 8], [9, 5]]]])
+    yield _same("max-pool by hand", max_pool_forward(x, size=2)[0], [[[[5, 8], [9, 5]]]])
     x, dout = np.random.default_rng(1).normal(size=(2, 2, 5, 5)), np.random.default_rng(2).normal(size=(2, 2, 2, 2))
     out, cache = max_pool_forward(x, size=3, stride=2)
-    _same("shape of the output", np.zeros(np.shape(out)), np.zeros(dout.shape))
+    yield _same("shape of the output", np.zeros(np.shape(out)), np.zeros(dout.shape))
     expected = numerical_gradient(lambda: max_pool_forward(x, size=3, stride=2)[0], x, dout)
-    _same("gradient dx, overlapping windows", max_pool_backward(dout, cache), expected)
+    yield _same("gradient dx, overlapping windows", max_pool_backward(dout, cache), expected)
     _, cache = max_pool_forward(np.ones((1, 1, 2, 4)), size=2)
     first = np.array([[[[5.0, 0, 7, 0], [0, 0, 0, 0]]]])
-    _same("gradient dx, equal values: the first one", max_pool_backward(np.array([[[[5.0, 7]]]]), cache), first)
+    yield _same("gradient dx, equal values: the first one", max_pool_backward(np.array([[[[5.0, 7]]]]), cache), first)
 
 
+@_reported
 def batchnorm(spatial_batchnorm_forward, spatial_batchnorm_backward):
     """Question 3: normalised statistics, running statistics, and gradients against central differences."""
     random = np.random.default_rng(3)
     x, gamma, beta, running = 2 + 3 * random.normal(size=(4, 3, 3, 3)), np.ones(3), np.zeros(3), {}
     out, _ = spatial_batchnorm_forward(x, gamma, beta, running, train=True)
-    _same("mean of the output", np.mean(out, (0, 2, 3)), np.zeros(3))
-    _same("deviation of the output", np.std(out, (0, 2, 3)), np.ones(3), 1e-4)
-    _same("running mean after a batch", running["mean"], 0.1 * x.mean((0, 2, 3)))
-    _same("running variance after a batch", running["var"], 0.9 + 0.1 * x.var((0, 2, 3)), 0.1)  # also if unbiased
+    yield _same("mean of the output", np.mean(out, (0, 2, 3)), np.zeros(3))
+    yield _same("deviation of the output", np.std(out, (0, 2, 3)), np.ones(3), 1e-4)
+    yield _same("running mean after a batch", running["mean"], 0.1 * x.mean((0, 2, 3)))
+    yield _same("running variance after a batch", running["var"], 0.9 + 0.1 * x.var((0, 2, 3)), 0.1)  # also if unbiased
     kept = {"mean": np.array([1.0, 2.0, 3.0]), "var": np.array([3.0, 8.0, 15.0])}
     here = {name: value.copy() for name, value in kept.items()}
     out, _ = spatial_batchnorm_forward(x, gamma, beta, here, train=False, eps=1.0)
     shifted, deviation = x - kept["mean"][None, :, None, None], np.array([2.0, 3.0, 4.0])
-    _same("output in evaluation, eps = 1", out, shifted / deviation[None, :, None, None])
-    _same("running mean after evaluation", here["mean"], kept["mean"])
+    yield _same("output in evaluation, eps = 1", out, shifted / deviation[None, :, None, None])
+    yield _same("running mean after evaluation", here["mean"], kept["mean"])
     gamma, beta, dout = random.normal(size=3), random.normal(size=3), random.normal(size=x.shape)
 
     for mode, train in (("training", True), ("evaluation", False)):
@@ -117,11 +139,13 @@ def batchnorm(spatial_batchnorm_forward, spatial_batchnorm_backward):
         def forward(train=train):
             return spatial_batchnorm_forward(x, gamma, beta, dict(kept), train=train)
 
-        print(f"in {mode}:")
         found = spatial_batchnorm_backward(dout, forward()[1])
-        _gradients(found, {"x": x, "gamma": gamma, "beta": beta}, lambda: forward()[0], dout, 1e-5)
+        arrays = {"x": x, "gamma": gamma, "beta": beta}
+        for name in _gradients(found, arrays, lambda: forward()[0], dout, 1e-5):
+            yield f"{name} in {mode}"
 
 
+@_reported
 def network(three_layers):
     """Question 4: loss and gradients of a three-layer network."""
     random = np.random.default_rng(4)
@@ -131,13 +155,13 @@ def network(three_layers):
     net = three_layers((3, 6, 6), 3, weight_scale=1e-4, **small)
     found = {name: np.shape(array) for name, array in net.parameters.items()}
     assert found == shapes, f"parameters have names and shapes {found}; expected {shapes}"
-    _same("loss of a network that knows nothing, log 3", net.loss(x, labels)[0], np.log(3), 1e-3)
+    yield _same("loss of a network that knows nothing, log 3", net.loss(x, labels)[0], np.log(3), 1e-3)
     net, wrong = three_layers((3, 6, 6), 3, decay=0.1, **small), []
     _, gradients = net.loss(x, labels)
     for name, array in reversed(net.parameters.items()):  # an error in a layer spoils those below it
         expected = numerical_gradient(lambda: np.asarray(net.loss(x, labels)[0]), array, np.asarray(1.0))
         try:
-            _same(f"gradient of {name}", gradients[name], expected, 1e-5)
+            yield _same(f"gradient of {name}", gradients[name], expected, 1e-5)
         except AssertionError as error:
             wrong.append(str(error))
     assert not wrong, "\n".join(wrong)
@@ -145,8 +169,8 @@ def network(three_layers):
     plain = three_layers((3, 6, 6), 3, **small)
     for name, array in plain.parameters.items():
         array[...] = net.parameters[name]
-    _same("weight decay in the loss", net.loss(x, labels)[0] - plain.loss(x, labels)[0], 0.05 * squares)
-    _same("the network itself, entry by entry", plain.scores(x)[0], _scores(plain.parameters, x))
+    yield _same("weight decay in the loss", net.loss(x, labels)[0] - plain.loss(x, labels)[0], 0.05 * squares)
+    yield _same("the network itself, entry by entry", plain.scores(x)[0], _scores(plain.parameters, x))
 
 
 def _scores(p, x):
