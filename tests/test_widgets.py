@@ -244,7 +244,7 @@ def test_one_knob_turns_everything(browser, knob, width):
     assert all(f"field of {px} px" in text for px, text in zip((181, 359, 537, 715), said.values(), strict=True))
     assert ["78.6 % of the weights" in text for text in said.values()] == [False, False, True, True]
     assert page.locator(".knx-taps text").all_text_contents().count("dead") == 8
-    assert page.locator(".knx-maps rect").count() == 16 and page.locator(".knx-maps .small").count() == 12
+    assert page.locator(".knx-maps rect").count() == 16 and page.locator(".knx-maps .small").count() == 8
     assert "half of the gradient" in page.text_content(".knx-sees + p")
     page.locator(".knx-levels button").nth(2).click()  # a level's result chooses the level
     assert page.text_content(".knx-level-name") == "level 3 (537 px)"

@@ -192,7 +192,7 @@ def stage(preset, runs):
     live = f"````{{raw}} html\n{report.knob(shown)._repr_html_()}\n````\n"
     (STAGE / "book" / "_knob.md").write_text(live, encoding="utf-8")
     theme = config["sphinx"]["config"]["html_theme_options"]
-    theme["announcement"] = f"This build shows preset <b>{preset.name}</b>: {', '.join(labels)}; {preset.purpose}."
+    theme["announcement"] = f"This build shows {'; '.join(labels)} (preset <b>{preset.name}</b>: {preset.purpose})."
     url = repository_url()
     if url is None:  # launch buttons need a public copy of the project
         config.pop("launch_buttons", None)

@@ -116,34 +116,32 @@ def _trend(values, falling, paired=True):
 
 
 def _ordered(claim, outcome, falling, floor_rate=None, table=None):
-    def test(evidence, dataset, architecture):
+    def test(evidence, *cell):
+        if table and getattr(evidence, table) is None:
+            return None
         source = getattr(evidence, table) if table else None
-        if table and source is None:
-            return None
-        values = _values(evidence, dataset, architecture, outcome, floor_rate=floor_rate, table=source)
-        found = _trend(values, falling, evidence.paired)
-        if found is None:
-            return None
-        found = _with_floor(found, evidence, dataset, architecture, floor_rate)
-        return Verdict(claim, dataset, architecture, *found)
+        found = _trend_of(evidence, cell, outcome, falling, floor_rate, source)
+        return found and Verdict(claim, *cell, *found)
 
     return test
 
 
-def _with_floor(found, evidence, dataset, architecture, rate):
-    """A trend whose test names the levels that are tied at chance."""
-    levels = _at_floor(evidence, dataset, architecture, rate)
-    tied = f"; at chance, tied: {', '.join(map(str, levels))}" if levels else ""
-    return (*found[:-1], found[-1] + tied)
+def _trend_of(evidence, cell, outcome, falling, floor_rate=None, table=None):
+    """The trend of an outcome; levels at chance are tied and named, and the effect is what was measured."""
+    values = _values(evidence, *cell, outcome, floor_rate=floor_rate, table=table)
+    found, levels = _trend(values, falling, evidence.paired), _at_floor(evidence, *cell, floor_rate)
+    if not found or not levels:
+        return found
+    measured = _values(evidence, *cell, outcome, table=table).mean()
+    effect = f"{measured.iloc[0]:.3g} → {measured.iloc[-1]:.3g}"
+    return (*found[:3], effect, f"{found[4]}; at chance, tied: {', '.join(map(str, levels))}")
 
 
 def _reversed_order(evidence, dataset, architecture):
-    dense = _trend(_values(evidence, dataset, architecture, "dense"), True, evidence.paired)
-    pruned = _values(evidence, dataset, architecture, "pruned_0.9", floor_rate=0.9)
-    pruned = _trend(pruned, False, evidence.paired)
+    dense = _trend_of(evidence, (dataset, architecture), "dense", True)
+    pruned = _trend_of(evidence, (dataset, architecture), "pruned_0.9", False, 0.9)
     if not dense or not pruned:
         return None
-    pruned = _with_floor(pruned, evidence, dataset, architecture, 0.9)
     if dense[1] is None or pruned[1] is None:
         return Verdict("C4", dataset, architecture, bool(dense[0] and pruned[0]), *pruned[1:])
     if dense[0] and pruned[0]:  # both must hold: the weaker one counts
@@ -155,7 +153,7 @@ def _reversed_order(evidence, dataset, architecture):
 def _only_above(evidence, dataset, architecture):
     """C5: a falling gap at a rate up to 0.8 contradicts; no difference there and one at 0.9 supports."""
     gaps = {rate: _values(evidence, dataset, architecture, f"gap_{rate}", floor_rate=rate) for rate in PAPER_RATES}
-    trends = {rate: _trend(values, True, evidence.paired) for rate, values in gaps.items()}
+    trends = {rate: _trend_of(evidence, (dataset, architecture), f"gap_{rate}", True, rate) for rate in PAPER_RATES}
     above = trends.pop(0.9)
     tested = {rate: trend for rate, trend in trends.items() if trend}
     if not tested:
@@ -179,10 +177,7 @@ def _only_above(evidence, dataset, architecture):
 
 def _reversed_above(evidence, dataset, architecture):
     """E8: pruned accuracy rises with the field at 0.9; a rise at a rate up to 0.8 contradicts."""
-    trends = {}
-    for rate in PAPER_RATES:
-        values = _values(evidence, dataset, architecture, f"pruned_{rate}", floor_rate=rate)
-        trends[rate] = _trend(values, False, evidence.paired)
+    trends = {rate: _trend_of(evidence, (dataset, architecture), f"pruned_{rate}", False, rate) for rate in PAPER_RATES}
     above = trends.pop(0.9)
     below = {rate: trend for rate, trend in trends.items() if trend}
     if not above or not below:

@@ -287,7 +287,7 @@ _STUDY = replace(
     _PAPER,
     name="study",
     protocol="short",
-    purpose="the recorded study: the paper's data at width 1/8 with short schedules; hours on two cores",
+    purpose="the recorded study: copies of the paper's data, width 1/8, short schedules; hours on two cores",
     seeds=(0, 1, 2, 3, 4, 5),
     width=1 / 8,
     epochs=10,

@@ -8,8 +8,8 @@ from rfkit.tables import MISSING
 QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
-        "It falls with every network and data set. Neither the pool's window, nor dead weights, nor the last maps "
-        "alone cost more than about a point; what does is open.",
+        "It falls in every network and data set. Neither the pool's window, nor weights that cannot matter, nor small "
+        "last feature maps cost more than about a point by themselves; what causes the rest is unknown.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
@@ -22,13 +22,13 @@ QUESTIONS = (
     ),
     (
         "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "partly",
-        "Untrained VGG19-like networks do. But a large field is not needed: a network of level 1 whose maps are cut to "
-        "their centre, so that no unit sees more, is as curved.",
+        "Untrained VGG19-like networks do. But a large field is not needed: with the smallest one, and its maps cut to "
+        "their centre so that no unit sees more, the loss is as curved.",
     ),
     (
         "Larger fields make the deep layers of two seeds less alike.", ("C8",), "s33-representations", "partly",
-        "Much less alike in ResNet50 (.84 to .23, one pair of seeds), hardly in the VGG19-like network (.87 to .85), "
-        "which gains as much robustness.",
+        "Much less in ResNet50 (.84 to .23, but one pair of seeds: undecided); a little, and significantly, in the "
+        "VGG19-like network (.87 to .85), whose breaking point rises as much.",
     ),
 )  # fmt: skip
 """What the paper says, the claims that test it, the chapter, the verdict and why."""
@@ -50,10 +50,10 @@ def answer_table(sources):
     for question, claims, chapter, verdict, why in QUESTIONS:
         mark, style = LOOKS[verdict]
         became = f'<span class="verdict {style}">{mark} {verdict}.</span> {why}'
-        row = {"The paper says": f"[{question}](#{chapter})", "What became of it": became}
-        for name, judged in sources.items():
-            row[name] = _counted([each for each in judged if each.claim in claims])
-        rows.append(row)
+        counts = {name: _counted([each for each in judged if each.claim in claims]) for name, judged in sources.items()}
+        on_a_phone = "; ".join(f"{name.lower()}: {count}" for name, count in counts.items())
+        became += f' <span class="counts">{on_a_phone}</span>'
+        rows.append({"The paper says": f"[{question}](#{chapter})", "What became of it": became} | counts)
     return pd.DataFrame(rows)
 
 

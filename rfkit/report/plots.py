@@ -52,7 +52,7 @@ def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
 
 AXIS_LABELS = {
     "pruning_rate": "pruning rate",
-    "usable_sparsity": "sparsity of the usable weights",
+    "usable_sparsity": "pruning rate of the usable weights",
     "accuracy": "test accuracy (%)",
     "reestimated_accuracy": "test accuracy (%), batch norm re-estimated",
     "train_accuracy": "train accuracy (%)",

@@ -164,18 +164,20 @@ def _draw(matrix, ax):
 
 
 def plot_diagonals(pairs):
-    """Similarity of each layer to the same layer of another seed, one line a receptive field."""
+    """Similarity of each layer, or output of a residual block, to that of another seed, one line a receptive field."""
     cells = list(pairs.groupby(["data_label", "architecture", "stage"], sort=False))
     axes, several = plots.beside(2, rows=len(cells) // 2), pairs["data_label"].nunique() > 1
     if not cells:
         return np.array([plots.nothing(ax) for ax in axes])
     for ((data, name, stage), part), ax in zip(cells, axes, strict=True):
         for level, cell in part.groupby("rf_level"):
-            mean = np.mean([np.diagonal(matrix) for matrix in cell["matrix"]], 0)
+            inner = [name.count(".") > 1 and name.endswith(("relu1", "relu2")) for name in cell["layers"].iloc[0]]
+            mean = np.mean([np.diagonal(matrix) for matrix in cell["matrix"]], 0)[~np.array(inner)]
             style = plots.level_style(level) | {"markersize": 3}
             ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, cell["field_px"].iloc[0]), **style)
         title = f"{plots.network_label(name)}, {experiments.STAGES[stage]}" + (f"\n{data}" if several else "")
-        ax.set(xlabel="layer", ylabel="linear CKA", ylim=(0, 1.02), title=title)
+        xlabel = "block" if any(inner) else "layer"
+        ax.set(xlabel=xlabel, ylabel="linear CKA", ylim=(0, 1.02), title=title)
         if stage == "init":  # the same lines after training, where there is no room
             ax.legend(fontsize=9)
     return axes

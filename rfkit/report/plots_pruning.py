@@ -102,7 +102,9 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
             lost.index, lost, label=presets.contrast_label(architecture, level), **_contrast_style(architecture, level)
         )
     ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
-    ax.legend(fontsize=8, loc="upper left")
+    for legend in ax.figure.legends:  # one for all panels
+        legend.remove()
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return ax
 
 
@@ -123,7 +125,7 @@ def plot_usable_rates(points, *, ax=None):
         hollow = {"markerfacecolor": "none"} if source != "tables" else {}
         label = f"level {level}" + ("" if source == "tables" else ", 2024")
         ax.plot(means.index, means.clip(lower=0.01), label=label, markersize=6, linewidth=1.2, **style, **hollow)
-    ax.set(xlabel="rate of the usable weights", ylabel="points of accuracy lost", yscale="log", xlim=(0, 1))
+    ax.set(xlabel="pruning rate of the usable weights", ylabel="points of accuracy lost", yscale="log", xlim=(0, 1))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.legend(fontsize=8, loc="upper left")
     return ax
@@ -152,7 +154,7 @@ def plot_starved(points, architecture, *, ax=None):
             label = presets.contrast_label(*key) if key in changes else f"level {cell.rf_level}"
             ax.plot([cell.starved], [cell.breaking_point], label=label if small else "", **style)
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    ax.set(xlabel="share of weights that meet padding", ylabel="breaking point", xlim=(0, 1), ylim=(0.4, 1))
+    ax.set(xlabel="share of weights that meet padding", ylabel="breaking point", xlim=(0, 1), ylim=(0.38, 1))
     ax.set_title(plots.network_label(architecture))
     ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handletextpad=0.2)
     return ax

@@ -193,7 +193,8 @@ def similarity_table(found):
         final = part[part["stage"] == "final"]
         row |= {"Dead layers": str(final["dead"].sum()), "Barrier": _spread(final["barrier"], 2), "Pairs": len(final)}
         rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table if found["data_label"].nunique() > 1 else table.drop(columns="Data", errors="ignore")
 
 
 def spectrum_table(found):

@@ -14,7 +14,7 @@
       if (Math.abs(right - rate) < 1e-9) return { value: ends, between: "" };
       if (i && curve[i - 1][0] < rate && rate < right) {
         const [left, starts] = curve[i - 1];
-        return { value: starts + (ends - starts) * (rate - left) / (right - left), between: ` (between the measured ${percent(left)} and ${percent(right)})` };
+        return { value: starts + (ends - starts) * (rate - left) / (right - left), between: `, between the measured ${percent(left)} and ${percent(right)}` };
       }
     }
     return null;
@@ -79,9 +79,9 @@
     const tallest = Math.max(...network.levels.map((each) => laidOut(each.maps, scale).height));
     svg.setAttribute("viewBox", `0 0 300 ${tallest + 2}`);
     for (const { side, size, left, upper } of laidOut(level.maps, scale).placed)
-      add(svg, "rect", { class: side < 3 ? "map small" : "map", x: left, y: upper, width: size, height: size });
-    const small = level.maps.filter((side) => side < 3).length;
-    note(svg, `The last map is ${last}×${last}` + (small ? `. Orange: ${small} of ${level.maps.length} are smaller than their 3×3 kernels.` : "."));
+      add(svg, "rect", { class: side === 1 ? "map small" : "map", x: left, y: upper, width: size, height: size });
+    const small = level.maps.filter((side) => side === 1).length;
+    note(svg, `The last map is ${last}×${last}` + (small ? `. Orange: ${small} of ${level.maps.length} are a single pixel, which only the middle of a 3×3 kernel ever meets.` : "."));
   }
 
   function drawTaps(level) {
@@ -90,11 +90,11 @@
     const words = level.taps.map((row) => row.map((tap) => `${Math.round(100 * tap.kept)} %`).join(", ")).join("; ");
     const svg = fresh("taps", `What training has left of each weight, beside the middle one: ${words}`);
     level.taps.forEach((row, i) => row.forEach((tap, j) => {
-      add(svg, "rect", { class: "tap", x: 75 + 50 * j, y: 49 * i, width: 46, height: 45, "fill-opacity": Math.min(1, tap.kept) * .55 });
+      add(svg, "rect", { class: "tap", x: 75 + 50 * j, y: 49 * i, width: 46, height: 45, "fill-opacity": tap.seen > 0 ? Math.min(1, tap.kept) * .55 : 0 });
       add(svg, "text", { x: 98 + 50 * j, y: 49 * i + 28, "text-anchor": "middle" }, tap.seen > 0 ? tap.kept.toFixed(2) : "dead");
     }));
     const corner = Math.round(100 * level.taps[0][0].seen);
-    note(svg, "How much of its size training left each weight, against the middle one. " + (corner < 1 ?
+    note(svg, "The size of each weight after training over that before, the middle one being 1. " + (corner < 1 ?
       "Dead ones only ever multiply the zeros around the map." : `At ${100 - corner} % of the positions a corner multiplies the zeros around the map.`));
   }
 
@@ -103,7 +103,7 @@
     const alike = network.levels.every((level) => !level.dead); // then both counts are one
     root.querySelector("fieldset").disabled = alike;
     const axis = alike ? "rate" : root.querySelector("input[type=radio]:checked").value;
-    const shown = network.levels.flatMap((level) => [...level[axis], ...(axis === "rate" ? level.paper : [])]);
+    const shown = network.levels.flatMap((level) => [...level.rate, ...level.usable, ...level.paper]); // one scale for both counts
     top = 20 * Math.ceil(Math.max(...shown.map((point) => point[1])) / 20);
     $("level").max = network.levels.length - 1;
     const here = network.levels[Math.min($("level").value, network.levels.length - 1)];
@@ -150,7 +150,7 @@
     const dead = here.dead ? `${(100 * here.dead).toFixed(1)} % of the weights can never matter. ` : "Every weight can matter. ";
     const first = network.levels[0].level;
     $("say").textContent = `${network.name}, ${here.name}. ${field}${dead}The network is right on ${here.rate[0][1].toFixed(1)} % of the test images; ` +
-      `with ${percent(rate)} of ${axis === "rate" ? "all its weights" : "those that can matter"} pruned, on ${now} (chance: ${network.chance} %). ` +
+      `with ${percent(rate)} of ${axis === "rate" ? "all its weights" : "those that can matter"} pruned, on ${now}. Guessing is right on ${network.chance} %. ` +
       (here.seeds > 1 ? `Mean of ${here.seeds} seeds.` : "A single seed.") +
       (!here.paper.length ? "" : axis === "rate" ? " Rings: the paper's network at this level." : " The paper counts all weights, so it has no rings here.") +
       (first > 1 ? ` Not trained here: level ${first === 2 ? "1" : "1 to " + (first - 1)}.` : "");

@@ -60,18 +60,23 @@
     const layer = chosen(), y = forward(layer), [i, j] = at = at.map((place) => Math.max(0, Math.min(y.length - 1, place)));
     const read = taps(layer, i, j), touched = layer.backward ? given(layer, i, j) : read, name = `[${i}, ${j}]`;
     const marked = (a, b) => touched.some((tap) => tap.a === a && tap.b === b) ? "read" : "";
-    for (const control of ["p", "d"]) $(control).disabled = layer.pool;
+    for (const [control, none] of [["p", "0"], ["d", "1"]]) {
+      $(control).disabled = layer.pool;
+      if (layer.pool) $(control).value = none;
+    }
     $("w").parentElement.hidden = layer.pool;
-    $("name-x").textContent = layer.backward ? "gradient dx, of all outputs" : layer.p ? "input x, padded with zeros" : "input x";
+    $("name-x").textContent = layer.backward ? "gradient dx: of all outputs, above it of this one" : layer.p ? "input x, padded with zeros" : "input x";
     $("name-y").textContent = layer.backward ? "upstream gradient g" : "output y";
     grid($("x"), layer.backward ? backward(layer, y.length) : x, layer.p, marked, `${$("name-x").textContent}, ${x.length} by ${x.length}`);
     if (layer.backward) for (const text of $("x").querySelectorAll("rect.padding + text")) text.textContent = "";
+    if (layer.backward) for (const { a, b, share } of touched) // what this output adds, above the sum of all
+      add($("x"), "text", { class: "share", x: (b + layer.p + .5) * CELL, y: (a + layer.p) * CELL + 7 }, `${share < 0 ? "" : "+"}${minus(share)}`);
     grid($("w"), w, 0, () => "", "kernel, 3 by 3");
     const out = layer.backward ? g.slice(0, y.length).map((row) => row.slice(0, y.length)) : y;
     grid($("y"), out, 0, (a, b) => a === i && b === j ? "here" : "", `${$("name-y").textContent}, ${y.length} by ${y.length}`);
     $("say").textContent = layer.backward ? spoken(layer, name, g[i][j], touched) : layer.pool ?
       `y${name} is the largest of the ${read.length} values it reads: ${minus(y[i][j])}.` :
-      `y${name} = ${read.map((tap) => `${factor(tap.value || 0)}·${factor(w[tap.u][tap.v])}`).join(" + ")} = ${minus(y[i][j])}`;
+      `y${name} = ${read.map((tap) => `${factor(w[tap.u][tap.v])}·${factor(tap.value || 0)}`).join(" + ")} = ${minus(y[i][j])}`;
   }
 
   function spoken(layer, name, upstream, touched) {
