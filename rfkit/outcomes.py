@@ -7,8 +7,8 @@ import pandas as pd
 
 from rfkit.config import ConfigError
 from rfkit.data import PUBLISHED
-from rfkit.experiments import CELL, describe, frame
-from rfkit.presets import PAPER_RATES
+from rfkit.experiments import CELL, describe, frame, recorded
+from rfkit.presets import CONTRAST_NETWORK, EQUAL_COMPUTATION, PAPER_RATES, SHORTER_EPOCHS
 from rfkit.stats import mean_std
 
 DROP_POINTS = 5.0
@@ -46,6 +46,37 @@ def by_width(runs):
             part = part.merge(more, how="left", on=[*CELL, "seed"])
         parts.append(part.assign(width=width, precision=precision))
     return pd.concat(parts, ignore_index=True)
+
+
+def accuracy_controls(preset):
+    """Each larger field beside the smallest one of as many multiplications, and of the same training loss.
+
+    Args:
+        preset: `rfkit.presets.Preset`, of which records are read.
+
+    Returns:
+        Data frame, one row a level above 1 and seed of the VGG19-like network on CIFAR-10: rf_level, seed; loss (of
+        the last epoch, training) and dense; narrow, dense accuracy of level 1 at `EQUAL_COMPUTATION`; fitted, that of
+        level 1 at the same loss, between networks trained for `SHORTER_EPOCHS`. NaN where it is not recorded.
+    """
+    chosen = preset.select(architectures=CONTRAST_NETWORK, datasets="cifar10")
+    first = chosen.select(levels=1)
+    narrow = {
+        (level, run.config.seed): run.summary["test_accuracy"]
+        for level, width in EQUAL_COMPUTATION.items()
+        for run in recorded(first.select(width=width))
+    }
+    ways, rows = {}, []
+    for run in [*recorded(first), *(run for epochs in SHORTER_EPOCHS for run in recorded(first.select(epochs=epochs)))]:
+        point = run.metrics[-1]["train_loss"], run.summary["test_accuracy"]
+        ways.setdefault(run.config.seed, []).append(point)
+    for run in recorded(chosen):
+        level, seed, loss = run.config.level, run.config.seed, run.metrics[-1]["train_loss"]
+        losses, accuracies = zip(*sorted(ways.get(seed, [(math.nan, math.nan)])), strict=True)
+        fitted = float(np.interp(loss, losses, accuracies, left=math.nan, right=math.nan))
+        row = {"rf_level": level, "seed": seed, "loss": loss, "dense": run.summary["test_accuracy"]}
+        rows += [row | {"narrow": narrow.get((level, seed), math.nan), "fitted": fitted}] * (level > 1)
+    return pd.DataFrame(rows, columns=["rf_level", "seed", "loss", "dense", "narrow", "fitted"])
 
 
 def predicted_breaking_points(by_run, repruned):

@@ -1,6 +1,7 @@
 """The analyses behind *Field, resolution or dead weights?*, each against a small oracle."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from sklearn.linear_model import Ridge
 from rfkit import data, experiments, models, outcomes, presets, pruning, report, tables, training
 from rfkit.experiments import ANALYSES, effective_fields, probes, runner, torchvision_fields
 from rfkit.experiments.dead_weights import counted
+from rfkit.training import cost
 
 SMOKE = presets.get("smoke").select(levels=3)
 
@@ -106,6 +108,32 @@ def test_the_authors_rates_in_weights_that_can_matter():
     assert rerun.loc[("ResNet50", 2), "Lost at 0.95, rerun"] == "46.9"
     extra = report.unused_rows_table(tables.author_runs())
     assert extra["Largest difference"].tolist()[2:] == ["0.00"] * 6
+
+
+def test_larger_fields_beside_the_smallest_of_equal_cost_and_of_equal_loss(monkeypatch):
+    def run(level, seed, loss, accuracy):
+        config = SimpleNamespace(level=level, seed=seed)
+        return SimpleNamespace(config=config, metrics=[{"train_loss": loss}], summary={"test_accuracy": accuracy})
+
+    def recorded(chosen):
+        if chosen.width != 1 / 8:
+            return [run(1, 0, 1.0, 100 * chosen.width)]
+        if not chosen.epochs_of:  # a number of epochs was asked for
+            return [run(1, 0, 2 - chosen.epochs / 10, 50 + chosen.epochs)]
+        return [run(level, 0, 0.5 * level, 90 - 10 * level) for level in chosen.levels]
+
+    monkeypatch.setattr(outcomes, "recorded", recorded)
+    found = outcomes.accuracy_controls(presets.get("study")).set_index("rf_level")
+    assert found["dense"].tolist() == [70, 60, 50] and found["narrow"].dropna().to_dict() == {2: 7.8125, 3: 4.6875}
+    # level 2 ends at a loss of 1.0, halfway between 8 and 12 epochs of level 1; level 4's is beyond the shortest
+    assert found["fitted"].dropna().to_dict() == pytest.approx({2: 60, 3: 55})
+    table = report.control_table(found.reset_index())
+    assert table["Level 1 of the same training loss (%)"].tolist()[:2] == ["60.0", "55.0"]
+    costs = {}
+    for level, width in {1: 1 / 8, **presets.EQUAL_COMPUTATION}.items():
+        wide, narrow = (cost._flops("vgg19", lv, w, 10, 32) for lv, w in ((level, 1 / 8), (1, width)))
+        costs[level] = narrow / wide
+    assert costs == pytest.approx(dict.fromkeys(costs, 1.0), rel=0.08)
 
 
 def test_taps_of_weights_that_were_not_trained(trained):

@@ -18,6 +18,11 @@ LABELS = {
     CONTRAST_NETS + "dilated": "level {}, dilated",
 }
 
+EQUAL_COMPUTATION = {2: 5 / 64, 3: 3 / 64}
+"""Widths at which the network takes as many multiplications at level 1 as at a level at width 1/8."""
+SHORTER_EPOCHS = (3, 5, 8, 12)
+"""How long level 1 is trained to be compared at the training loss of the other levels."""
+
 
 @dataclass(frozen=True)
 class Contrast:

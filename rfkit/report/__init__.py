@@ -52,6 +52,7 @@ from rfkit.report.summaries import (
     blocks_table,
     breaking_point_table,
     changed_network_table,
+    control_table,
     cost_table,
     curvature_table,
     level_table,

@@ -8,7 +8,7 @@ import pandas as pd
 from rfkit import experiments, outcomes, presets
 from rfkit.config import PROTOCOLS
 from rfkit.data import DATASET_LABELS
-from rfkit.stats import mean_std
+from rfkit.stats import mean_std, paired_interval
 from rfkit.tables import ARCHITECTURE_LABELS, MISSING
 
 
@@ -195,6 +195,20 @@ def similarity_table(found):
         rows.append(row)
     table = pd.DataFrame(rows)
     return table if found["data_label"].nunique() > 1 else table.drop(columns="Data", errors="ignore")
+
+
+def control_table(controls):
+    """Why larger fields are less accurate: each beside level 1 of as many multiplications, and of its training loss."""
+    rows = []
+    for level, part in controls.groupby("rf_level"):
+        row = {"Level": level, "Training loss": _spread(part["loss"], 2), "Dense (%)": _spread(part["dense"], 1)}
+        for column, words in (("narrow", "as many multiplications"), ("fitted", "the same training loss")):
+            both = part.dropna(subset=[column])
+            row[f"Level 1 of {words} (%)"] = _spread(both[column], 1)
+            low, high = paired_interval(both["dense"], both[column]) if len(both) > 1 else (math.nan, math.nan)
+            row[f"more accurate by, with {words}"] = f"{low:+.1f} to {high:+.1f}" if len(both) > 1 else MISSING
+        rows.append(row | {"Seeds": int(part[["narrow", "fitted"]].notna().any(axis=1).sum())})
+    return pd.DataFrame(rows)
 
 
 def spectrum_table(found):
