@@ -302,6 +302,26 @@ def test_fresh_images_make_an_operator_that_moves():
 # --- landscape ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("architecture", ["vgg19", "resnet50"])
+def test_a_network_in_another_order_is_found_again(architecture):
+    """Matching keeps the function, and undoes any reordering of the channels: then there is no barrier on the way."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(12, 3, 32, 32), torch.arange(12) % 10
+    model = training.calibrated(models.build(architecture, 1, width=1 / 16), images)
+    stranger = training.calibrated(models.build(architecture, 1, width=1 / 16), images)
+    with torch.no_grad():
+        shuffled, again = hessian.matched(stranger, model, images), None
+        assert not torch.equal(shuffled.features.conv1.weight, model.features.conv1.weight)
+        torch.testing.assert_close(shuffled(images), model(images), rtol=1e-3, atol=1e-4)
+        again = hessian.matched(model, shuffled, images)
+    for name, weights in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], weights, rtol=0, atol=0)
+    losses = hessian.line(model, again, images, labels, points=3)[1]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+    with pytest.raises(ValueError, match="none of the paper's networks"):
+        hessian.matched(plain(), plain(), images)
+
+
 def test_line_between_two_networks():
     (a, images, labels), (b, _, _) = case(seed=0), case(seed=1)
     places, losses, accuracies = landscape.line(a, b, images, labels, points=3)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from rfkit import training
 from rfkit.hessian import lanczos
 from rfkit.hessian.landscape import line, surface
+from rfkit.hessian.matching import matched
 from rfkit.pruning import without_dead_taps
 from rfkit.stats import DensityResult
 

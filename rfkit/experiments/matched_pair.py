@@ -1,0 +1,69 @@
+"""Analysis: the line between two seeds of one network after the channels of the second are put in the first's order."""
+
+import numpy as np
+import pandas as pd
+
+from rfkit.experiments import pair
+from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.pruning_curve import CALIBRATION_IMAGES
+
+
+def settings(preset, unit):
+    """What is computed for the second of a pair of seeds: the line of the analysis ``pair``, without its matrices."""
+    planned = pair.settings(preset, unit)
+    if planned is None or unit.config.architecture not in ("vgg19", "resnet50"):
+        return None
+    return {key: planned[key] for key in ("points", "line_images", "other_seed")} | {"match_images": 512, "version": 1}
+
+
+def compute(both, settings, work):
+    """Loss between the two networks as they are and after matching, both with batch norm calibrated at every point."""
+    from rfkit import hessian
+    from rfkit.experiments.networks import at_stage
+
+    a, b = (at_stage(run, "final", work.data) for run in both)
+    few = work.data.sample(settings["line_images"])
+    calibration = work.data.sample(CALIBRATION_IMAGES).train_images
+    ordered = hessian.matched(a, b, work.data.sample(settings["match_images"]).train_images)
+    result = {"other_seed": settings["other_seed"]}
+    for name, end in (("as_trained", b), ("matched", ordered)):
+        _, losses, accuracies = hessian.line(
+            a, end, few.train_images, few.train_labels, points=settings["points"], calibration=calibration
+        )
+        result[name] = {"losses": losses.tolist(), "accuracies": accuracies.tolist()}
+    return result
+
+
+def cost(settings, unit):
+    """Forward passes, a third of a step each."""
+    line = settings["points"] * (settings["line_images"] + CALIBRATION_IMAGES)
+    return 2 * (line + settings["match_images"]) / 3
+
+
+def frame(runs):
+    """Barriers between pairs of seeds.
+
+    Args:
+        runs: List of `Run`; those without this analysis are left out.
+
+    Returns:
+        Data frame, one row a pair: the columns of a run, seed (the pair as text), and of both lines (as_trained,
+        matched) the barrier (greatest rise of the loss above the straight line between its ends) and the least
+        accuracy on the way, in percent of the training images.
+    """
+    from rfkit.experiments.finding import describe
+
+    rows = []
+    for run in runs:
+        found = run.result("matched_pair")
+        if found is not None:
+            row = describe(run) | {"seed": f"{found['other_seed']}-{run.config.seed}"}
+            for name in ("as_trained", "matched"):
+                losses = np.array(found[name]["losses"])
+                rise = losses - np.linspace(losses[0], losses[-1], len(losses))
+                row |= {f"{name}_barrier": float(max(0.0, rise.max())), f"{name}_least": min(found[name]["accuracies"])}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+ANALYSIS = Analysis("matched_pair", "pair", settings, compute, frame, cost, planned=False, on_cpu=True)
