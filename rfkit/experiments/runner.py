@@ -48,11 +48,11 @@ def compare(unit, runs, *, analyses=None, data=None, device=None):
 
 def _pairs_to_compare(unit, runs, analyses):
     second, found = runs.run(unit.config, unit.asked), []
-    if not second.done or not second.has_weights("init", "final"):
+    if not second.done or not second.has_weights("final"):  # the seed gives those before training
         return []
     for name, settings in second.missing([each for each in analyses if each.needs == "pair"]).items():
         first = store.Run(second.path.with_name(f"seed{settings['other_seed']}"))
-        if first.done and first.has_weights("init", "final"):
+        if first.done and first.has_weights("final"):
             found.append((name, settings, first, second))
     return found
 

@@ -78,7 +78,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=finding.RESU
 
 def _waits_for_its_pair(run, found):
     """Whether a pair of seeds could be compared now: both are there with their weights."""
-    for settings in run.missing([each for each in ANALYSES.values() if each.needs == "pair"]).values():
+    for settings in run.missing([each for each in named() if each.needs == "pair"]).values():
         other = run.path.with_name(f"seed{settings['other_seed']}")
         both = [run, *(each for each in found if each.path == other)]
         if len(both) == 2 and all(each.has_weights("init", "final") for each in both):

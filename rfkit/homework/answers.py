@@ -19,7 +19,7 @@ def fields_with_strides(m1, m2, s1, s2):
 
 
 def field_of_layer(k, kernels, strides):
-    """(d) Receptive field of a unit of the k-th convolution."""
+    """(d) Receptive field of a unit of the k-th convolution; k counts from 1."""
     return 1 + sum((kernels[j] - 1) * math.prod(strides[:j]) for j in range(k))
 
 

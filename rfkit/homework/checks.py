@@ -43,7 +43,7 @@ def _reported(check):
                 right.append(name)  # one by one: an error keeps those before it
         finally:
             if right:
-                print(f"Right: {', '.join(right)}.")
+                print(f"Right: {'; '.join(right)}.")
 
     return run
 
@@ -155,6 +155,8 @@ def network(three_layers):
     net = three_layers((3, 6, 6), 3, weight_scale=1e-4, **small)
     found = {name: np.shape(array) for name, array in net.parameters.items()}
     assert found == shapes, f"parameters have names and shapes {found}; expected {shapes}"
+    scores = net.scores(x)
+    assert isinstance(scores, tuple), f"scores(x) gives {type(scores).__name__}; expected a tuple (scores, cache)"
     yield _same("loss of a network that knows nothing, log 3", net.loss(x, labels)[0], np.log(3), 1e-3)
     net, wrong = three_layers((3, 6, 6), 3, decay=0.1, **small), []
     _, gradients = net.loss(x, labels)

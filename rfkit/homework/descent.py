@@ -75,7 +75,24 @@ def accuracy(net, x, labels, batch_size=250):
 def train(
     net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, flip=False, cool=True, seed=0, report=None
 ):
-    """Train a network in place."""
+    """Train a network in place.
+
+    Args:
+        net: With `parameters`, `loss(x, labels)` and `scores(x)` as `ThreeLayerConvNet` has them.
+        x: Images (N, C, H, W), as `arrays` makes them.
+        labels: Classes (N,).
+        optimizer: `Adam` or `Momentum`.
+        epochs: Passes over the images.
+        batch_size: Images a step.
+        held_out: Images and labels whose accuracy is measured after every epoch.
+        flip: Mirror half of the images.
+        cool: Let the learning rate fall to zero along a cosine.
+        seed: Of order and mirroring.
+        report: Called with every row, such as `print`.
+
+    Returns:
+        List of a row an epoch: epoch, loss (mean), accuracy (percent of the held-out images, or None).
+    """
     random, history, peak = np.random.default_rng(seed), [], optimizer.lr
     steps = epochs * -(-len(x) // batch_size)
     step = 0
@@ -103,7 +120,7 @@ def train(
 
 
 def arrays(data, count=None, *, test=False):
-    """Images of a data set as the layers take them."""
+    """Images of a data set as the layers take them: float32 (N, C, H, W), normalised; and labels (N,)."""
     images, labels = (data.test_images, data.test_labels) if test else (data.train_images, data.train_labels)
     images, labels = images[:count], np.asarray(labels[:count])
     scaled = (images.astype(np.float32) / 255 - np.float32(data.mean)) / np.float32(data.std)

@@ -20,8 +20,6 @@ HANDOUT = {
 """Notebooks of the hand-out in its order, and the chapters they are made from; question 1 to 4."""
 README = """# Homework: receptive fields and convolutional networks
 
-Name:
-
 Four notebooks: *Receptive-Fields* (10 points), *CNN-Layers* (40), *CNN-BatchNorm* (20), *CNN* (30). They need Python
 3.11 or newer:
 
@@ -32,10 +30,12 @@ where your teacher names the path or address. That is about 400 MB; PyTorch is n
 
 - Write your code where a cell says "your code here". The cells below it check it as far as can be seen; hidden tests
   with other numbers decide about the points.
-- Hand in the four notebooks with their names unchanged, no other files: each must run by itself, from its first cell
-  to its last. A cell that fails or takes longer than a minute is left out.
+- Write your name into the first cell of each. The exercises at their ends are not graded.
+- Hand in the four notebooks with their names unchanged: each must run by itself, from its first cell to its last. A
+  cell that fails or takes longer than a minute is left out; the grader's computer may be slower than yours, so keep
+  the training in *CNN* below twenty seconds.
 - Do not change the names, arguments and results of the functions.
-- `rfkit assignment pdf FOLDER` prints them, run and saved, as one PDF.
+- If a PDF is asked for, `rfkit assignment pdf FOLDER` prints them, run and saved, as one; formulas need the network.
 """
 EDITIONS = ("full", "student")
 HIDDEN_TESTS = Path(__file__).parent / "hidden_tests"
@@ -168,6 +168,7 @@ def _handout(notebook, solutions):
         new = nbformat.v4.new_markdown_cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell
         tags = [tag for tag in ("solution", "test") if has(cell, tag)]
         cells += [new(source, metadata={"tags": tags}) for source in sources]
+    cells[0].source += "\n\nName:"
     notebook.cells = cells
     return notebook
 

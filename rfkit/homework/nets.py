@@ -47,7 +47,7 @@ class ThreeLayerConvNet:
         }
 
     def scores(self, x, *, train=False):
-        """Class scores."""
+        """Scores (N, classes) of images (N, C, H, W), and whatever the gradients need: a tuple of the two."""
         p = self.parameters
         out, conv = nl.conv_forward(x, p["w1"], p["b1"], padding=self.padding)
         out, relu1 = nl.relu_forward(out)
@@ -58,7 +58,7 @@ class ThreeLayerConvNet:
         return out, (conv, relu1, pool, affine1, relu2, affine2)
 
     def loss(self, x, labels):
-        """Loss and its gradients."""
+        """Mean cross-entropy with its decay, and a mapping of names as in `parameters` to gradients: a tuple."""
         out, (conv, relu1, pool, affine1, relu2, affine2) = self.scores(x, train=True)
         loss, upstream = nl.softmax_loss(out, labels)
         grads = {}

@@ -62,6 +62,8 @@ def homework(folder, output=None):
         cells = [cell for cell in _read(path).cells if cell.cell_type == "code" and cell.source.strip()]
         if left := sum(cell.execution_count is None for cell in cells):
             remarks.append(f"{left} of {len(cells)} cells of {path.name} were not run; run them, save, print again")
+    if find_spec("sphinx-mathjax-offline") is None:
+        remarks.append("formulas are set by MathJax from the network; where it was out of reach they are left as TeX")
     return notebooks(found, output or folder / "homework.pdf"), remarks
 
 

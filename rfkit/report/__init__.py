@@ -56,6 +56,7 @@ from rfkit.report.summaries import (
     cost_table,
     curvature_table,
     level_table,
+    matched_table,
     predicted_table,
     protocol_table,
     published_networks_table,

@@ -211,6 +211,18 @@ def control_table(controls):
     return pd.DataFrame(rows)
 
 
+def matched_table(found):
+    """The way between two seeds, before and after the channels of one are put in the other's order."""
+    rows = []
+    for (network, level), part in found.groupby(["architecture", "rf_level"], sort=False):
+        row = {"Network": ARCHITECTURE_LABELS.get(network, network), "Level": level}
+        for name, words in (("as_trained", "as trained"), ("matched", "matched")):
+            row[f"Barrier, {words}"] = _spread(part[f"{name}_barrier"], 2)
+            row[f"Least accuracy, {words} (%)"] = _spread(part[f"{name}_least"], 0)
+        rows.append(row | {"Pairs": len(part)})
+    return pd.DataFrame(rows)
+
+
 def spectrum_table(found):
     """Hessian before and after training, for readers."""
     outcomes.refuse_mixed(found)
