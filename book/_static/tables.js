@@ -29,7 +29,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   /* What is wider than its column says so: tables, and on a phone figures, which have their width once they are loaded. */
   function hint(box, what) {
-    if (box.scrollWidth <= box.clientWidth + 2 || box.previousElementSibling?.className === "scroll-hint") return;
+    if (!box || box.scrollWidth <= box.clientWidth + 2 || box.previousElementSibling?.className === "scroll-hint") return;
     box.tabIndex = 0; // the keyboard scrolls it too
     box.before(Object.assign(document.createElement("p"), { className: "scroll-hint", textContent: `The ${what} scrolls sideways →` }));
   }

@@ -48,11 +48,16 @@ def stage_table():
         for precision in ("float32", "bfloat16")
         if (width, precision) != (study.width, study.precision)
     }
-    rows = []
-    for name, preset in (main | changed | protocols | widths).items():
-        runs = experiments.recorded(preset)
-        if runs or name not in widths:
-            rows.append({"Stage": name, "Trainings": len(runs), **_took(runs, 1)})
+    first = study.select(datasets="cifar10", architectures=presets.CONTRAST_NETWORK, levels=1)
+    controls = [first.select(width=width) for width in presets.EQUAL_COMPUTATION.values()]
+    controls += [first.select(epochs=epochs) for epochs in presets.SHORTER_EPOCHS]
+    stages = {name: experiments.recorded(preset) for name, preset in (main | changed | protocols | widths).items()}
+    stages["controls of accuracy"] = [run for preset in controls for run in experiments.recorded(preset)]
+    rows = [
+        {"Stage": name, "Trainings": len(runs), **_took(runs, 1)}
+        for name, runs in stages.items()
+        if runs or name not in widths
+    ]
     return pd.DataFrame(rows)
 
 
