@@ -9,7 +9,7 @@ QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
         "It falls in every network and data set. A larger field is also less computation: in our VGG19-like networks "
-        "the smallest field, narrowed to as few multiplications, is no more accurate.",
+        "the smallest field, narrowed to as few multiplications (and fewer weights), is no more accurate.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",

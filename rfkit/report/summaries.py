@@ -206,7 +206,7 @@ def control_table(controls):
             both = part.dropna(subset=[column])
             row[f"Level 1 of {words} (%)"] = _spread(both[column], 1)
             low, high = paired_interval(both["dense"], both[column]) if len(both) > 1 else (math.nan, math.nan)
-            row[f"more accurate by, with {words}"] = f"{low:+.1f} to {high:+.1f}" if len(both) > 1 else MISSING
+            row[f"Difference at {words}, 95 %"] = f"{low:+.1f} to {high:+.1f}" if len(both) > 1 else MISSING
         rows.append(row | {"Seeds": int(part[["narrow", "fitted"]].notna().any(axis=1).sum())})
     return pd.DataFrame(rows)
 
