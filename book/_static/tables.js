@@ -29,13 +29,13 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   /* What is wider than its column says so: tables, and on a phone figures, which have their width once they are loaded. */
   function hint(box, what) {
-    if (!box || box.scrollWidth <= box.clientWidth + 2 || box.previousElementSibling?.className === "scroll-hint") return;
+    if (box.scrollWidth <= box.clientWidth + 2 || box.previousElementSibling?.className === "scroll-hint") return;
     box.tabIndex = 0; // the keyboard scrolls it too
     box.before(Object.assign(document.createElement("p"), { className: "scroll-hint", textContent: `The ${what} scrolls sideways →` }));
   }
   for (const box of document.querySelectorAll(".pst-scrollable-table-container, div.cell_output .text_html"))
     if (box.querySelector("table")) hint(box, "table");
   window.addEventListener("load", () => {
-    for (const image of document.querySelectorAll('div.cell_output img[src$=".svg"]')) hint(image.closest("figure, .output"), "figure");
+    for (const image of document.querySelectorAll('div.cell_output img[src$=".svg"]')) hint(image.closest("figure, .output, .cell_output"), "figure");
   });
 });
