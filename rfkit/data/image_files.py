@@ -97,7 +97,8 @@ class _Files:
         except DataError:
             raise
         except Exception as error:  # a damaged zip makes zipfile and its decompressors raise many kinds
-            raise DataError(f"{name} in {self.path} cannot be read ({error}); copy or make it again") from error
+            why = str(error)[:120]  # zipfile's may hold the half of the file
+            raise DataError(f"{name} in {self.path} cannot be read ({why}); copy or make it again") from error
 
     def lines(self, name):
         try:
