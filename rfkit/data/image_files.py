@@ -91,14 +91,11 @@ class _Files:
             # from the stream, whatever size a zip declares
             with self._zip.open(name) if self._zip else (self.path / name).open("rb") as file:
                 raw = file.read(limit + 1)
-            if len(raw) > limit:
-                raise DataError(f"{name} in {self.path} holds more than {LARGEST_MIB} MiB, no image: remove it")
-            return raw
-        except DataError:
-            raise
-        except Exception as error:  # a damaged zip makes zipfile and its decompressors raise many kinds
-            why = str(error)[:120]  # zipfile's may hold the half of the file
-            raise DataError(f"{name} in {self.path} cannot be read ({why}); copy or make it again") from error
+        except Exception as error:  # zipfile raises many kinds for a damaged zip, and may quote half of it
+            raise DataError(f"{name} in {self.path} cannot be read ({error!s:.120}); copy or make it again") from error
+        if len(raw) > limit:
+            raise DataError(f"{name} in {self.path} holds more than {LARGEST_MIB} MiB, no image: remove it")
+        return raw
 
     def lines(self, name):
         try:

@@ -59,9 +59,8 @@ def frame(runs):
         if found is not None:
             row = describe(run) | {"seed": f"{found['other_seed']}-{run.config.seed}"}
             for name in ("as_trained", "matched"):
-                losses = np.array(found[name]["losses"])
-                rise = losses - np.linspace(losses[0], losses[-1], len(losses))
-                row |= {f"{name}_barrier": float(max(0.0, rise.max())), f"{name}_least": min(found[name]["accuracies"])}
+                row[f"{name}_barrier"] = pair.barrier(np.array(found[name]["losses"]))
+                row[f"{name}_least"] = min(found[name]["accuracies"])
             rows.append(row)
     return pd.DataFrame(rows)
 

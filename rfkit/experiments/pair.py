@@ -90,7 +90,6 @@ def frame(runs):
         for stage in STAGES if pair is not None else ():
             matrix = np.array(pair[stage]["matrix"], float)
             losses = np.array(pair["line"]["losses"])
-            chord = np.linspace(losses[0], losses[-1], len(losses))
             rows.append(describe(run) | {
                 "seed": f"{pair['other_seed']}-{run.config.seed}",
                 "stage": stage,
@@ -100,12 +99,17 @@ def frame(runs):
                 "matrix": matrix,
                 "own": np.array(pair[stage]["self"], float),
                 "layers": pair["layers"],
-                "barrier": float(max(0.0, (losses - chord).max())),
+                "barrier": barrier(losses),
                 "line": (np.array(pair["line"]["places"]), losses),
                 "images": pair["images"],
             })  # fmt: skip
     columns = [*CELL, "data_label", "field_px", "seed", "stage", "similarity", "deep_similarity", "dead"]
     return pd.DataFrame(rows, columns=[*columns, "matrix", "own", "layers", "barrier", "line", "images"])
+
+
+def barrier(losses):
+    """Greatest rise of the loss on a line above the straight way between its ends; 0 where it nowhere rises."""
+    return float(max(0.0, (losses - np.linspace(losses[0], losses[-1], len(losses))).max()))
 
 
 def _live_mean(values):
