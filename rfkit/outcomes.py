@@ -235,8 +235,16 @@ def floors(frame):
     }
 
 
-def sharpness(runs):
-    """Largest Hessian eigenvalue of each run that has it."""
-    names = {"init": "top_eigenvalue_init", "final": "top_eigenvalue"}
-    table = frame("spectrum", runs).pivot(index=[*CELL, "seed"], columns="stage", values="top")
-    return table.reindex(columns=list(names)).rename(columns=names).reset_index()
+def sharpness(runs, curved=()):
+    """Largest Hessian eigenvalue of each run that has it; before training also of networks that were not trained.
+
+    Args:
+        runs: List of `Run`.
+        curved: Results of the analysis ``initial_curvature``; those of the runs' width count.
+    """
+    names, keys = {"init": "top_eigenvalue_init", "final": "top_eigenvalue"}, [*CELL, "seed"]
+    table = frame("spectrum", runs).pivot(index=keys, columns="stage", values="top").reindex(columns=list(names))
+    untrained = frame("initial_curvature", curved)
+    untrained = untrained[untrained["changed"].isna() & untrained["width"].isin({run.config.width for run in runs})]
+    untrained = untrained.rename(columns={"largest": "init"}).set_index(keys)[["init"]]
+    return table.combine_first(untrained).rename(columns=names).reset_index()

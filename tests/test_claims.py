@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from rfkit import claims, stats, tables
+from rfkit import claims, experiments, outcomes, presets, stats, tables
 from rfkit.claims import CONTRADICTED, SUPPORTED, UNDECIDED
 from rfkit.presets import PAPER_RATES
 
@@ -316,3 +316,16 @@ def test_too_few_pairs():
     for function in (stats.paired_interval, lambda a, b: stats.equivalence(a, b, 1)):
         with pytest.raises(ValueError, match="1 and 1 values; expected the same number of at least 2"):
             function([1.0], [2.0])
+
+
+def test_the_study_counts_curvature_of_networks_that_were_not_trained():
+    """Three seeds of every level, where the spectra are of one; the same quantity, so the same number of that one."""
+    study = claims.evidence_of_study().runs
+    cells = study[(study["architecture"] == "vgg19") & (study["paper_dataset"] == "cifar10")].groupby("rf_level")
+    assert (cells["top_eigenvalue_init"].count() == 3).all() and (cells["top_eigenvalue"].count() < 3).all()
+    runs = experiments.recorded(presets.get("study").select(architectures="vgg19", seeds=0, datasets="cifar10"))
+    curved = experiments.measured("initial_curvature", presets.get("study"))
+    spectra = outcomes.sharpness(runs)["top_eigenvalue_init"].tolist()
+    alone = experiments.frame("initial_curvature", curved).query("seed == 0 and width == 0.125 and changed.isna()")
+    alone = alone[alone["architecture"] == "vgg19"].sort_values("rf_level")["largest"]
+    assert alone.tolist() == pytest.approx(spectra, rel=0.02)

@@ -209,7 +209,7 @@ def _glance(frame, runs, preset):
     study = experiments.recorded(presets.get("study"))
     sources = {"Paper's numbers": claims.judge_printed(), "Author's files": claims.judge(claims.evidence_of_author())}
     if study:
-        sources["Our study"] = claims.judge(claims.evidence_of_runs(study))
+        sources["Our study"] = claims.judge(claims.evidence_of_study())
     # no caption: numbered, it would be "Table 1", and so is the paper's
     answer = report.Table(report.answer_table(sources), "", "tab-answers", words_from=1)
     parts = [answer._repr_markdown_()]

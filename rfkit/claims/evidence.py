@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from rfkit import experiments, outcomes, tables
+from rfkit import experiments, outcomes, presets, tables
 from rfkit.data import PUBLISHED
 from rfkit.presets import PAPER_RATES
 
@@ -38,7 +38,14 @@ class Evidence:
     not_five: pd.DataFrame | None = None
 
 
-def evidence_of_runs(runs, projected=()):
+def evidence_of_study():
+    """Evidence of the recorded study: its trainings, and what was measured in untrained networks."""
+    study = presets.get("study")
+    measured = (experiments.measured(name, study) for name in ("gradient_projection", "initial_curvature"))
+    return evidence_of_runs(experiments.recorded(study), *measured)
+
+
+def evidence_of_runs(runs, projected=(), curved=()):
     """Evidence of our own runs."""
     frame = experiments.frame("pruning", runs)
     maxima, shapes = {}, {}
@@ -54,8 +61,9 @@ def evidence_of_runs(runs, projected=()):
         cell = (experiments.describe(run)["paper_dataset"], run.config.architecture)
         parameters.setdefault(cell, {})[run.config.level] = run.summary["parameters"]
     pairs = experiments.frame("pair", runs).query("stage == 'final'")
+    sharp = outcomes.sharpness(runs, curved)
     return Evidence(
-        table if table.empty else table.merge(outcomes.sharpness(runs), how="left", on=[*experiments.CELL, "seed"]),
+        table if table.empty else table.merge(sharp, how="left", on=[*experiments.CELL, "seed"]),
         outcomes.floors(frame) if len(frame) else set(),
         pairs=pairs if len(pairs) else None,
         parameters={name: counts for name, counts in parameters.items() if len(counts) > 1},

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from rfkit.config import one_of
+from rfkit.data import COPIES
 from rfkit.experiments.analysis import Analysis
 from rfkit.presets import CONTRAST_NETS
 
@@ -15,12 +16,16 @@ CHANGES = {
     "level 1, centre taps": (CONTRAST_NETS + "centre_taps", 1, None),
     "level 1, maps averaged to 1×1": ("vgg19", 1, "average"),
     "level 1, maps cut to their centre": ("vgg19", 1, "centre"),
+    **{f"ResNet50, level {level}": ("resnet50", level, None) for level in (1, 2, 3, 4)},
+    "ResNet50, level 1, maps averaged to 1×1": ("resnet50", 1, "average"),
+    "ResNet50, level 1, maps cut to their centre": ("resnet50", 1, "centre"),
 }
-"""Networks by their change: architecture, level, and what is done to the maps before the last eight convolutions."""
+"""Networks by their change: architecture, level, and what is done to the maps before the last eight convolutions, or
+before ResNet50's last stage."""
 
 
 def settings(preset, *, widths=(1 / 8, 1.0), seeds=(0, 1, 2), changes=tuple(CHANGES)):
-    """The VGG19-like network and its changes, untrained, on the preset's first data set."""
+    """Both networks and their changes, untrained, on the preset's first data set."""
     usual = {"images": 128, "calibration_images": 1000, "tol": 0.01, "version": 1}
     return [
         ({"change": change, "seed": seed, "width": width} | usual, preset.datasets[0])
@@ -54,7 +59,8 @@ def compute(_, settings, work):
     data, seed = work.data, settings["seed"]
     model = models.seeded_build(architecture, level, width=settings["width"], num_classes=data.num_classes, seed=seed)
     if how is not None:
-        model.features.pool3 = nn.Sequential(model.features.pool3, ToOne(how))
+        before = "pool3" if architecture == "vgg19" else "layer3"
+        setattr(model.features, before, nn.Sequential(getattr(model.features, before), ToOne(how)))
     training.remember_statistics(model, data.mean, data.std)
     model = training.calibrated(model.eval(), data.sample(settings["calibration_images"]).train_images)
     few = data.sample(settings["images"])
@@ -70,14 +76,16 @@ def seconds(settings, _):
 
 
 def frame(results):
-    """The largest eigenvalue of each network."""
-    rows = [
-        {name: each["settings"][name] for name in ("change", "seed", "width")}
-        | {name: each["values"][name] for name in ("map", "largest")}
-        | {"data_label": each["provenance"]["data"]["label"]}
-        for each in results
-    ]
-    return pd.DataFrame(rows, columns=["change", "seed", "width", "map", "largest", "data_label"])
+    """The largest eigenvalue of each network; changed is what was done to its maps."""
+    rows = []
+    for each in results:
+        about, data = each["settings"], each["provenance"]["data"]
+        row = dict(zip(("architecture", "rf_level", "changed"), CHANGES[about["change"]], strict=True))
+        row |= {name: about[name] for name in ("change", "seed", "width")}
+        row |= {name: each["values"][name] for name in ("map", "largest")}
+        rows.append(row | {"data_label": data["label"], "paper_dataset": COPIES.get(data["name"], data["name"])})
+    columns = ["architecture", "rf_level", "changed", "change", "seed", "width", "map", "largest", "data_label"]
+    return pd.DataFrame(rows, columns=[*columns, "paper_dataset"])
 
 
 ANALYSIS = Analysis("initial_curvature", "network", settings, compute, frame, seconds, planned=False, on_cpu=True)

@@ -70,11 +70,7 @@ def breaking_point_table(by_run, repruned):
 
 
 def width_table(by_width):
-    """Accuracy and breaking points at every width.
-
-    Args:
-        by_width: As made by `rfkit.outcomes.by_width`.
-    """
+    """Accuracy and breaking points at every width."""
     rows = []
     keys = ["architecture", "rf_level", "width", "precision"]
     for (architecture, level, width, precision), cell in by_width.groupby(keys):
@@ -286,14 +282,7 @@ def sharpness_variant_table(runs):
 
 
 def predicted_table(points):
-    """Where networks with dead weights should break, and do.
-
-    Args:
-        points: As made by `rfkit.outcomes.predicted_breaking_points`.
-
-    Returns:
-        Data frame, one row a data set, network and level with dead weights: means over seeds.
-    """
+    """Where networks with dead weights should break, and do."""
     rows = []
     for (dataset, architecture, level), cell in points[points["dead"] > 0].groupby(experiments.CELL, sort=False):
         known = architecture in presets.CONTRAST_LABELS and architecture != presets.CONTRAST_NETWORK
@@ -311,11 +300,7 @@ def predicted_table(points):
 
 
 def rerun_table(author):
-    """The author's rerun of 2024 beside the networks of Table 1: points of accuracy lost.
-
-    Args:
-        author: As made by `rfkit.tables.author_runs`.
-    """
+    """The author's rerun of 2024 beside the networks of Table 1: points of accuracy lost."""
     cifar = author[(author["dataset"] == "cifar10") & (author["fine_tuned"] == 0)]
     cifar = cifar.assign(gap=cifar["dense_test_accuracy"] - cifar["pruned_test_accuracy"])
     again = cifar[cifar["note"].str.contains("2024 rerun", na=False)]
@@ -335,11 +320,7 @@ def rerun_table(author):
 
 
 def unused_rows_table(author):
-    """Rows of the author's files that no table of the paper uses and that bear on its claim: batch 32, levels 5 to 7.
-
-    Args:
-        author: As made by `rfkit.tables.author_runs`.
-    """
+    """Rows of the author's files that no table uses and that bear on the claim: batch 32, levels 5 to 7."""
     small = author["note"].str.contains("batch size 32", na=False)
     beyond = author["note"].str.contains("levels 5-7", na=False)
     rows = []
@@ -361,11 +342,7 @@ def unused_rows_table(author):
 
 
 def blocks_table(probes):
-    """What the last residual blocks are worth: accuracy with them and with the identity in their place.
-
-    Args:
-        probes: The frame of the analysis ``probes``.
-    """
+    """What the last residual blocks are worth: accuracy with them and with the identity in their place."""
     runs = probes[probes["without_blocks"].notna()].drop_duplicates([*experiments.CELL, "seed"])
     return pd.DataFrame([
         {
@@ -381,17 +358,10 @@ def blocks_table(probes):
 
 
 def curvature_table(found):
-    """The largest Hessian eigenvalue of untrained networks, one change at a time.
-
-    Args:
-        found: The frame of the analysis ``initial_curvature``.
-
-    Returns:
-        Data frame, one row a network: side of its last map, and mean ± standard deviation over seeds at each width.
-    """
+    """The largest Hessian eigenvalue of untrained networks, one change at a time."""
     rows = []
     for change, cell in found.groupby("change", sort=False):
-        row = {"VGG19-like network": change, "Last map": f"{cell['map'].iloc[0]}×{cell['map'].iloc[0]}"}
+        row = {"Untrained network": change, "Last map": f"{cell['map'].iloc[0]}×{cell['map'].iloc[0]}"}
         for width in sorted(set(found["width"])):
             values = cell[cell["width"] == width]["largest"]
             title = "Full width" if width == 1 else f"Width {width:g}"
@@ -445,11 +415,7 @@ def _pair(values, separator="×"):
 
 
 def published_networks_table(found):
-    """Receptive fields of published networks, the most accurate first.
-
-    Args:
-        found: The frame of the analysis ``torchvision_fields``.
-    """
+    """Receptive fields of published networks, the most accurate first."""
 
     def px(value):
         return MISSING if pd.isna(value) else "all" if value == float("inf") else f"{value:g}"
