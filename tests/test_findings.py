@@ -233,6 +233,16 @@ def test_curvature_of_changed_networks(tmp_path):
     )
 
 
+def test_similarity_of_seeds_does_not_hang_on_the_number_of_features(trained, digits):
+    """A network is like itself by both estimates; of the recorded pairs they say the same."""
+    work = experiments.Work(digits, torch.device("cpu"), None)
+    found = ANALYSES["unbiased_pair"].compute((trained[0], trained[0]), {"images": 40, "other_seed": 0}, work)
+    alive = np.isfinite(np.array(found["biased"], float))
+    assert alive.any() and np.array(found["unbiased"], float)[alive] == pytest.approx(1)
+    study = experiments.frame("unbiased_pair", experiments.recorded(presets.get("study")))
+    assert len(study) == 8 and (study["biased"] - study["unbiased"]).abs().max() < 0.02
+
+
 def test_a_run_without_the_analysis_is_left_out(trained):
     bare = replace(trained[0], asked={})
     assert experiments.frame("taps", [bare]).empty and experiments.frame("probes", [bare]).empty

@@ -44,7 +44,7 @@ def compute(pair, settings, work):
         a, b = (at_stage(run, stage, work.data) for run in pair)
         found, own = cka.layer_similarity(a, b, images), cka.layer_similarity(a, a, images)
         result[stage] = {
-            "matrix": _rounded(found.matrix), "self": _rounded(own.matrix), "dead_a": found.dead_a,
+            "matrix": rounded(found.matrix), "self": rounded(own.matrix), "dead_a": found.dead_a,
             "dead_b": found.dead_b,
         }  # fmt: skip
     places, losses, accuracies = hessian.line(
@@ -60,7 +60,8 @@ def compute(pair, settings, work):
     }  # fmt: skip
 
 
-def _rounded(matrix):
+def rounded(matrix):
+    """A matrix for JSON, None where a layer is dead."""
     return [[None if math.isnan(value) else round(float(value), 6) for value in row] for row in matrix]
 
 

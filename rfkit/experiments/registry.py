@@ -16,6 +16,7 @@ from rfkit.experiments import (
     spectrum,
     taps,
     torchvision_fields,
+    unbiased_pair,
     untrained_spectrum,
     usable_pruning,
 )
@@ -30,6 +31,7 @@ ANALYSES = {
         author_ritz.ANALYSIS,
         pair.ANALYSIS,
         matched_pair.ANALYSIS,
+        unbiased_pair.ANALYSIS,
         taps.ANALYSIS,
         probes.ANALYSIS,
         effective_fields.ANALYSIS,
