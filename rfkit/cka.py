@@ -9,7 +9,8 @@ import torch
 from scipy.linalg import blas
 from torch.overrides import TorchFunctionMode
 
-from rfkit.training import evaluation_mode, images_at_a_time, model_inputs
+from rfkit.config import whole
+from rfkit.training import evaluation_mode, model_inputs
 
 RELUS = ("relu", "relu_")
 ADDS = ("add", "__add__", "add_", "__iadd__")
@@ -242,7 +243,7 @@ def _passes(sizes, room):
 def _kernels(model, images, layers, batch_size, max_gib):
     _check(layers)
     count = len(images)
-    if batch_size is not None and count <= images_at_a_time(batch_size):
+    if batch_size is not None and count <= whole("batch_size", batch_size, 1):
         return _kernels_of_batch(model, images, layers)
     every = _sizes(model, images, layers)
     sizes = _chosen(model, every, layers)

@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from rfkit.config import ConfigError, one_of
+import rfkit
+from rfkit.config import ConfigError, literal, one_of
 from rfkit.files import home, write_bytes, write_csv, write_json
 from rfkit.presets import CHOICES
 
@@ -121,22 +122,26 @@ def _add_assignment(command):
     action.add_argument(
         "folders", type=Path, nargs="+", metavar="DIR", help="a submission each; files beside them are left out"
     )
-    action.add_argument("--tests", type=Path, metavar="DIR", help="your hidden tests (default: those of rfkit)")
-    action.add_argument("--seconds", type=float, default=60, help="for a cell or a request (default 60)")
-    action.add_argument("--memory", type=float, default=8, metavar="GIB", help="address space (default 8)")
+    _add_limits(action)
     action.add_argument("-j", "--jobs", type=int, default=1, help="submissions at a time (default 1)")
     action.add_argument("--json", type=Path, metavar="FILE", help="write the points there as well")
     action.add_argument("--csv", type=Path, metavar="FILE", help="a row per submission there, for a gradebook")
     action.add_argument("--feedback", type=Path, metavar="DIR", help="a text per submission there, for the student")
     action = actions.add_parser("gradescope", help="the grader as a zip to upload to Gradescope")
     action.add_argument("folder", type=Path, metavar="ZIP")
-    action.add_argument("--tests", type=Path, metavar="DIR", help="your hidden tests (default: those of rfkit)")
+    _add_limits(action)
     action.add_argument("--visibility", default="after_published", help="of points and messages (after_published)")
-    action.add_argument("--seconds", type=float, default=60, help="for a cell or a request (default 60)")
-    action.add_argument("--memory", type=float, default=8, metavar="GIB", help="address space (default 8)")
     action = actions.add_parser("pdf", help="print notebooks into one PDF to hand in (needs Chromium or Chrome)")
-    action.add_argument("folders", type=Path, nargs=1, metavar="DIR")
+    action.add_argument("folder", type=Path, metavar="DIR")
     action.add_argument("-o", "--output", type=Path, help="default: DIR/homework.pdf")
+
+
+def _add_limits(action):
+    action.add_argument("--tests", type=Path, metavar="DIR", help="your hidden tests (default: those of rfkit)")
+    action.add_argument("--seconds", type=float, default=60, help="for a cell or a request (default 60)")
+    action.add_argument(
+        "--memory", type=float, default=8, metavar="GIB", dest="memory_gib", help="address space (default 8)"
+    )
 
 
 def _add(commands, run, text):
@@ -161,27 +166,22 @@ def _add_preset(command, default=None):
 
 
 def _preset(options):
-    from rfkit import presets
-
-    changes = {name: value for name in CHOICES if (value := getattr(options, name)) is not None}
-    if options.compiled:
-        changes["compiled"] = True
-    changes["precision"] = options.precision
-    chosen = presets.get(options.preset, options.protocol)
+    changes = {name: getattr(options, name) for name in (*CHOICES, "precision")}
+    changes["compiled"] = options.compiled or None
+    chosen = rfkit.presets.get(options.preset, options.protocol)
     if not options.contrasts:
         return chosen.select(**changes)
     cells = {name: changes.pop(name, None) for name in ("architectures", "levels")}  # of the contrasts' own
-    return presets.of_contrasts(chosen.select(**changes)).select(**cells)
+    return rfkit.presets.of_contrasts(chosen.select(**changes)).select(**cells)
 
 
 def _study(options):
     preset, names = _preset(options), _analyses(options)
-    from rfkit import experiments
     from rfkit.experiments import runner
 
-    chosen, failures = experiments.named(names), []
+    chosen, failures = rfkit.experiments.named(names), []
     if any(each.needs != "network" for each in chosen):
-        units = experiments.units(preset)
+        units = rfkit.experiments.units(preset)
         problems = runner.damaged(units, repair=options.repair)
         if problems and not options.repair:
             raise RuntimeError(
@@ -192,7 +192,7 @@ def _study(options):
         print(f"{len(units) - len(failures)} of {len(units)} runs of preset {preset.name} are finished")
     for each in chosen:
         if each.needs == "network":
-            made = experiments.measure(each.name, preset, jobs=options.jobs, device=options.device, progress=True)
+            made = rfkit.experiments.measure(each.name, preset, jobs=options.jobs, device=options.device, progress=True)
             print(f"{len(made)} results of {each.name} are there")
     for unit, message in failures:
         print(f"failed: {unit.config.folder}: {message}", file=sys.stderr)
@@ -205,12 +205,11 @@ def _analyses(options):
 
 def _plan(options):
     preset = _preset(options)
-    from rfkit import experiments
-
-    rows = experiments.plan(preset, options.device, tflops=options.tflops)
+    rows = rfkit.experiments.plan(preset, options.device, tflops=options.tflops)
     print(f"{preset.name} ({preset.protocol}): {preset.purpose}")
     print(f"{'data set':<28}{'network':<20}{'level':>5}{'runs':>6}{'PFLOP':>10}{'disk MB':>9}{'hours':>9}")
-    for row in (*rows, _total(rows)):
+    summed = {key: sum(row[key] for row in rows) for key in ("runs", "flops", "disk_bytes", "hours")}
+    for row in (*rows, {"dataset": "all", "architecture": "", "level": ""} | summed):
         print(
             f"{row['dataset'][-26:]:<28}{row['architecture'][-18:]:<20}{row['level']:>5}{row['runs']:>6}"
             f"{row['flops'] / 1e15:>10.4g}{row['disk_bytes'] / 1e6:>9.0f}{row['hours']:>9.3g}"
@@ -223,51 +222,38 @@ def _plan(options):
         )
 
 
-def _total(rows):
-    summed = {key: sum(row[key] for row in rows) for key in ("runs", "flops", "disk_bytes", "hours")}
-    return {"dataset": "all", "architecture": "", "level": ""} | summed
-
-
 def _units(options):
     preset = _preset(options)
-    from rfkit import experiments
-
-    print(json.dumps(experiments.jobs_of(preset), indent=1))
+    print(json.dumps(rfkit.experiments.jobs_of(preset), indent=1))
 
 
 def _summary(options):
     preset = _preset(options)
-    from rfkit import experiments
-
-    found, missing = experiments.find(preset)
+    found, missing = rfkit.experiments.find(preset)
     if found:
-        print(experiments.frame("pruning", found).to_csv(index=False), end="")
+        print(rfkit.experiments.frame("pruning", found).to_csv(index=False), end="")
     if missing:
         count = f"{len(missing)} of {len(found) + len(missing)}"
         raise RuntimeError(
-            f"{count} runs of preset {preset.name!r} are missing; run: rfkit study {experiments.command(preset)}"
+            f"{count} runs of preset {preset.name!r} are missing; run: rfkit study {rfkit.experiments.command(preset)}"
         )
 
 
 def _record(options):
     preset, names = _preset(options), _analyses(options)
-    from rfkit import experiments
-
-    target, copied, missing = experiments.records_of(preset), 0, []
-    if any(each.needs != "network" for each in experiments.named(names)):
-        found, missing = experiments.find(preset, complete=False)  # an analysis that is not there yet comes later
+    target, copied, missing = rfkit.experiments.records_of(preset), 0, []
+    if any(each.needs != "network" for each in rfkit.experiments.named(names)):
+        found, missing = rfkit.experiments.find(preset, complete=False)  # an analysis that is not there yet comes later
         for run in (run for run in found if not run.path.is_relative_to(target)):
-            experiments.record(run, target, names, weights=str(run.config.seed) in options.weights.split(","))
+            rfkit.experiments.record(run, target, names, weights=str(run.config.seed) in options.weights.split(","))
             copied += 1
-    networks = [each.name for each in experiments.needing("network") if names is None or each.name in names]
-    results = sum(experiments.record_results(name, preset) for name in networks)
+    networks = [each.name for each in rfkit.experiments.needing("network") if names is None or each.name in names]
+    results = sum(rfkit.experiments.record_results(name, preset) for name in networks)
     print(f"{copied} runs and {results} results copied to {target}, {len(missing)} of the preset's runs are missing")
 
 
 def _ls(_):
-    from rfkit import experiments
-
-    store = experiments.Store()
+    store = rfkit.experiments.Store()
     if not store.root.is_dir():
         print(f"rfkit: no folder {store.root} yet", file=sys.stderr)
     for run in store.runs():
@@ -279,14 +265,12 @@ def _ls(_):
 
 
 def _verify(options):
-    from rfkit import experiments
-
     folders = options.folders or [
-        path for path in (experiments.Store().root, *home().glob("results/*")) if path.is_dir()
+        path for path in (rfkit.experiments.Store().root, *home().glob("results/*")) if path.is_dir()
     ]
     problems = []
     for folder in folders:
-        count, found = experiments.verify(folder)
+        count, found = rfkit.experiments.verify(folder)
         print(f"{folder}: {count} runs and results, {len(found)} problems")
         problems += found
     for problem in problems:
@@ -295,9 +279,7 @@ def _verify(options):
 
 
 def _show(options):
-    from rfkit import experiments
-
-    runs = {f"{run.path.parent.name}/{run.path.name}": run for run in experiments.Store().runs()}
+    runs = {f"{run.path.parent.name}/{run.path.name}": run for run in rfkit.experiments.Store().runs()}
     matches = [name for name in runs if options.name in name]
     if not matches:
         one_of("run", options.name, tuple(runs))
@@ -314,46 +296,24 @@ def _show(options):
 
 
 def _notebook(options):
-    from rfkit import book
-
     output = options.output or Path("_build/notebooks") / f"{options.name}.ipynb"
     start = time.perf_counter()
-    book.execute(options.name, output, book.parse(options.parameter))
+    rfkit.book.execute(options.name, output, rfkit.book.parse(options.parameter))
     print(f"{output} ({time.perf_counter() - start:.0f} s)")
 
 
 def _table(options):
-    from rfkit import tables
-
-    print(tables.text(tables.paper_table(options.number, options.preset), options.form), end="")
+    print(rfkit.tables.text(rfkit.tables.paper_table(options.number, options.preset), options.form), end="")
 
 
 def _field(options):
-    from rfkit import models, receptive_field
-    from rfkit.config import literal
-
-    model = models.build(options.architecture, options.level).eval()
+    model = rfkit.models.build(options.architecture, options.level).eval()
     shape = literal(options.input)
-    try:
-        fields = receptive_field.trace(model, tuple(shape) if isinstance(shape, list) else shape)
-    except AssertionError as error:  # how some networks refuse an image
-        raise ValueError(
-            f"{options.architecture} fails on images of {options.input}: {error} Choose --input"
-        ) from error
+    fields = rfkit.receptive_field.trace(model, tuple(shape) if isinstance(shape, list) else shape)
     if not fields:
         raise ValueError(f"{options.architecture} makes no spatial feature map of images of {options.input}")
-    rows = [
-        {
-            "layer": f.name,
-            "output": f.shape,
-            "size": f.size,
-            "stride": f.stride,
-            "center": f.center,
-            "aligned": f.aligned,
-            "statistics": f.statistics,
-        }
-        for f in fields
-    ]
+    more = ("size", "stride", "center", "aligned", "statistics")
+    rows = [{"layer": f.name, "output": f.shape} | {name: getattr(f, name) for name in more} for f in fields]
     if options.json:
         # JSON knows no infinity: null stands for the whole image
         finite = [row | {"size": [s if math.isfinite(s) else None for s in row["size"]]} for row in rows]
@@ -370,12 +330,10 @@ def _field(options):
 
 
 def _book(options):
-    from rfkit import book
-
     preset = _preset(options)
     if not Path("_config.yml").is_file():
         raise ConfigError(f"no _config.yml in {Path.cwd()}; run rfkit book from the top folder of the project")
-    book.build(preset, jobs=options.jobs, device=options.device, edition=options.edition)
+    rfkit.book.build(preset, jobs=options.jobs, device=options.device, edition=options.edition)
 
 
 def _pdf(options):
@@ -391,20 +349,19 @@ def _assignment(options):
         for path in editions.build(options.folder, options.tests, solutions=options.solutions):
             print(path)
     elif options.action == "gradescope":
-        limits = {"seconds": options.seconds, "memory_gib": options.memory}
-        print(gradescope.build(options.folder, options.tests, visibility=options.visibility, **limits))
+        limits = {name: getattr(options, name) for name in ("visibility", "seconds", "memory_gib")}
+        print(gradescope.build(options.folder, options.tests, **limits))
     elif options.action == "pdf":
-        (folder,) = options.folders
-        path, remarks = printing.homework(folder, options.output)
+        path, remarks = printing.homework(options.folder, options.output)
         print(path)
         for remark in remarks:
             print(f"rfkit: {remark}", file=sys.stderr)
     else:
-        limits = {"seconds": options.seconds, "memory_gib": options.memory}
+        limits = {name: getattr(options, name) for name in ("jobs", "seconds", "memory_gib")}
         if not any(folder.is_dir() for folder in options.folders):
             raise ConfigError(f"no folder {options.folders[0]}; expected folders of submissions")
         graded = []
-        for folder, each in grading.grade_all(options.folders, options.tests, jobs=options.jobs, **limits):
+        for folder, each in grading.grade_all(options.folders, options.tests, **limits):
             if each is None:
                 print(f"rfkit: {folder} is no folder of a submission; left out", file=sys.stderr)
                 continue

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass
+from numbers import Integral
 
 SCHEMA = 1
 """Layout of the stored configuration; a store with a newer one is refused."""
@@ -37,8 +38,9 @@ def one_of(what, value, valid):
 
 def whole(field, value, least):
     """Check that a value is a whole number."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ConfigError(f"{field} holds {value!r}; expected whole numbers of at least {least}")
+    return value
 
 
 def width_factor(width):

@@ -62,19 +62,12 @@ def dilated(level, num_classes, *, width=1.0):
     return model
 
 
-class _Enlarged(nn.Module):
-    def __init__(self, factor):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x):
-        return F.interpolate(x, scale_factor=self.factor, mode="bilinear")
-
-
 def enlarged(level, num_classes, *, width=1.0):
     """The image enlarged as many times as the level pool shrinks it: the level's field, the maps of about level 1."""
     model = models.build("vgg19", level, width=width, num_classes=num_classes)
-    model.features = nn.Sequential(OrderedDict(enlarge=_Enlarged(level), **dict(model.features.named_children())))
+    model.features = nn.Sequential(
+        OrderedDict(enlarge=nn.Upsample(scale_factor=level, mode="bilinear"), **dict(model.features.named_children()))
+    )
     return model
 
 

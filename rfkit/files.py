@@ -35,6 +35,11 @@ class StoreError(RuntimeError):
     """A stored file that cannot be used; the message names it and the fix."""
 
 
+def first_line(error):
+    """What an error says, in one line of at most 200 characters; its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def read_reference(name, **options):
     """A table of published numbers that comes with the package."""
     import pandas as pd

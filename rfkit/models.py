@@ -14,6 +14,7 @@ from numbers import Integral
 import torch
 from torch import nn
 
+from rfkit.config import one_of
 from rfkit.files import importing_from_home
 
 ARCHITECTURES = ("vgg19", "resnet50")
@@ -203,9 +204,7 @@ def build(architecture, level, *, width=1.0, num_classes=10):
     """
     if ":" in architecture:
         return _own(architecture, level, num_classes, width)
-    if architecture not in ARCHITECTURES:
-        names = ", ".join(ARCHITECTURES)
-        raise ValueError(f"unknown architecture {architecture!r}; expected {names}, or 'module:callable'")
+    one_of("architecture", architecture, (*ARCHITECTURES, "module:callable"))
     if not width > 0:
         raise ValueError(f"width is {width!r}; expected a positive factor on the channel counts, such as 1.0 or 0.125")
     return {"vgg19": _vgg19, "resnet50": _resnet50}[architecture](level, width, num_classes)
@@ -238,21 +237,6 @@ def _own(architecture, level, num_classes, width):
     if not isinstance(network, nn.Module):
         raise ValueError(f"{architecture} returned {type(network).__name__}, not an nn.Module")
     return network
-
-
-def check_outputs(model, num_classes, image_size):
-    """Refuse a network whose logits do not fit a data set, before it is trained; a `ValueError`."""
-    modes = {module: module.training for module in model.modules()}
-    with torch.no_grad():
-        logits = model.eval()(torch.zeros(2, 3, image_size, image_size))
-    for module, training in modes.items():
-        module.training = training
-    shape = tuple(getattr(logits, "shape", ()))
-    if shape != (2, num_classes):
-        raise ValueError(
-            f"the network gives {'logits of shape ' + str(shape) if shape else type(logits).__name__} for 2 images; "
-            f"expected (2, {num_classes}), a score for each class"
-        )
 
 
 def _import(path):

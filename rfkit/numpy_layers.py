@@ -34,14 +34,12 @@ def _pair(value):
 # --- convolution ----------------------------------------------------------------------------------
 
 
-def _conv_geometry(x, w, stride, padding, dilation):
+def _conv_geometry(shape, kernel, stride, padding, dilation):
     size = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
+        for n, k, s, p, d in zip(shape[2:], kernel[2:], stride, padding, dilation, strict=True)
     ]
-    require(
-        min(size) >= 1, f"input of shape {x.shape} is too small for filters of shape {w.shape}: the output is empty"
-    )
+    require(min(size) >= 1, f"input of shape {shape} is too small for filters of shape {kernel}: the output is empty")
     return tuple(size)
 
 
@@ -75,7 +73,7 @@ def conv_forward(x, w, b, *, stride=1, padding=0, dilation=1, method="fast"):
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     require(min(stride) >= 1 and min(dilation) >= 1 and min(padding) >= 0,
            f"stride {stride}, padding {padding}, dilation {dilation}; expected at least 1, 0 and 1")  # fmt: skip
-    size = _conv_geometry(x, w, stride, padding, dilation)
+    size = _conv_geometry(x.shape, w.shape, stride, padding, dilation)
     padded = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
     forward = _conv_forward_fast if method == "fast" else _conv_forward_naive
     out, columns = forward(padded, w, b, size, stride, dilation)
@@ -126,7 +124,7 @@ def conv_backward(dout, cache):
         ValueError: If the upstream gradient does not have the shape of the output.
     """
     shape, padded, columns, w, stride, padding, dilation, method = cache
-    expected = (shape[0], len(w), *_conv_geometry(np.empty(shape, np.bool_), w, stride, padding, dilation))
+    expected = (shape[0], len(w), *_conv_geometry(shape, w.shape, stride, padding, dilation))
     require(dout.shape == expected, f"dout has shape {dout.shape}; the output has {expected}")
     backward = _conv_backward_fast if method == "fast" else _conv_backward_naive
     dpadded, dw, db = backward(dout, padded, columns, w, stride, dilation)

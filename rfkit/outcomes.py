@@ -45,19 +45,21 @@ def by_width(runs):
         for more in (counts[[*CELL, "seed", "prunable"]], usable):
             part = part.merge(more, how="left", on=[*CELL, "seed"])
         parts.append(part.assign(width=width, precision=precision))
-    return pd.concat(parts, ignore_index=True)
+    columns = [*CELL, "seed", "dense", "breaking_point", "prunable", "usable", "left", "width", "precision"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def accuracy_controls(preset):
-    """Each larger field beside the smallest one of as many multiplications, and of the same training loss.
+    """Each larger field beside the smallest one at equal cost, and where it fits the training images as badly.
 
     Args:
         preset: `rfkit.presets.Preset`, of which records are read.
 
     Returns:
-        Data frame, one row a level above 1 and seed of the VGG19-like network on CIFAR-10: rf_level, seed; loss (of
-        the last epoch, training) and dense; narrow, dense accuracy of level 1 at `EQUAL_COMPUTATION`; fitted, that of
-        level 1 at the same loss, between networks trained for `SHORTER_EPOCHS`. NaN where it is not recorded.
+        Data frame, one row a level above 1 and seed of the VGG19-like network on CIFAR-10: rf_level, seed, dense, and
+        the dense accuracy of level 1, NaN where it is not recorded: narrow, at `EQUAL_COMPUTATION`; and read between
+        the networks trained for `SHORTER_EPOCHS`, shorter, at as many multiplications in training, fitted, at the same
+        training loss of the last epoch, fitted_after, at the same loss on training images after it.
     """
     chosen = preset.select(architectures=CONTRAST_NETWORK, datasets="cifar10")
     first = chosen.select(levels=1)
@@ -68,15 +70,27 @@ def accuracy_controls(preset):
     }
     ways, rows = {}, []
     for run in [*recorded(first), *(run for epochs in SHORTER_EPOCHS for run in recorded(first.select(epochs=epochs)))]:
-        point = run.metrics[-1]["train_loss"], run.summary["test_accuracy"]
-        ways.setdefault(run.config.seed, []).append(point)
-    for run in recorded(chosen):
-        level, seed, loss = run.config.level, run.config.seed, run.metrics[-1]["train_loss"]
-        losses, accuracies = zip(*sorted(ways.get(seed, [(math.nan, math.nan)])), strict=True)
-        fitted = float(np.interp(loss, losses, accuracies, left=math.nan, right=math.nan))
-        row = {"rf_level": level, "seed": seed, "loss": loss, "dense": run.summary["test_accuracy"]}
-        rows += [row | {"narrow": narrow.get((level, seed), math.nan), "fitted": fitted}] * (level > 1)
-    return pd.DataFrame(rows, columns=["rf_level", "seed", "loss", "dense", "narrow", "fitted"])
+        ways.setdefault(run.config.seed, []).append((_training_of(run), run.summary["test_accuracy"]))
+    for run in recorded(chosen.select(levels=[level for level in chosen.levels if level > 1])):
+        level, seed, here = run.config.level, run.config.seed, _training_of(run)
+        row = {"rf_level": level, "seed": seed, "dense": run.summary["test_accuracy"]}
+        row["narrow"] = narrow.get((level, seed), math.nan)
+        for name, at in here.items():
+            known = sorted((way[name], accuracy) for way, accuracy in ways.get(seed, ()))
+            known = known if len(known) > len(SHORTER_EPOCHS) else [(math.nan, math.nan)]
+            row[name] = float(np.interp(at, *zip(*known, strict=True), left=math.nan, right=math.nan))
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["rf_level", "seed", "dense", "narrow", "shorter", "fitted", "fitted_after"])
+
+
+def _training_of(run):
+    """What a training cost, in multiplications of one image, and how well it fits at its end."""
+    curve = run.result("pruning")
+    return {
+        "shorter": run.config.train.epochs * curve["multiplications"][0],
+        "fitted": run.metrics[-1]["train_loss"],
+        "fitted_after": curve["train_loss"][0],
+    }
 
 
 def predicted_breaking_points(by_run, repruned):
@@ -182,14 +196,14 @@ def by_run(frame, tuned=None):
     """One row a run: what is compared between receptive fields.
 
     Args:
-        frame: As made by `accuracies`.
-        tuned: As made by `fine_tuned`.
+        frame: The frame of the analysis ``pruning``.
+        tuned: The frame of the analysis ``fine_tune``.
 
     Returns:
         Data frame: paper_dataset, architecture, rf_level, seed, dense, breaking_point, breaking_point_reestimated (of
-        accuracy with batch norm re-estimated), top_rate (the highest rate run, which a breaking point that was not
-        reached equals), and for the paper's rates that were run ``pruned_<rate>`` and ``gap_<rate>`` (dense minus
-        pruned); gap_tuned where the run was fine-tuned.
+        accuracy with batch norm re-estimated) and the same in usable weights (usable_reestimated), top_rate (the
+        highest rate run, which a breaking point that was not reached equals), and for the paper's rates that were run
+        ``pruned_<rate>`` and ``gap_<rate>`` (dense minus pruned); gap_tuned where the run was fine-tuned.
 
     Raises:
         ConfigError: If runs on two data sets with images of one size would be taken for one.
@@ -202,7 +216,9 @@ def by_run(frame, tuned=None):
         row = {"paper_dataset": dataset, "architecture": architecture, "rf_level": level, "seed": seed}
         row |= {"dense": accuracy[0], "breaking_point": breaking_point(rates, accuracy), "top_rate": rates[-1]}
         if "reestimated_accuracy" in part:
-            row["breaking_point_reestimated"] = breaking_point(rates, part["reestimated_accuracy"].tolist())
+            again = part["reestimated_accuracy"].tolist()
+            row["breaking_point_reestimated"] = breaking_point(rates, again)
+            row["usable_reestimated"] = breaking_point(part["usable_sparsity"].tolist(), again)
         for rate in PAPER_RATES:
             if rate in rates:
                 row[f"pruned_{rate}"] = accuracy[rates.index(rate)]

@@ -8,12 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from rfkit.config import one_of, whole
 from rfkit.models import feature_extractor
-from rfkit.stats import cosines as similarity  # noqa: F401, part of the face
 from rfkit.training import evaluation_mode
 
-BACKWARDS = ("true", "linearised")
-INPUTS = ("constant", "gaussian")
 CONSTANT = 3.0
 """The author's constant image; networks without a bias before the first ReLU do not depend on its size."""
 
@@ -91,13 +89,10 @@ def gradient_projection(
     Source:
         Paper Sec. 3.4, Tables 3 and 4, Figures 4 and 5; definitions from the author's public code.
     """
-    for name, value, valid in (("backward", backward, BACKWARDS), ("image", image, INPUTS)):
-        if value not in valid:
-            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(valid)}")
-    if colours not in ("first", "all"):
-        raise ValueError(f"colours is {colours!r}; expected 'first' or 'all'")
-    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-        raise ValueError(f"repeats is {repeats!r}; expected a whole number of at least 1")
+    one_of("backward", backward, ("true", "linearised"))
+    one_of("image", image, ("constant", "gaussian"))
+    one_of("colours", colours, ("first", "all"))
+    whole("repeats", repeats, 1)
     patterns, maxima = [], []
     for repeat in range(repeats):
         with torch.random.fork_rng(devices=[]):

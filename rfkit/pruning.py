@@ -3,12 +3,12 @@
 import copy
 import math
 from collections.abc import Mapping
-from contextlib import ExitStack
 
 import torch
 from torch import nn
 
 from rfkit import training
+from rfkit.config import one_of
 from rfkit.presets import NEVER_PRUNED
 from rfkit.receptive_field import weights_on_a_path
 
@@ -82,8 +82,7 @@ def prune(model, rate, method="global_magnitude", *, exclude=NEVER_PRUNED):
     """
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
         raise ValueError(f"rate is {rate!r}; expected a fraction of the prunable weights in [0, 1], such as 0.9")
-    if method != "global_magnitude":
-        raise ValueError(f"unknown pruning method {method!r}; expected 'global_magnitude'")
+    one_of("pruning method", method, ("global_magnitude",))
     weights = prunable(model, exclude)
     magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
     if magnitudes.isnan().any():
@@ -271,20 +270,16 @@ def multiplications(model, input_shape):
 
 def maps(model, input_shape):
     """Spatial sizes before and after each convolution and linear layer."""
-    found = {}
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-                places = slice(1, -1) if isinstance(module, nn.Linear) else slice(2, None)
+    kinds, found = nn.modules.conv._ConvNd | nn.Linear, {}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
 
-                def see(module, inputs, output, name=name, places=places):
-                    calls = found.setdefault(name, (module, []))[1]
-                    calls.append((tuple(inputs[0].shape[places]), tuple(output.shape[places])))
+    def see(name, inputs, output):
+        places = slice(1, -1) if isinstance(layers[name], nn.Linear) else slice(2, None)
+        calls = found.setdefault(name, (layers[name], []))[1]
+        calls.append((tuple(inputs[0].shape[places]), tuple(output.shape[places])))
 
-                stack.callback(module.register_forward_hook(see).remove)
-        stack.enter_context(training.evaluation_mode(model))
-        stack.enter_context(torch.no_grad())
-        weight = next(model.parameters())
+    weight = next(model.parameters())
+    with training.watched(layers, see), training.evaluation_mode(model), torch.no_grad():
         model(torch.zeros(1, *input_shape, device=weight.device, dtype=weight.dtype))
     return found
 

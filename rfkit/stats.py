@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,14 +15,9 @@ EXACT_LEVELS = 8
 
 def mean_std(values: Sequence[float]):
     """Mean and sample standard deviation (n - 1), as in the paper's tables."""
-    if len(values) == 0:
-        raise ValueError("no values to average; expected at least one")
-    if not all(math.isfinite(value) for value in values):
-        raise ValueError(f"cannot average {list(values)}: every value must be finite")
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, None
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    if not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"cannot average {list(values)}: expected at least one value, every one finite")
+    return statistics.fmean(values), statistics.stdev(map(float, values)) if len(values) > 1 else None
 
 
 def page_trend(rows, *, falling=False):

@@ -1,9 +1,11 @@
 """The paper's tables beside our own numbers: records in, tables out."""
 
+import math
+
 import pandas as pd
 
 from rfkit import experiments, outcomes, presets
-from rfkit.config import ConfigError, one_of
+from rfkit.config import one_of
 from rfkit.files import read_reference
 from rfkit.stats import mean_std, page_trend, standard_errors_apart
 
@@ -34,11 +36,8 @@ def reference(**options):
     return read_reference("paper_tables.csv", **options)
 
 
-def author_runs(**options):
+def author_runs():
     """Every accuracy in the author's public result files, one row a network.
-
-    Args:
-        **options: Passed to `pandas.read_csv`.
 
     Returns:
         Data frame: source_file, dataset, architecture, rf_level, pruning_rate, fine_tuned, seed_or_name,
@@ -48,7 +47,7 @@ def author_runs(**options):
     Source:
         The author's public repository, https://github.com/Elluito/sparse_ensemble.
     """
-    return read_reference("author_runs.csv", **options)
+    return read_reference("author_runs.csv")
 
 
 def paper_table(n, preset="demo", *, runs=None):
@@ -106,15 +105,16 @@ def importance_table(n, results):
         from the paper's.
         Cells that were not computed are None.
     """
-    printed = reference().query("table == @n").set_index("rf_level")
+    printed, network = reference().query("table == @n").set_index("rf_level"), IMPORTANCE_TABLES[n]
+    own = [each for each in results if each["settings"]["architecture"] == network]
+    by_variant = {each["settings"]["variant"]: each["values"]["maxima"] for each in reversed(own)}
+    whole = all(each["settings"]["width"] == 1 and each["settings"]["input_size"] == 64 for each in own)
     rows = []
     for level, paper in printed.iterrows():
-        row = {"architecture": IMPORTANCE_TABLES[n], "rf_level": int(level)}
-        row["field_px"] = presets.field_px(IMPORTANCE_TABLES[n], int(level))
+        row = {"architecture": network, "rf_level": int(level), "field_px": presets.field_px(network, int(level))}
         row |= {"paper_mean": float(paper["mean"]), "paper_std": float(paper["std"])}
         for variant in experiments.DEFINITIONS:
-            values = _importance_values(results, IMPORTANCE_TABLES[n], variant)
-            maxima = values["maxima"].get(str(level)) if values else None
+            maxima = by_variant.get(variant, {}).get(str(level))
             mean, std = mean_std(maxima) if maxima else (None, None)
             row |= {
                 f"{variant}_mean": mean,
@@ -122,23 +122,11 @@ def importance_table(n, results):
                 f"{variant}_networks": len(maxima) if maxima else None,
             }
         row["standard_errors"] = None
-        if row["linearised_std"] is not None and _at_the_papers_scale(results, IMPORTANCE_TABLES[n]):
+        if row["linearised_std"] is not None and whole:
             ours = (row["linearised_mean"], row["linearised_std"], row["linearised_networks"])
             row["standard_errors"] = standard_errors_apart(row["paper_mean"], row["paper_std"], PAPER_NETWORKS, *ours)
         rows.append(row)
     return pd.DataFrame(rows, dtype=object)
-
-
-def _importance_values(results, architecture, variant):
-    for each in results:
-        if (each["settings"]["architecture"], each["settings"]["variant"]) == (architecture, variant):
-            return each["values"]
-    return None
-
-
-def _at_the_papers_scale(results, architecture):
-    own = [each["settings"] for each in results if each["settings"]["architecture"] == architecture]
-    return all(settings["width"] == 1 and settings["input_size"] == 64 for settings in own)
 
 
 def _network_and_definition(settings):
@@ -155,7 +143,7 @@ def importance_variants(results):
         p = f"{page_trend(by_network, falling=True)[0]:.2g}" if testable else MISSING
         rows.append(
             _network_and_definition(settings)
-            | {f"Level {level}": f"{mean_std(maxima)[0]:.3g}" for level, maxima in values["maxima"].items()}
+            | {f"Level {level}": three(mean_std(maxima)[0]) for level, maxima in values["maxima"].items()}
             | {"Networks": settings["repeats"], "p (falls)": p}
         )
     return pd.DataFrame(rows).fillna(MISSING)
@@ -199,6 +187,26 @@ def _ours(frame, dataset, rate):
     return result
 
 
+def from_to(first, last):
+    """Two numbers of one kind with as many decimals: fractions three, percents one, what is larger none."""
+    size = max(abs(first), abs(last))
+    if 0 < size < 0.001:
+        return f"{three(first)} → {three(last)}"
+    digits = 3 if size < 1 else 1 if size < 1000 else 0
+    return " → ".join(f"{round(value, digits) + 0.0:,.{digits}f}" for value in (first, last))  # never −0
+
+
+def three(value):
+    """A number with three significant digits; large and small ones with a power of ten."""
+    if pd.isna(value):
+        return MISSING
+    if value == 0 or 1e-2 <= abs(value) < 1e4:
+        digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+        return f"{float(f'{value:.3g}'):,.{digits}f}"
+    mantissa, power = f"{value:.2e}".split("e")
+    return f"{mantissa}·10" + str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def text(table, form="md"):
     """A table as text."""
     filled = table.map(lambda value: "" if value is None else value)
@@ -207,6 +215,4 @@ def text(table, form="md"):
         "md": lambda: filled.to_markdown(index=False),
         "latex": lambda: filled.to_latex(index=False, escape=True, float_format="%.4g"),
     }
-    if form not in writers:
-        raise ConfigError(f"unknown form {form!r}; expected {', '.join(writers)}")
-    return writers[form]()
+    return writers[one_of("form", form, tuple(writers))]()

@@ -188,7 +188,7 @@ def test_tables_have_their_fixed_labels_and_our_numbers(built):
     importance = article(pages(built)["notebooks/s34_pixel_importance"])
     assert all(f'id="{label}"' in importance for label in ("paper-table-3", "paper-table-4"))
     assert all(f'id="{label}"' in importance for label in ("paper-figure-4", "paper-figure-5"))
-    assert "1.24e-05" in importance and "0.322 ± 0.12" in importance
+    assert "1.24·10⁻⁵" in importance and "0.322 ± 0.12" in importance
     assert "injected-parameters" not in html and "preset <b>smoke</b>" in html
 
 

@@ -153,9 +153,7 @@ def test_options_of_the_training_are_part_of_the_run(capsys):
 def test_measured_cost_is_positive_and_flops_scale_with_resolution():
     from rfkit import experiments
 
-    one, four = (
-        experiments.unit_of_what_is_here(presets.get("study"), "cifar10", "vgg19", level, 0).config for level in (1, 4)
-    )
+    one, four = (experiments.unit_of(presets.get("study"), "cifar10", "vgg19", level, 0).config for level in (1, 4))
     assert 5 < training.flops_per_image(one) / training.flops_per_image(four) < 10
     assert 0 < training.seconds_per_image(four) < training.seconds_per_image(one)
 
@@ -163,7 +161,7 @@ def test_measured_cost_is_positive_and_flops_scale_with_resolution():
 def test_vgg_flops_are_those_of_its_convolutions():
     from rfkit import experiments
 
-    config = experiments.unit_of_what_is_here(presets.get("paper"), "cifar10", "vgg19", 1, 0).config
+    config = experiments.unit_of(presets.get("paper"), "cifar10", "vgg19", 1, 0).config
     sides = [32, 31, 15, 15, *[7] * 4, *[3] * 8]
     channels = [3, 64, 64, 128, 128, *[256] * 4, *[512] * 8]
     convs = sum(9 * a * b * s * s for a, b, s in zip(channels, channels[1:], sides, strict=False))
@@ -244,7 +242,7 @@ def test_assignment_from_the_command_line(tmp_path, capsys):
         ("torch.nn:Conv2d", "needs in_channels, out_channels, kernel_size"),
         ("torchvision:models", "is a module; expected a callable"),
         ("torch.nn:Flatten", "makes no spatial feature map"),
-        ("torchvision.models:vit_b_16", "Wrong image height.* Choose --input"),
+        ("torchvision.models:vit_b_16", "Wrong image height.* give the input_shape"),
     ],
 )
 def test_networks_that_have_no_field(capsys, network, message):

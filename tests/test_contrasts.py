@@ -206,4 +206,4 @@ def test_what_is_said_of_the_trained_networks_is_what_is_recorded():
         assert row["Seeds"] == len(here)
         assert row["Dense (%)"].split(" ± ")[0] == f"{np.mean([run.summary['test_accuracy'] for run in here]):.1f}"
         assert row["Train − test (points)"].split(" ± ")[0] == f"{np.mean(gaps):.1f}"
-        assert row["and after"].split(" ± ")[0] == (f"{np.mean(tops):.0f}" if tops else "–")
+        assert row["Largest eigenvalue after training"].split(" ± ")[0] == (f"{np.mean(tops):.0f}" if tops else "–")

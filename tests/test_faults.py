@@ -25,7 +25,7 @@ import pytest
 import torch
 from conftest import class_files, write_tree, write_zip
 
-from rfkit import book, data, experiments, files, models, presets
+from rfkit import book, data, experiments, files, presets, training
 from rfkit.experiments import runner, store
 from rfkit.experiments.store import Run, Store
 
@@ -153,7 +153,7 @@ def nonsense_in_a_record(folder, patch):
     assert runner.damaged([unit], folder, repair=True) == found
     _, again = trained(folder)
     assert again.summary and (run.path.parent / "seed0.damaged1").is_dir() and experiments.verify(folder)[1] == []
-    return found[0], "rfkit study names it, with --repair moves it aside and makes it again; rfkit verify lists it"
+    return found[0], "rfkit study names it, with `--repair` moves it aside and makes it again; rfkit verify lists it"
 
 
 class Bomb:
@@ -264,7 +264,7 @@ def huge_size(folder, patch):
 
 def wrong_outputs(folder, patch):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 1000))
-    return message_of(models.check_outputs, net, 10, 32), "refused before it is trained"
+    return message_of(training.check_outputs, net, 10, 32), "refused before it is trained"
 
 
 def other_weights(folder, patch):

@@ -111,15 +111,17 @@ def test_the_authors_rates_in_weights_that_can_matter():
 
 
 def test_larger_fields_beside_the_smallest_of_equal_cost_and_of_equal_loss(monkeypatch):
-    def run(level, seed, loss, accuracy):
-        config = SimpleNamespace(level=level, seed=seed)
-        return SimpleNamespace(config=config, metrics=[{"train_loss": loss}], summary={"test_accuracy": accuracy})
+    def run(level, seed, loss, accuracy, epochs=30):
+        config = SimpleNamespace(level=level, seed=seed, train=SimpleNamespace(epochs=epochs))
+        curve = {"multiplications": [{1: 100, 2: 30, 3: 15, 4: 5}[level]], "train_loss": [loss / 2 + 0.1 * (level > 1)]}
+        parts = {"metrics": [{"train_loss": loss}], "summary": {"test_accuracy": accuracy}}
+        return SimpleNamespace(config=config, result=lambda name: curve, **parts)
 
     def recorded(chosen):
         if chosen.width != 1 / 8:
             return [run(1, 0, 1.0, 100 * chosen.width)]
         if not chosen.epochs_of:  # a number of epochs was asked for
-            return [run(1, 0, 2 - chosen.epochs / 10, 50 + chosen.epochs)]
+            return [run(1, 0, 2 - chosen.epochs / 10, 50 + chosen.epochs, chosen.epochs)]
         return [run(level, 0, 0.5 * level, 90 - 10 * level) for level in chosen.levels]
 
     monkeypatch.setattr(outcomes, "recorded", recorded)
@@ -127,8 +129,13 @@ def test_larger_fields_beside_the_smallest_of_equal_cost_and_of_equal_loss(monke
     assert found["dense"].tolist() == [70, 60, 50] and found["narrow"].dropna().to_dict() == {2: 7.8125, 3: 4.6875}
     # level 2 ends at a loss of 1.0, halfway between 8 and 12 epochs of level 1; level 4's is beyond the shortest
     assert found["fitted"].dropna().to_dict() == pytest.approx({2: 60, 3: 55})
+    # after training their loss is 0.1 more than half of that, which level 1 has a fifth of the way back
+    assert found["fitted_after"].dropna().to_dict() == pytest.approx({2: 58, 3: 53})
+    # 30 epochs of level 2 multiply as much as 9 of level 1, of level 3 as 4.5
+    assert found["shorter"].dropna().to_dict() == pytest.approx({2: 59, 3: 54.5})
     table = report.control_table(found.reset_index())
-    assert table["Level 1 of the same training loss (%)"].tolist()[:2] == ["60.0", "55.0"]
+    assert table["Level 1 (%)"].tolist() == ["7.8", "59.0", "60.0", "58.0", "4.7", "54.5", "55.0", "53.0"]
+    assert table["Level 1 ahead by"].tolist()[2] == "-10.0" and set(table["Seeds"]) == {1}
     costs = {}
     for level, width in {1: 1 / 8, **presets.EQUAL_COMPUTATION}.items():
         wide, narrow = (cost._flops("vgg19", lv, w, 10, 32) for lv, w in ((level, 1 / 8), (1, width)))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from rfkit import models
+from rfkit import models, training
 
 MAPS = {  # side of the last feature map, by (architecture, image size), levels 1 to 4
     ("vgg19", 32): (3, 2, 1, 1),
@@ -152,16 +152,16 @@ def own(tmp_path, monkeypatch):
 
 def test_a_callable_is_given_what_it_has_arguments_for(own):
     for name, level in (("by_name", 3), ("two_of_any_name", 3), ("no_level", 1)):
-        models.check_outputs(models.build(f"mynets:{name}", level, num_classes=7), 7, 32)
+        training.check_outputs(models.build(f"mynets:{name}", level, num_classes=7), 7, 32)
     resnet = models.build("torchvision.models:resnet18", 1, num_classes=7)
-    models.check_outputs(resnet.train(), 7, 32)
+    training.check_outputs(resnet.train(), 7, 32)
     assert resnet.training and str(Path("..").resolve()) not in sys.path
     with pytest.raises(ValueError, match="takes no level, so every level is the same network"):
         models.build("mynets:no_level", 2)
     with pytest.raises(ValueError, match="needs depth; expected a callable"):
         models.build("mynets:demanding", 1)
     with pytest.raises(ValueError, match=r"logits of shape \(2, 1000\) for 2 images; expected \(2, 7\)"):
-        models.check_outputs(models.build("mynets:thousand", 1, num_classes=7), 7, 32)
+        training.check_outputs(models.build("mynets:thousand", 1, num_classes=7), 7, 32)
 
 
 def test_a_notebook_finds_the_projects_folders(own, monkeypatch):

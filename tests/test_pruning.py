@@ -178,9 +178,9 @@ def test_prune_save_load_fine_tune(digits, tmp_path):
 
 def test_protocols_fine_tune_differently():
     tuning = {p: presets.get("paper", p).fine_tuning("cifar10", 0) for p in ("as_stated", "as_run", "careful")}
-    assert tuning["as_stated"].train.clip_value == 0.1 and tuning["careful"].train.clip_value is None
-    assert tuning["as_run"].frozen_batchnorm and tuning["as_run"].train.train_share * 50_000 == 5_000
-    assert {t.train.lr for t in tuning.values()} == {1e-4} and {t.train.epochs for t in tuning.values()} == {10}
+    assert tuning["as_stated"]["train"].clip_value == 0.1 and tuning["careful"]["train"].clip_value is None
+    assert tuning["as_run"]["frozen_batchnorm"] and tuning["as_run"]["train"].train_share * 50_000 == 5_000
+    assert {t["train"].lr for t in tuning.values()} == {1e-4} and {t["train"].epochs for t in tuning.values()} == {10}
     assert presets.get("demo").fine_tuning("digits", 1) is None
 
 

@@ -278,7 +278,7 @@ def test_errors_name_what_there_is():
     with pytest.raises(ValueError, match=r"fails on images of shape \(3, 64, 64\).*give the input_shape"):
         rf.trace(grey)
     assert rf.measured(grey).size == (5, 5) and rf.measured(nn.Sequential(nn.Conv1d(2, 3, 7))).size == (7,)
-    with pytest.raises(ValueError, match="repeats is 0"):
+    with pytest.raises(ValueError, match="repeats holds 0"):
         rf.effective(net, repeats=0)
     with pytest.raises(ValueError, match="was not traced"):
         rf.measured(net).span(0, 0)
@@ -400,7 +400,7 @@ def test_calls_that_do_not_happen(call):
     for look in (rf.effective, rf.measured):
         with pytest.raises(ValueError, match=f"module '0' has no call {call}, it runs"):
             look(net, f"0#{call}")
-    with pytest.raises(ValueError, match="repeats is 2.5; expected a whole number"):
+    with pytest.raises(ValueError, match="repeats holds 2.5; expected whole numbers"):
         rf.effective(net, repeats=2.5)
 
 

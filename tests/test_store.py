@@ -254,17 +254,18 @@ def test_records_are_found_without_the_data(tmp_path, monkeypatch):
     record = store.record(run, tmp_path / "results" / "smoke")
     assert not (record.path / "weights").exists() and record.summary == run.summary
     monkeypatch.setenv("RFKIT_RUNS", str(tmp_path / "empty"))
-    found, missing = experiments.find(SMOKE, results=tmp_path / "results")
+    monkeypatch.setattr("rfkit.experiments.finding.RESULTS", tmp_path / "results")
+    found, missing = experiments.find(SMOKE)
     assert [r.path for r in found] == [record.path] and missing == []
     stored = json.loads((record.path / "config.json").read_text())
     stored["dataset"], stored["data_sha256"] = "cifar10_jpeg", "77"
     stored["train"] |= {"augmentation": "crop_flip", "batch_size": 128, "lr": 0.1}
     record = stored_as(record, stored)
     absent = replace(SMOKE, datasets=("cifar10",), image_limit=None)
-    found, missing = experiments.find(absent, results=tmp_path / "results")
+    found, missing = experiments.find(absent)
     assert [r.path for r in found] == [record.path] and missing == []
-    assert experiments.find(replace(absent, width=0.5), results=tmp_path / "results")[1] == [("cifar10", "vgg19", 3, 0)]
-    assert experiments.find(replace(absent, datasets=("tiny_imagenet",)), results=tmp_path / "results")[0] == []
+    assert experiments.find(replace(absent, width=0.5))[1] == [("cifar10", "vgg19", 3, 0)]
+    assert experiments.find(replace(absent, datasets=("tiny_imagenet",)))[0] == []
 
 
 @pytest.mark.parametrize("field", ["schema", "algorithm"])
@@ -436,7 +437,7 @@ def test_a_run_says_what_it_was_begun_by_and_the_memory_it_took(monkeypatch):
     first = provenance.Clock()
     block = torch.zeros(64 * 2**20)  # 256 MiB
     peak = first.stop("cpu")
-    assert provenance.Clock(commit=first.state).stop("cpu")["commit"] == peak["commit"] == "a" * 40
+    assert provenance.Clock(commit=first.commit).stop("cpu")["commit"] == peak["commit"] == "a" * 40
     del block
     second = provenance.Clock().stop("cpu")
     assert second["commit"] == "b" * 40

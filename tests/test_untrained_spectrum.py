@@ -42,7 +42,8 @@ def test_found_again_and_not_computed_twice(made, monkeypatch, tmp_path):
     assert measure(root) == [record] and not list(root.rglob("*.pt"))
     source, requests = data.load("digits").source, experiments.requests("untrained_spectrum", DEMO, SMALL)
     store.record_result(requests[0].folder(root, source), requests[0].folder(tmp_path / "demo", source))
-    assert requests[0].find(DEMO, tmp_path / "elsewhere", tmp_path) == record
+    monkeypatch.setattr("rfkit.experiments.finding.RESULTS", tmp_path)
+    assert requests[0].find(DEMO, tmp_path / "elsewhere") == record
     frame = experiments.frame("untrained_spectrum", [record])
     assert frame.iloc[0][["rf_level", "field_px", "stage", "images"]].tolist() == [4, 715, "init", 6]
 

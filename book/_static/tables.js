@@ -2,7 +2,7 @@
 document.addEventListener("DOMContentLoaded", () => {
   "use strict";
   const number = (text) => {
-    const value = parseFloat(text.replace(/[, ]/g, ""));
+    const value = parseFloat(text.replace(/[, ]/g, "").replace("−", "-"));
     return text.startsWith("all") ? Infinity : Number.isNaN(value) ? null : value;
   };
   for (const table of document.querySelectorAll("table.sortable")) {
@@ -33,9 +33,29 @@ document.addEventListener("DOMContentLoaded", () => {
     box.tabIndex = 0; // the keyboard scrolls it too
     box.before(Object.assign(document.createElement("p"), { className: "scroll-hint", textContent: `The ${what} scrolls sideways →` }));
   }
-  for (const box of document.querySelectorAll(".pst-scrollable-table-container, div.cell_output .text_html"))
+  for (const box of document.querySelectorAll(".pst-scrollable-table-container, div.cell_output .text_html, .rfx-scroll"))
     if (box.querySelector("table")) hint(box, "table");
+  /* On a phone the panels of a figure stand one below the other: each a window onto the one drawing. */
+  function apart(image) {
+    const [[width, height], ...panels] = image.dataset.panels.split(";").map((part) => part.split(" ").map(Number));
+    panels.forEach(([x, y, w, h], i) => {
+      const panel = Object.assign(document.createElement("span"), { className: "panel" });
+      const view = Object.assign(document.createElement("img"), { src: image.src, alt: i ? "" : image.alt });
+      const share = (part, whole) => `${(100 * part) / whole}%`;
+      Object.assign(panel.style, { width: `${1.6 * w}px`, aspectRatio: `${w} / ${h}` });
+      Object.assign(view.style, { width: share(width, w), left: share(-x, w), top: share(-y, h) });
+      panel.append(view);
+      image.parentElement.insertBefore(panel, [...image.parentElement.querySelectorAll(".panel")].pop()?.nextSibling ?? image.nextSibling);
+    });
+    image.classList.add("apart");
+  }
   window.addEventListener("load", () => {
-    for (const image of document.querySelectorAll('div.cell_output img[src$=".svg"]')) hint(image.closest("figure, .output, .cell_output"), "figure");
+    const phone = window.matchMedia("(max-width: 768px)").matches;
+    const figures = [...document.querySelectorAll('div.cell_output img[src$=".svg"]')];
+    for (const image of phone ? figures : []) {
+      if (image.dataset.panels) apart(image);
+      else image.style.width = `${Math.min(image.naturalWidth, 480)}px`;
+    }
+    for (const image of figures) hint(image.closest("figure, .output, .cell_output"), "figure");
   });
 });

@@ -78,7 +78,7 @@ def execute(name, output, parameters):
     check_parameters(name, parameters)
     if output is not None and Path(output).resolve().parent == Path("notebooks").resolve():
         raise ConfigError(f"{output} is among the sources, which are never written; name a file elsewhere")
-    with warnings.catch_warnings(), pool.one_thread_each():
+    with warnings.catch_warnings(), pool.few_threads():
         warnings.filterwarnings("ignore", module="zmq|jupyter_client|papermill|nbformat|traitlets")
         return _papermill(name, output, parameters)
 
@@ -192,7 +192,7 @@ def stage(preset, runs):
     live = f"````{{raw}} html\n{report.knob(shown)._repr_html_()}\n````\n"
     (STAGE / "book" / "_knob.md").write_text(live, encoding="utf-8")
     theme = config["sphinx"]["config"]["html_theme_options"]
-    theme["announcement"] = f"This build shows {'; '.join(labels)} (preset <b>{preset.name}</b>: {preset.purpose})."
+    theme["announcement"] = f"Numbers here: preset <b>{preset.name}</b>, on {' and '.join(labels)}."
     url = repository_url()
     if url is None:  # launch buttons need a public copy of the project
         config.pop("launch_buttons", None)
@@ -266,8 +266,14 @@ FIGURE_STYLE = """
   [style*="stroke: #000000"] { stroke: #dfe3e8 !important; }
   [style*="stroke: #dddddd"] { stroke: #3a4149 !important; }
   [style*="stroke: #cccccc"] { stroke: #7d8590 !important; }
-  [style*="fill: #0072b2"] { fill: #56b4e9 !important; }
-  [style*="stroke: #0072b2"] { stroke: #56b4e9 !important; }
+  [style*="fill: #0072b2"] { fill: #3d9bff !important; }
+  [style*="stroke: #0072b2"] { stroke: #3d9bff !important; }
+  [style*="fill: #56b4e9"] { fill: #a8dcff !important; }
+  [style*="stroke: #56b4e9"] { stroke: #a8dcff !important; }
+  [style*="fill: #009e73"] { fill: #2cc79b !important; }
+  [style*="stroke: #009e73"] { stroke: #2cc79b !important; }
+  [style*="fill: #d55e00"] { fill: #ff8a3d !important; }
+  [style*="stroke: #d55e00"] { stroke: #ff8a3d !important; }
 }
 """
 """Matplotlib's SVG on a page of the theme's colour: an image follows the colour scheme of the page it is in."""
@@ -275,8 +281,11 @@ FIGURE_STYLE = """
 
 def _polish(root):
     """Mend what the theme leaves on every page, and let figures follow its dark mode."""
+    panels = {}
     for path in (root / "_images").glob("*.svg"):
         drawn = path.read_text(encoding="utf-8")
+        if found := re.search(r'data-panels="[^"]*"', drawn):
+            panels[path.name] = found[0]
         path.write_text(drawn.replace('<style type="text/css">', f'<style type="text/css">{FIGURE_STYLE}', 1), "utf-8")
     for path in root.rglob("*.html"):
         html = path.read_text(encoding="utf-8")
@@ -285,4 +294,9 @@ def _polish(root):
         toggle = '<summary><span class="toctree-toggle"'
         html = html.replace(toggle, toggle.replace("<summary", '<summary aria-label="Show or hide its pages"'))
         html = html.replace('role="doc-biblioentry"', 'role="listitem"')  # what a list may hold
+        html = re.sub(
+            r'<img (?=[^>]*src="[^"]*_images/([^"/]+)")',
+            lambda at: f"<img {panels[at[1]]} " if at[1] in panels else at[0],
+            html,
+        )
         path.write_text(html, encoding="utf-8")

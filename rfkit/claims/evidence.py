@@ -63,7 +63,7 @@ def evidence_of_runs(runs, projected=(), curved=()):
     pairs = experiments.frame("pair", runs).query("stage == 'final'")
     sharp = outcomes.sharpness(runs, curved)
     return Evidence(
-        table if table.empty else table.merge(sharp, how="left", on=[*experiments.CELL, "seed"]),
+        table if table.empty else table.merge(sharp, how="outer", on=[*experiments.CELL, "seed"]),
         outcomes.floors(frame) if len(frame) else set(),
         pairs=pairs if len(pairs) else None,
         parameters={name: counts for name, counts in parameters.items() if len(counts) > 1},

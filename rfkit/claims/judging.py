@@ -10,6 +10,7 @@ import pandas as pd
 from rfkit import experiments, stats
 from rfkit.outcomes import ALPHA
 from rfkit.presets import FINE_TUNED_RATE, MARGIN_POINTS, PAPER_RATES
+from rfkit.tables import from_to
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 CLAIMS = {
@@ -49,7 +50,7 @@ class Verdict:
         claim: Key of `CLAIMS`.
         dataset: ``cifar10`` or ``tiny_imagenet``; empty for all.
         architecture: Network; empty for all.
-        towards: Whether the data lie in the claimed direction; None if they lie nowhere.
+        towards: Whether the data lie in the claimed direction; None if they lie nowhere, or the verdict is by no test.
         p: Two-sided p-value before correction; None where the verdict is not by a test.
         smallest_p: Smallest p-value this number of seeds can reach.
         effect: Size of the effect, in words.
@@ -101,7 +102,7 @@ def _trend(values, falling, paired=True):
     if levels < 3 or not seeds:
         return None
     means = values.mean()
-    effect = f"{means.iloc[0]:.3g} → {means.iloc[-1]:.3g}"
+    effect = from_to(means.iloc[0], means.iloc[-1])
     if seeds < 2:
         towards = None if means.iloc[0] == means.iloc[-1] else bool((means.iloc[-1] < means.iloc[0]) == falling)
         return towards, None, None, effect, "one seed: not tested"
@@ -133,7 +134,7 @@ def _trend_of(evidence, cell, outcome, falling, floor_rate=None, table=None):
     if not found or not levels:
         return found
     measured = _values(evidence, *cell, outcome, table=table).mean()
-    effect = f"{measured.iloc[0]:.3g} → {measured.iloc[-1]:.3g}"
+    effect = from_to(measured.iloc[0], measured.iloc[-1])
     return (*found[:3], effect, f"{found[4]}; at chance, tied: {', '.join(map(str, levels))}")
 
 
@@ -190,9 +191,8 @@ def _reversed_above(evidence, dataset, architecture):
     verdict = CONTRADICTED if early else SUPPORTED if late else UNDECIDED
     if early:
         words = f"rises at {early[0]:g} already: {below[early[0]][3]}"
-    towards = None if verdict == UNDECIDED else verdict == SUPPORTED
     test = f"{above[4].partition(',')[0]} at every rate"
-    return Verdict("E8", dataset, architecture, towards, None, None, words, test, verdict)
+    return Verdict("E8", dataset, architecture, None, None, None, words, test, verdict)
 
 
 def _steps(evidence, dataset, architecture):
@@ -227,8 +227,7 @@ def of_steps(dataset, architecture, cells, interval, mean, kind):
             shrinks |= high < 0
     verdict = CONTRADICTED if against else SUPPORTED if shrinks else UNDECIDED
     effect = "; ".join(against[:3]) or ("falls, no step against it" if shrinks else "no step beyond its interval")
-    towards = None if verdict == UNDECIDED else verdict == SUPPORTED
-    return Verdict("E1", dataset, architecture, towards, None, None, effect, f"{kind} intervals", verdict)
+    return Verdict("E1", dataset, architecture, None, None, None, effect, f"{kind} intervals", verdict)
 
 
 def _everywhere(verdicts):

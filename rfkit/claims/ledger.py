@@ -49,10 +49,12 @@ def _combination(verdict):
     }
 
 
+def _p(value):
+    return tables.MISSING if value is None else "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
 def _p_value(verdict):
-    if verdict.p_holm is not None:
-        return f"{verdict.p_holm:.2g}"
-    return tables.MISSING if verdict.p is None else f"{verdict.p:.2g}, uncorrected"
+    return f"{_p(verdict.p)}, uncorrected" if verdict.p_holm is None and verdict.p is not None else _p(verdict.p_holm)
 
 
 def detail_table(judged):
@@ -64,7 +66,7 @@ def detail_table(judged):
             "Verdict": MARKS[v.verdict],
             "Effect": v.effect,
             "p (Holm)": _p_value(v),
-            "Smallest p": tables.MISSING if v.smallest_p is None else f"{v.smallest_p:.2g}",
+            "Smallest p": _p(v.smallest_p),
             "Test": v.test,
         }
         for v in judged

@@ -33,7 +33,7 @@ def judge_printed(printed=None):
         early = [(rate, v) for rate, v in lower.items() if v.verdict == SUPPORTED]
         effect = f"gap at {early[0][0]:g}: {early[0][1].effect}" if early else "no fall beyond its interval up to 0.8"
         verdict = CONTRADICTED if early else UNDECIDED
-        found.append(replace(lower[0.8], verdict=verdict, towards=False if early else None, effect=effect))
+        found.append(replace(lower[0.8], verdict=verdict, effect=effect))
         found.append(_reversed_above(dataset, architecture, {r: cell["pruned", r, False] for r in PAPER_RATES}))
         found.append(_ends("C6", dataset, architecture, tuned, True))
         # what is lost down to chance is bounded by what was there: no step between such levels is one of robustness
@@ -51,11 +51,10 @@ def _reversed_above(dataset, architecture, pruned):
     rises = any(each[-1] > each[0] for each in means.values())
     late = above.verdict == SUPPORTED and not rises
     verdict = CONTRADICTED if early else SUPPORTED if late else UNDECIDED
-    towards = None if verdict == UNDECIDED else verdict == SUPPORTED
     effect = (
         f"at {early[0]:g}: {ends[early[0]].effect}" if early else f"at 0.9: {above.effect}; at 0.8: {ends[0.8].effect}"
     )
-    return replace(above, verdict=verdict, towards=towards, effect=effect)
+    return replace(above, verdict=verdict, effect=effect)
 
 
 def _by_level(rows, few):
@@ -80,10 +79,9 @@ def _ends(claim, dataset, architecture, values, falling):
     low, high = _welch(first, last, 1 - ALPHA / INTERVALS)
     falls, rises = high < 0, low > 0
     verdict = UNDECIDED if not (falls or rises) else SUPPORTED if falls == falling else CONTRADICTED
-    effect = f"{first[0]:.4g} → {last[0]:.4g}"
-    towards = None if verdict == UNDECIDED else verdict == SUPPORTED
+    effect = tables.from_to(first[0], last[0])
     test = f"Welch interval, levels {start} and {end}"
-    return Verdict(claim, dataset, architecture, towards, None, None, effect, test, verdict)
+    return Verdict(claim, dataset, architecture, None, None, None, effect, test, verdict)
 
 
 def _welch(a, b, level):

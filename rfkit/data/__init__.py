@@ -163,13 +163,9 @@ def _cifar10(root, size):
             f"CIFAR-10 could not be downloaded to {root} or its checksum is wrong ({error}). Delete the "
             "cifar-10 files there and retry with a network, or use a copy of yours: folder:PATH"
         ) from error
-    images = [split.data if size is None else _resize_all(split.data, size) for split in (train, test)]
+    images = [np.stack([resized(Image.fromarray(image), size) for image in split.data]) for split in (train, test)]
     source = Source("cifar10", "CIFAR-10", hashlib.sha256(train.data.tobytes() + test.data.tobytes()).hexdigest())
     return images[0], np.array(train.targets), images[1], np.array(test.targets), train.classes, source
-
-
-def _resize_all(images, size):
-    return np.stack([resized(Image.fromarray(image), size) for image in images])
 
 
 def _tiny_imagenet_zip(root):

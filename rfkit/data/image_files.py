@@ -143,34 +143,29 @@ def load_files(path, cache_root, size=None, name=None):
 def _decode(files, size, sha256, name):
     splits = _tiny_imagenet_entries(files) if _tiny_imagenet_base(files) is not None else _class_folders(files)
     class_names, train, test = splits
-    digest, arrays = hashlib.sha256(), []
+    digest, arrays, first = hashlib.sha256(), [], None
     for entries in (train, test):
+        if not entries:
+            raise DataError(f"{files.path} has an empty split; expected images under train/ and test/ (or val/)")
         images = None
         for i, (file, _) in enumerate(entries):
             raw = files.read(file)
             digest.update(f"{file}\0".encode() + hashlib.sha256(raw).digest())
             image = _decode_image(raw, file, files.path, size)
-            if images is None:
-                images = np.empty((len(entries), *image.shape), np.uint8)
-            if image.shape != images.shape[1:]:
+            first = first or image.shape
+            if image.shape != first:
                 raise DataError(
                     f"{file} in {files.path} is {image.shape[1]}x{image.shape[0]} pixels, the first image "
-                    f"{images.shape[2]}x{images.shape[1]}; resize all images, by folder:PATH@64 or image_size=64"
+                    f"{first[1]}x{first[0]}; resize all images, by folder:PATH@64 or image_size=64"
                 )
+            images = np.empty((len(entries), *first), np.uint8) if images is None else images
             images[i] = image
-        if images is None:
-            raise DataError(f"{files.path} has an empty split; expected images under train/ and test/ (or val/)")
-        if images.shape[1] != images.shape[2]:
+        if first[0] != first[1]:
             raise DataError(
-                f"images in {files.path} are {images.shape[2]}x{images.shape[1]} pixels; they must be square: "
+                f"images in {files.path} are {first[1]}x{first[0]} pixels; they must be square: "
                 "resize them, by folder:PATH@64 or image_size=64"
             )
         arrays += [images, np.array([label for _, label in entries], np.int64)]
-    if arrays[0].shape[1:] != arrays[2].shape[1:]:
-        raise DataError(
-            f"{files.path}: training images are {arrays[0].shape[1:3]} pixels, test images {arrays[2].shape[1:3]}; "
-            "resize all images, by folder:PATH@64 or image_size=64"
-        )
     sha256 = sha256 or digest.hexdigest()
     label = "Tiny ImageNet" if name == "tiny_imagenet" else files.path.stem
     source = Source(*KNOWN_ARCHIVES.get(sha256, (name or files.path.stem, label)), sha256)

@@ -6,16 +6,9 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of a data set of the paper before it is on this machine.
+    """A data set of the paper before it is on this machine, and the name of a known copy that is trained as it is.
 
-    Attributes:
-        label: For print.
-        image_size: Height and width, in pixels.
-        train_images: Number of training images.
-        test_images: Number of test images.
-        num_classes: Number of classes.
-        file: What a download leaves in the folder of the data.
-        copy: Name that `rfkit.data` gives to a known copy of it, trained as it is and set beside it.
+    `file` is what a download leaves in the folder of the data.
     """
 
     label: str

@@ -3,26 +3,20 @@
 What trains or measures (`rfkit.experiments.runner`) is imported when it is used: records are read without PyTorch.
 """
 
-from rfkit.experiments.analysis import Analysis, Work
-from rfkit.experiments.author_ritz import of_author as author_ritz_values
+from rfkit.experiments.analysis import CELL, Analysis, Work, describe, inside_block, paper_dataset, rows_of
 from rfkit.experiments.effective_fields import mean_patterns
 from rfkit.experiments.finding import (
-    CELL,
-    RESULTS,
     WIDTHS,
     Unit,
-    describe,
     find,
     find_contrasts,
     frame,
     is_here,
     load,
-    paper_dataset,
     recorded,
     recorded_at_widths,
     records_of,
     unit_of,
-    unit_of_what_is_here,
     units,
 )
 from rfkit.experiments.gradient_projection import MAIN as DEFINITIONS

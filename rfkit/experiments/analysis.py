@@ -1,10 +1,22 @@
 """What an analysis is: one file each says its name, settings, computation, cost and frame."""
 
+import functools
+import hashlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from rfkit.config import ConfigError
+from rfkit.data import PAPER_DATASET_BY_SIZE
+from rfkit.files import importing_from_home
+
+CELL = ["paper_dataset", "architecture", "rf_level"]
+"""What a cell of the paper's tables is; columns of every frame."""
+DESCRIBED = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed")
 NEEDS = ("run", "pair", "network")
 
 
@@ -58,3 +70,62 @@ class Work:
     device: Any
     scratch: Path
     progress: bool = False
+
+
+def describe(run):
+    """What a run is, as the columns that every frame of results begins with.
+
+    Args:
+        run: `Run`.
+
+    Returns:
+        Mapping: data_label, paper_dataset (the data set's own name where its images have another size than the
+        paper's), architecture, rf_level, field_px, seed.
+    """
+    return {
+        "data_label": run.provenance["data"]["label"],
+        "paper_dataset": paper_dataset(run.config) or run.config.dataset,
+        "architecture": run.config.architecture,
+        "rf_level": run.config.level,
+        "field_px": run.summary["field_px"],
+        "seed": run.config.seed,
+    }
+
+
+def paper_dataset(config):
+    """Which of the paper's data sets a run is set beside, by its image size, or None."""
+    return PAPER_DATASET_BY_SIZE.get(config.image_size)
+
+
+def inside_block(layer):
+    """Whether a layer lies inside a residual block of ResNet50, and is not the block's output."""
+    return layer.count(".") > 1 and layer.endswith(("relu1", "relu2"))
+
+
+def rows_of(name, *columns):
+    """Turn a function that yields rows of (result, run) into the frame of an analysis, each row beside its run."""
+
+    def of_runs(rows):
+        @functools.wraps(rows)
+        def frame(runs):
+            found = ((run, run.result(name)) for run in runs)
+            made = [describe(run) | row for run, result in found if result is not None for row in rows(result, run)]
+            return pd.DataFrame(made, columns=[*DESCRIBED, *columns] if columns else None)
+
+        return frame
+
+    return of_runs
+
+
+def source_sha256(architecture):
+    """Checksum of the file of a user's own network, which may change under the same name; empty for ours."""
+    if ":" not in architecture or architecture.startswith("rfkit."):
+        return ""  # ours change with `rfkit.config.ALGORITHM`
+    try:
+        with importing_from_home():
+            spec = importlib.util.find_spec(architecture.partition(":")[0])
+    except (ImportError, ValueError):  # of a package that is not there; of no name at all
+        spec = None
+    if spec is None or not spec.has_location:  # nor built into Python
+        raise ConfigError(f"cannot find the module of architecture {architecture!r}; expected 'module:callable'")
+    return hashlib.sha256(b"is given its width\n" + Path(spec.origin).read_bytes()).hexdigest()

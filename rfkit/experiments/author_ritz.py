@@ -1,11 +1,9 @@
 """Analysis: what the author's code calls the spectrum, Ritz values of an operator that changes at every step."""
 
 import numpy as np
-import pandas as pd
 
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, rows_of
 from rfkit.experiments.spectrum import STAGES
-from rfkit.files import read_reference
 from rfkit.stats import DensityResult
 
 BATCH = 10
@@ -42,45 +40,13 @@ def cost(settings, unit):
     return 2 * 2 * settings["steps"] * settings["images"]
 
 
-def frame(runs):
-    """Spectra by the author's construction.
-
-    Args:
-        runs: List of `Run`.
-
-    Returns:
-        Data frame, one row a run and stage: data_label, paper_dataset, architecture, rf_level, field_px, seed, stage,
-        smallest and largest Ritz value, density (`rfkit.stats.DensityResult`), images. Empty where no run has it.
-    """
-    from rfkit.experiments.finding import describe
-
-    rows = []
-    for run in runs:
-        ritz = run.result("author_ritz")
-        for stage in STAGES if ritz is not None else ():
-            nodes, weights = (np.array([ritz[stage][name]]) for name in ("nodes", "weights"))
-            rows.append(describe(run) | {
-                "stage": stage,
-                "smallest": float(nodes.min()),
-                "largest": float(nodes.max()),
-                "density": DensityResult(nodes, weights),
-                "images": ritz["images"],
-            })  # fmt: skip
-    columns = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "stage")
-    return pd.DataFrame(rows, columns=[*columns, "smallest", "largest", "density", "images"])
-
-
-def of_author():
-    """Summary of the Ritz values in the author's public files, one row a run.
-
-    Returns:
-        Data frame: source_file, dataset, architecture, rf_level, seed, stage, random_augmentation, n_ritz_values,
-        min_ritz, max_ritz, n_negative, median_abs_ritz, sum_of_weights, weighted_std.
-
-    Source:
-        The author's public repository, https://github.com/Elluito/sparse_ensemble.
-    """
-    return read_reference("author_hessian_summary.csv")
+@rows_of("author_ritz", "stage", "smallest", "largest", "density", "images")
+def frame(ritz, run):
+    """Spectra by the author's construction: extreme Ritz values and density, a row a stage."""
+    for stage in STAGES:
+        nodes, weights = (np.array([ritz[stage][name]]) for name in ("nodes", "weights"))
+        ends = {"stage": stage, "smallest": float(nodes.min()), "largest": float(nodes.max())}
+        yield ends | {"density": DensityResult(nodes, weights), "images": ritz["images"]}
 
 
 ANALYSIS = Analysis("author_ritz", "run", settings, compute, frame, cost)

@@ -48,14 +48,7 @@ def counted(model, settings):
 
 
 def frame(results):
-    """Idle weights by geometry.
-
-    Returns:
-        Data frame, one row a network, level and image size: architecture, rf_level, image_px, width, prunable, usable;
-        and shares of the prunable weights: dead (cannot change the output), starved (meets padding; dead weights count
-        whole, the others by the share of positions at which they do), beyond (in layers whose input field covers the
-        image).
-    """
+    """A row a network, level and image size: dead, starved and beyond are shares of the prunable weights."""
     rows = [
         {"architecture": s["architecture"], "rf_level": s["level"], "image_px": s["image_px"], "width": s["width"]}
         | {"prunable": v["prunable"], "usable": v["usable"], "dead": 1 - v["usable"] / v["prunable"]}

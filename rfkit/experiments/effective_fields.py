@@ -1,9 +1,8 @@
 """Analysis: how much of its receptive field each layer uses, before and after training."""
 
 import numpy as np
-import pandas as pd
 
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, inside_block, rows_of
 
 
 def settings(preset, unit):
@@ -28,18 +27,18 @@ def compute(run, settings, work):
         model = at_stage(run, stage, data, settings["calibration_images"])
         images = training.model_inputs(model, few)
         fields = {field.name: field for field in receptive_field.trace(model, (3, data.image_size, data.image_size))}
-        names = [name for name, module in model.named_modules() if isinstance(module, nn.ReLU) and name in fields]
+        last = {name.partition("#")[0]: name for name in fields}  # of a module that runs twice, the last time
+        relus = [name for name, module in model.named_modules() if isinstance(module, nn.ReLU) and name in last]
         layers = []
-        for name in names:
-            # of a module that runs twice, the last time
-            name = next((f"{name}#{call}" for call in (3, 2) if f"{name}#{call}" in fields), name)
+        for name in map(last.get, relus):
             field = receptive_field.effective(model, name, images=images)
             layers.append({
                 "name": name, "map": fields[name].shape[-1], "field_px": float(min(max(field.size), 1e9)),
                 "half_px": field.side_px(0.5), "most_px": field.side_px(0.9), "border": _border(field.pattern),
             })  # fmt: skip
         result[stage] = layers
-        result[f"{stage}_pattern"] = np.asarray(field.pattern / field.pattern.max(), dtype=np.float32)
+        if layers:
+            result[f"{stage}_pattern"] = np.asarray(field.pattern / field.pattern.max(), dtype=np.float32)
     return result
 
 
@@ -55,29 +54,20 @@ def cost(settings, unit):
     return 2 * 40 * 3 * settings["images"]
 
 
-def frame(runs):
-    """Effective field of every activation.
-
-    Args:
-        runs: List of `Run`; those without this analysis are left out.
-
-    Returns:
-        Data frame, one row a run, stage and layer: the columns of a run, stage (``init`` or ``final``), layer, place
-        (from 1), map (side), layer_field_px, image_px, half_px and most_px (side of the smallest square around the
-        middle with half and nine tenths of the gradient), border (mean gradient of the outermost pixels over that of
-        all).
-    """
-    from rfkit.experiments.finding import describe
-
-    rows = []
-    for run in runs:
-        found = run.result("effective_fields")
-        for stage in ("init", "final") if found else ():
-            for place, layer in enumerate(found[stage], start=1):
-                about = {"stage": stage, "layer": layer["name"], "place": place, "image_px": run.config.image_size}
-                sizes = {name: layer[name] for name in ("map", "half_px", "most_px", "border")}
-                rows.append(describe(run) | about | {"layer_field_px": layer["field_px"]} | sizes)
-    return pd.DataFrame(rows)
+@rows_of("effective_fields")
+def frame(found, run):
+    """A row a stage and layer (place: from 1): half_px and most_px hold half and nine tenths of the gradient."""
+    for stage in ("init", "final"):
+        for place, layer in enumerate(found[stage], start=1):
+            about = {
+                "stage": stage,
+                "layer": layer["name"],
+                "inside": inside_block(layer["name"]),
+                "place": place,
+                "image_px": run.config.image_size,
+            }
+            sizes = {name: layer[name] for name in ("map", "half_px", "most_px", "border")}
+            yield about | {"layer_field_px": layer["field_px"]} | sizes
 
 
 def mean_patterns(runs):
@@ -85,7 +75,7 @@ def mean_patterns(runs):
     found = {}
     for run in runs:
         result = run.result("effective_fields")
-        if result:
+        if result and result["final"]:
             cell = run.config.architecture, run.config.level
             found.setdefault(cell, []).append(np.asarray(result["final_pattern"]))
     return {cell: np.mean(each, 0) for cell, each in found.items()}

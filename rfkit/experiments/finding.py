@@ -1,27 +1,23 @@
 """Which runs a preset needs, and finding them in the run store or among the committed records."""
 
 import functools
-import hashlib
-import importlib.util
 import json
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 from rfkit import data as datasets
 from rfkit import presets
 from rfkit.config import ConfigError, RunConfig
-from rfkit.data import COPIES, PAPER_DATASET_BY_SIZE, PUBLISHED
+from rfkit.data import COPIES, PUBLISHED
+from rfkit.experiments.analysis import source_sha256
 from rfkit.experiments.registry import ANALYSES
 from rfkit.experiments.store import Run, Store
-from rfkit.files import StoreError, home, importing_from_home
+from rfkit.files import StoreError, home
 
 RESULTS = "results"
 """Folder of the committed records, in the project's top folder."""
 WIDTHS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Factors on the channel counts at which the study is looked at; 1 is the paper's."""
-CELL = ["paper_dataset", "architecture", "rf_level"]
-"""What a cell of the paper's tables is; columns of every frame."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +47,9 @@ def load(dataset, image_limit=None):
     return loaded if image_limit is None else loaded.sample(*image_limit)
 
 
-def records_of(preset, results=RESULTS):
+def records_of(preset):
     """Folder of the committed records of a preset."""
-    return home() / results / preset.name
+    return home() / RESULTS / preset.name
 
 
 def is_here(dataset):
@@ -75,11 +71,13 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
         architecture: As in `rfkit.models.build`.
         level: RF level.
         seed: Seed.
-        data: The data set; ``None`` takes the published size of one that is not on this machine.
+        data: The data set; ``None`` loads what is on this machine, and takes the published size of what is not.
 
     Returns:
-        `Unit`; without data, its configuration has an empty checksum.
+        `Unit`; of data that are not here, its configuration has an empty checksum.
     """
+    if data is None and is_here(dataset):
+        data = load(dataset, preset.image_limit)
     if data is None:
         about, name, sha256 = PUBLISHED[dataset], dataset, ""
         size, train, test, classes = about.image_size, about.train_images, about.test_images, about.num_classes
@@ -98,30 +96,10 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
     return Unit(config, dataset, {name: settings for name, settings in wanted.items() if settings is not None})
 
 
-def unit_of_what_is_here(preset, dataset, architecture, level, seed):
-    """`unit_of` a data set that may not be on this machine; nothing is downloaded."""
-    data = load(dataset, preset.image_limit) if is_here(dataset) else None
-    return unit_of(preset, dataset, architecture, level, seed, data)
-
-
-def source_sha256(architecture):
-    """Checksum of the file of a user's own network, which may change under the same name; empty for ours."""
-    if ":" not in architecture or architecture.startswith("rfkit."):
-        return ""  # ours change with `rfkit.config.ALGORITHM`
-    try:
-        with importing_from_home():
-            spec = importlib.util.find_spec(architecture.partition(":")[0])
-    except (ImportError, ValueError):  # of a package that is not there; of no name at all
-        spec = None
-    if spec is None or not spec.has_location:  # nor built into Python
-        raise ConfigError(f"cannot find the module of architecture {architecture!r}; expected 'module:callable'")
-    return hashlib.sha256(b"is given its width\n" + Path(spec.origin).read_bytes()).hexdigest()
-
-
 # --- finding --------------------------------------------------------------------------------------
 
 
-def find(preset, root=None, results=RESULTS, *, complete=True):
+def find(preset, root=None, *, complete=True):
     """Look for the runs of a preset, in the run store and then in the committed records.
 
     A run of this machine counts if it has all analyses of the preset, a committed record whatever it has beside the
@@ -130,50 +108,50 @@ def find(preset, root=None, results=RESULTS, *, complete=True):
     Args:
         preset: `rfkit.presets.Preset`.
         root: Folder of the run store.
-        results: Folder of the committed records.
         complete: Whether a run of this machine needs all analyses, or the pruning curve will do.
 
     Returns:
         (found, missing): list of `Run`, each with what is asked of it; list of (dataset, architecture, level, seed).
     """
-    own, committed = (_stored(folder) for folder in (root, records_of(preset, results)))
+    own, committed = (_stored(folder) for folder in (root, records_of(preset)))
     found, missing = [], []
     # nothing stored fits nothing: then the data sets need not be loaded to say so
     if not own and not committed:
         return [], seeded_cells(preset)
     for cell in seeded_cells(preset):
-        unit = unit_of_what_is_here(preset, *cell)
-        run = _first(unit, own, _needed(unit) if complete else ["pruning"], copies=not unit.config.data_sha256)
+        unit = unit_of(preset, *cell)
+        # what a study plans of it alone; pairs belong to two
+        needed = [name for name in unit.asked if ANALYSES[name].needs == "run" and ANALYSES[name].planned]
+        run = _first(unit, own, needed if complete else ["pruning"], copies=not unit.config.data_sha256)
         run = run or _first(unit, committed, ["pruning"], copies=unit.dataset in PUBLISHED)
         found.append(run) if run else missing.append(cell)
     return found, missing
 
 
-def recorded(preset, results=RESULTS):
+def recorded(preset):
     """The committed records of a preset, a list of `Run`; empty where nothing was recorded."""
-    return _fitting(preset, _stored(records_of(preset, results)))
+    return _fitting(preset, _stored(records_of(preset)))
 
 
 def _fitting(preset, stored):
     if not stored:
         return []
-    wanted = (unit_of_what_is_here(preset, *cell) for cell in seeded_cells(preset))
+    wanted = (unit_of(preset, *cell) for cell in seeded_cells(preset))
     found = [_first(unit, stored, ["pruning"], copies=unit.dataset in PUBLISHED) for unit in wanted]
     return [run for run in found if run]
 
 
-def recorded_at_widths(preset, results=RESULTS, widths=WIDTHS):
+def recorded_at_widths(preset, widths=WIDTHS):
     """The committed records of a preset at every width and precision that was trained beside its own.
 
     Args:
         preset: `rfkit.presets.Preset`.
-        results: Folder of the committed records.
         widths: Factors on the channel counts.
 
     Returns:
         List of `Run`, narrow networks first.
     """
-    stored = _stored(records_of(preset, results))
+    stored = _stored(records_of(preset))
     chosen = [preset.select(width=width, precision=name) for width in widths for name in ("float32", "bfloat16")]
     return [run for each in chosen for run in _fitting(each, stored)]
 
@@ -181,11 +159,6 @@ def recorded_at_widths(preset, results=RESULTS, widths=WIDTHS):
 def seeded_cells(preset):
     """The (data set, architecture, level, seed) of every unit: one seed of every cell first, then the next."""
     return [(*cell, seed) for seed in preset.seeds for cell in preset.cells()]
-
-
-def _needed(unit):
-    """What a finished unit has: what a study plans of it alone; pairs belong to two."""
-    return [name for name in unit.asked if ANALYSES[name].needs == "run" and ANALYSES[name].planned]
 
 
 def _stored(root):
@@ -214,41 +187,13 @@ _DATA_FIELDS = ("dataset", "data_sha256", "train_images", "test_images", "num_cl
 
 
 def _fits(wanted, dataset, stored, copies):
-    """Whether a stored configuration is the wanted one, perhaps on a copy of its data, whose label goes with it.
-
-    Every field counts, schema and algorithm version too: what an older algorithm trained is another run.
-    """
+    """Whether a stored configuration is the wanted one in every field, perhaps on a copy of its data."""
     name = stored.get("dataset")
     same_data = not copies or COPIES.get(name, name) == dataset
     return same_data and all(wanted[k] == stored.get(k) for k in wanted if not (copies and k in _DATA_FIELDS))
 
 
 # --- frames ---------------------------------------------------------------------------------------
-
-
-def describe(run):
-    """What a run is, as the columns that every frame of results begins with.
-
-    Args:
-        run: `Run`.
-
-    Returns:
-        Mapping: data_label, paper_dataset (the data set's own name where its images have another size than the
-        paper's), architecture, rf_level, field_px, seed.
-    """
-    return {
-        "data_label": run.provenance["data"]["label"],
-        "paper_dataset": paper_dataset(run.config) or run.config.dataset,
-        "architecture": run.config.architecture,
-        "rf_level": run.config.level,
-        "field_px": run.summary["field_px"],
-        "seed": run.config.seed,
-    }
-
-
-def paper_dataset(config):
-    """Which of the paper's data sets a run is set beside, by its image size, or None."""
-    return PAPER_DATASET_BY_SIZE.get(config.image_size)
 
 
 def frame(name, runs):
@@ -271,4 +216,6 @@ def find_contrasts(preset):
         name, preset = "recorded study", presets.get("study")
         wanted = presets.of_contrasts(preset)
         changed = find(wanted, complete=False)[0]
-    return name, changed + find(presets.beside_contrasts(preset, wanted), complete=False)[0]
+    # the levels of the network that is changed, on the data sets of its changes
+    beside = replace(preset, datasets=wanted.datasets, architectures=(presets.CONTRAST_NETWORK,))
+    return name, changed + find(beside, complete=False)[0]

@@ -1,11 +1,7 @@
 """Analysis: accuracy after pruning, and after training on under the mask."""
 
-from dataclasses import asdict
-
-import pandas as pd
-
 from rfkit.config import TrainConfig
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, rows_of
 from rfkit.presets import NEVER_PRUNED
 
 
@@ -15,7 +11,7 @@ def settings(preset, unit):
     if wanted is None:
         return None
     pruned = {"method": "global_magnitude", "exclude": list(NEVER_PRUNED)}
-    return pruned | asdict(wanted) | {"train": wanted.train.to_dict()}
+    return pruned | wanted | {"train": wanted["train"].to_dict()}
 
 
 def compute(run, settings, work):
@@ -45,32 +41,13 @@ def cost(settings, unit):
     return train["epochs"] * (train["train_share"] * config.train_images + config.test_images / 3)
 
 
-def frame(runs):
-    """Accuracy after pruning and fine-tuning of each run that has it.
-
-    Args:
-        runs: List of `Run`.
-
-    Returns:
-        Data frame: data_label, paper_dataset, architecture, rf_level, field_px, seed, pruning_rate, epochs of
-        fine-tuning; dense, pruned and accuracy (after fine-tuning) in percent. Empty columns where no run has it.
-    """
-    from rfkit.experiments.finding import describe
-
-    rows = [
-        describe(run)
-        | {
-            "pruning_rate": tuned["rate"],
-            "epochs": tuned["epochs"],
-            "dense": run.summary["test_accuracy"],
-            "pruned": tuned["pruned_accuracy"],
-            "accuracy": tuned["test_accuracy"],
-        }
-        for run in runs
-        if (tuned := run.result("fine_tune"))
-    ]
-    columns = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "pruning_rate", "epochs")
-    return pd.DataFrame(rows, columns=[*columns, "dense", "pruned", "accuracy"])
+@rows_of("fine_tune", "pruning_rate", "epochs", "dense", "pruned", "accuracy")
+def frame(tuned, run):
+    """Accuracy in percent: dense, after pruning, and after fine-tuning."""
+    yield {
+        "pruning_rate": tuned["rate"], "epochs": tuned["epochs"], "dense": run.summary["test_accuracy"],
+        "pruned": tuned["pruned_accuracy"], "accuracy": tuned["test_accuracy"],
+    }  # fmt: skip
 
 
 ANALYSIS = Analysis("fine_tune", "run", settings, compute, frame, cost)

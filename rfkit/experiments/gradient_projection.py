@@ -1,12 +1,13 @@
 """Analysis: the experiment of Section 3.4, which pixels matter at initialisation, by every definition."""
 
 import functools
+import time
 
 import numpy as np
 import pandas as pd
 
 from rfkit.config import one_of, whole, width_factor
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, source_sha256
 from rfkit.stats import cosines
 
 # What is varied; the first two are the definitions behind Tables 3 and 4.
@@ -32,8 +33,6 @@ CALIBRATION_IMAGES = 64
 
 def settings(preset, *, repeats=None, width=None):
     """What a preset computes for its networks and levels, the two definitions first; it needs no data set."""
-    from rfkit.experiments.finding import source_sha256
-
     most, preset_width, few = SCALES[preset.name]
     if repeats is not None:
         whole("repeats", repeats, 1)
@@ -54,13 +53,15 @@ def settings(preset, *, repeats=None, width=None):
 
 def compute(_, settings, work):
     """The largest projected gradient of each fresh network at each level, and the mean pattern."""
-    from rfkit import projection, training
+    from rfkit import data, projection, training
 
     options = dict(VARIANTS[one_of("variant", settings["variant"], tuple(VARIANTS))])
     if options["backward"] == "linearised" and settings["architecture"] == "resnet50":
         options["keep_first_relu"] = True
     if "calibrated" in settings["variant"]:
-        images = _calibration_images(settings["input_size"], settings["calibration_images"])
+        digits = data.load("digits", image_size=settings["input_size"])
+        first = digits.train_images[: settings["calibration_images"]]
+        images = training.normalised(first, digits.mean, digits.std)
         options["prepare"] = functools.partial(training.calibrated, images=images)
     levels, repeats, side = settings["levels"], settings["repeats"], settings["input_size"]
     networks = _Networks(settings)
@@ -108,18 +109,8 @@ class _Networks:
         return self.network
 
 
-@functools.lru_cache(maxsize=1)
-def _calibration_images(side, count):
-    from rfkit import data, training
-
-    digits = data.load("digits", image_size=side)
-    return training.normalised(digits.train_images[:count], digits.mean, digits.std)
-
-
 def seconds(settings, _):
     """Measured on one network at the first level, which takes longest; calibration is a pass over images more."""
-    import time
-
     from rfkit import projection
 
     start = time.perf_counter()
@@ -130,14 +121,7 @@ def seconds(settings, _):
 
 
 def frame(results):
-    """The largest projected gradients.
-
-    Args:
-        results: Stored results of this analysis.
-
-    Returns:
-        Data frame, one row a network: architecture, variant, width, rf_level, seed, maximum, similarity.
-    """
+    """The largest projected gradients, a row a network."""
     rows = []
     for each in results:
         about = {key: each["settings"][key] for key in ("architecture", "variant", "width")}

@@ -24,43 +24,36 @@ CHANGES = {
 before ResNet50's last stage."""
 
 
-def settings(preset, *, widths=(1 / 8, 1.0), seeds=(0, 1, 2), changes=tuple(CHANGES)):
+def settings(preset, *, widths=(1 / 8, 1.0), seeds=None, changes=tuple(CHANGES)):
     """Both networks and their changes, untrained, on the preset's first data set."""
     usual = {"images": 128, "calibration_images": 1000, "tol": 0.01, "version": 1}
     return [
         ({"change": change, "seed": seed, "width": width} | usual, preset.datasets[0])
         for width in widths
-        for seed in seeds
+        for seed in (seeds or (range(3) if width == 1 else range(6)))
         for change in changes
     ]
+
+
+def to_one(x, how):
+    """A map as one position: its mean, or its centre, so that no unit sees more than before."""
+    if how == "average":
+        return x.mean((2, 3), keepdim=True)
+    return x[:, :, x.shape[2] // 2, x.shape[3] // 2, None, None]
 
 
 def compute(_, settings, work):
     """The largest eigenvalue, batch norm calibrated after the change."""
     import torch
-    from torch import nn
 
     from rfkit import hessian, models, training
-
-    class ToOne(nn.Module):
-        """A map as one position: its mean, or its centre, so that no unit sees more than before."""
-
-        def __init__(self, how):
-            super().__init__()
-            self.how = how
-
-        def forward(self, x):
-            if self.how == "average":
-                return x.mean((2, 3), keepdim=True)
-            row, column = (side // 2 for side in x.shape[2:])
-            return x[:, :, row : row + 1, column : column + 1]
 
     architecture, level, how = CHANGES[one_of("change", settings["change"], tuple(CHANGES))]
     data, seed = work.data, settings["seed"]
     model = models.seeded_build(architecture, level, width=settings["width"], num_classes=data.num_classes, seed=seed)
     if how is not None:
-        before = "pool3" if architecture == "vgg19" else "layer3"
-        setattr(model.features, before, nn.Sequential(getattr(model.features, before), ToOne(how)))
+        before = model.features.get_submodule("pool3" if architecture == "vgg19" else "layer3")
+        before.register_forward_hook(lambda _, __, out: to_one(out, how))
     training.remember_statistics(model, data.mean, data.std)
     model = training.calibrated(model.eval(), data.sample(settings["calibration_images"]).train_images)
     few = data.sample(settings["images"])

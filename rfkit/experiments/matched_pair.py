@@ -1,10 +1,9 @@
 """Analysis: the line between two seeds of one network after the channels of the second are put in the first's order."""
 
 import numpy as np
-import pandas as pd
 
 from rfkit.experiments import pair
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, rows_of
 from rfkit.experiments.pruning_curve import CALIBRATION_IMAGES
 
 
@@ -40,29 +39,14 @@ def cost(settings, unit):
     return 2 * (line + settings["match_images"]) / 3
 
 
-def frame(runs):
-    """Barriers between pairs of seeds.
-
-    Args:
-        runs: List of `Run`; those without this analysis are left out.
-
-    Returns:
-        Data frame, one row a pair: the columns of a run, seed (the pair as text), and of both lines (as_trained,
-        matched) the barrier (greatest rise of the loss above the straight line between its ends) and the least
-        accuracy on the way, in percent of the training images.
-    """
-    from rfkit.experiments.finding import describe
-
-    rows = []
-    for run in runs:
-        found = run.result("matched_pair")
-        if found is not None:
-            row = describe(run) | {"seed": f"{found['other_seed']}-{run.config.seed}"}
-            for name in ("as_trained", "matched"):
-                row[f"{name}_barrier"] = pair.barrier(np.array(found[name]["losses"]))
-                row[f"{name}_least"] = min(found[name]["accuracies"])
-            rows.append(row)
-    return pd.DataFrame(rows)
+@rows_of("matched_pair")
+def frame(found, run):
+    """A row a pair (seed, as text): of both lines the barrier and the least accuracy on the way, in percent."""
+    row = {"seed": f"{found['other_seed']}-{run.config.seed}"}
+    for name in ("as_trained", "matched"):
+        row[f"{name}_barrier"] = pair.barrier(np.array(found[name]["losses"]))
+        row[f"{name}_least"] = min(found[name]["accuracies"])
+    yield row
 
 
 ANALYSIS = Analysis("matched_pair", "pair", settings, compute, frame, cost, planned=False, on_cpu=True)

@@ -23,10 +23,7 @@ def load_model(run, which="final"):
 
 
 def at_stage(run, stage, data, calibration_images=CALIBRATION_IMAGES):
-    """The network of a stored run before (``"init"``) or after training (``"final"``), ready for its images.
-
-    Before training there are no statistics of batch norm yet: they are set from training images.
-    """
+    """The network of a run before training (``"init"``), batch norm set from images, or after it (``"final"``)."""
     model = load_model(run, stage)
     remember_statistics(model, data.mean, data.std)
     return calibrated(model, data.sample(calibration_images).train_images) if stage == "init" else model

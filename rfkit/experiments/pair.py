@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, rows_of
 from rfkit.experiments.pruning_curve import CALIBRATION_IMAGES
 from rfkit.experiments.spectrum import STAGES
 from rfkit.files import read_reference
@@ -24,17 +24,7 @@ def settings(preset, unit):
 
 
 def compute(pair, settings, work):
-    """Two runs beside each other.
-
-    Args:
-        pair: Two runs with weights, seeds of one network.
-        settings: As made by `settings`.
-        work: `Work`.
-
-    Returns:
-        Mapping: ``layers``; for the stages ``init`` and ``final`` the matrix between the two networks, that of the
-        first with itself, and dead layers; ``line``, the loss between the two trained networks.
-    """
+    """At both stages the matrix between the two networks and that of the first with itself; the line between them."""
     from rfkit import cka, hessian, training
     from rfkit.experiments.networks import at_stage
 
@@ -71,41 +61,22 @@ def cost(settings, unit):
     return (2 * 2 * 4 * settings["images"] + line) / 3
 
 
-def frame(runs):
-    """Pairs of seeds beside each other.
-
-    Args:
-        runs: List of `Run`.
-
-    Returns:
-        Data frame, one row a pair and stage: data_label, paper_dataset, architecture, rf_level, field_px, seed (the
-        pair as text, such as "0-1"), stage, similarity (mean of the diagonal, live layers), deep_similarity (of its
-        deeper half), dead (number of dead layers in both networks), matrix and own (arrays), layers, barrier and line
-        of the trained networks, images. Empty where no pair was compared.
-    """
-    from rfkit.experiments.finding import CELL, describe
-
-    rows = []
-    for run in runs:
-        pair = run.result("pair")
-        for stage in STAGES if pair is not None else ():
-            matrix = np.array(pair[stage]["matrix"], float)
-            losses = np.array(pair["line"]["losses"])
-            rows.append(describe(run) | {
-                "seed": f"{pair['other_seed']}-{run.config.seed}",
-                "stage": stage,
-                "similarity": _live_mean(np.diagonal(matrix)),
-                "deep_similarity": _live_mean(np.diagonal(matrix)[len(matrix) // 2 :]),
-                "dead": len(pair[stage]["dead_a"]) + len(pair[stage]["dead_b"]),
-                "matrix": matrix,
-                "own": np.array(pair[stage]["self"], float),
-                "layers": pair["layers"],
-                "barrier": barrier(losses),
-                "line": (np.array(pair["line"]["places"]), losses),
-                "images": pair["images"],
-            })  # fmt: skip
-    columns = [*CELL, "data_label", "field_px", "seed", "stage", "similarity", "deep_similarity", "dead"]
-    return pd.DataFrame(rows, columns=[*columns, "matrix", "own", "layers", "barrier", "line", "images"])
+@rows_of(
+    "pair", "stage", "similarity", "deep_similarity", "dead", "matrix", "own", "layers", "barrier", "line", "images"
+)
+def frame(pair, run):
+    """A row a pair (seed, as text) and stage: means of the diagonal and of its deeper half, live layers only."""
+    losses = np.array(pair["line"]["losses"])
+    for stage in STAGES:
+        matrix = np.array(pair[stage]["matrix"], float)
+        yield {
+            "seed": f"{pair['other_seed']}-{run.config.seed}", "stage": stage,
+            "similarity": _live_mean(np.diagonal(matrix)),
+            "deep_similarity": _live_mean(np.diagonal(matrix)[len(matrix) // 2 :]),
+            "dead": len(pair[stage]["dead_a"]) + len(pair[stage]["dead_b"]),
+            "matrix": matrix, "own": np.array(pair[stage]["self"], float), "layers": pair["layers"],
+            "barrier": barrier(losses), "line": (np.array(pair["line"]["places"]), losses), "images": pair["images"],
+        }  # fmt: skip
 
 
 def barrier(losses):

@@ -10,20 +10,21 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 
-class WorkerKilledError(RuntimeError):
-    """A worker was ended from outside; its task is not done."""
-
-
 def cores():
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads():
+    """Threads of each process: ``OMP_NUM_THREADS``, or one, which is faster for small networks."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 1)
+
+
 @contextmanager
-def one_thread_each():
-    """Processes started in the block use one thread: small networks are faster so, on a busy machine by far."""
+def few_threads():
+    """Processes started in the block use as many threads as `threads` says."""
     before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = before or "1"
+    os.environ["OMP_NUM_THREADS"] = str(threads())
     try:
         yield
     finally:
@@ -32,7 +33,7 @@ def one_thread_each():
 
 
 def run(tasks, jobs):
-    """Run tasks in single-thread processes, each a process of its own that is kept for the next task."""
+    """Run tasks, each in a process of its own that is kept for the next one."""
     waiting, running = enumerate(tasks), {}
     workers = [None] * jobs
 
@@ -42,7 +43,7 @@ def run(tasks, jobs):
             workers[place] = workers[place] or _worker()
             running[workers[place].submit(task[0], *task[1])] = place, index
 
-    with one_thread_each():
+    with few_threads():
         try:
             for place in range(jobs):
                 start_next(place)
@@ -52,7 +53,7 @@ def run(tasks, jobs):
                     try:
                         result = future.result()
                     except BrokenProcessPool:
-                        result = WorkerKilledError("a worker was killed; run the same command again")
+                        result = RuntimeError("a worker was killed; run the same command again")
                         workers[place] = None
                     except Exception as error:  # one bad task must not stop the others
                         result = error

@@ -1,9 +1,8 @@
 """Analysis: where in a network accuracy is made: linear probes of every layer, and the last blocks taken out."""
 
 import numpy as np
-import pandas as pd
 
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, inside_block, rows_of
 
 RIDGE = 1e-3
 """Of the mean eigenvalue of the features' covariance."""
@@ -28,21 +27,15 @@ def compute(run, settings, work):
     data = work.data
     few = data.sample(settings["train_images"], settings["test_images"])
     model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
-    shape, latest, handles = (3, data.image_size, data.image_size), {}, []
+    shape, latest, sets = (3, data.image_size, data.image_size), {}, {}
     fields = {field.name: field for field in receptive_field.trace(model, shape)}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ReLU) and name in fields:
-
-            def see(_, __, out, name=name):  # of a module that runs twice, the last time
-                latest[name] = out.mean((2, 3))
-
-            handles.append(module.register_forward_hook(see))
-    sets = {}
-    for part, images in (("train", few.train_images), ("test", few.test_images)):
-        batches = [dict(latest) for _ in training.outputs(model, images)]
-        sets[part] = {name: torch.cat([batch[name] for batch in batches]).double().cpu().numpy() for name in batches[0]}
-    for handle in handles:
-        handle.remove()
+    relus = {name: each for name, each in model.named_modules() if isinstance(each, nn.ReLU) and name in fields}
+    # of a module that runs twice, the last time
+    with training.watched(relus, lambda name, _, out: latest.update({name: out.mean((2, 3))})):
+        for part, images in (("train", few.train_images), ("test", few.test_images)):
+            batches = [dict(latest) for _ in training.outputs(model, images)]
+            pooled = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+            sets[part] = {name: features.double().cpu().numpy() for name, features in pooled.items()}
     labels = few.train_labels, few.test_labels
     layers = [
         {
@@ -91,27 +84,19 @@ def cost(settings, unit):
     return (settings["train_images"] + settings["test_images"] + 2 * unit.config.test_images) / 3
 
 
-def frame(runs):
-    """Probe accuracy of every layer.
-
-    Args:
-        runs: List of `Run`; those without this analysis are left out.
-
-    Returns:
-        Data frame, one row a run and layer: the columns of a run, layer, place (from 1), accuracy of the probe in
-        percent, layer_field_px, image_px, map (side), dense, without_blocks (percent, None where there are none).
-    """
-    from rfkit.experiments.finding import describe
-
-    rows = []
-    for run in runs:
-        found = run.result("probes")
-        for place, layer in enumerate(found["layers"] if found else (), start=1):
-            about = {"layer": layer["name"], "place": place, "accuracy": layer["accuracy"], "map": layer["map"]}
-            whole = {"dense": found["dense"], "without_blocks": found["without_blocks"]}
-            sizes = {"layer_field_px": layer["field_px"], "image_px": run.config.image_size}
-            rows.append(describe(run) | about | sizes | whole)
-    return pd.DataFrame(rows)
+@rows_of("probes")
+def frame(found, run):
+    """A row a layer (place: from 1): accuracy of its probe; dense and without_blocks are of the whole network."""
+    for place, layer in enumerate(found["layers"], start=1):
+        about = {
+            "layer": layer["name"],
+            "inside": inside_block(layer["name"]),
+            "place": place,
+            "accuracy": layer["accuracy"],
+            "map": layer["map"],
+        }
+        whole = {"dense": found["dense"], "without_blocks": found["without_blocks"]}
+        yield about | {"layer_field_px": layer["field_px"], "image_px": run.config.image_size} | whole
 
 
 ANALYSIS = Analysis("probes", "run", settings, compute, frame, cost, planned=False)

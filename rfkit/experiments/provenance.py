@@ -10,30 +10,15 @@ from rfkit import __version__
 
 
 class Clock:
-    """Started before a computation, so that it knows the code it began with and the memory it took by itself.
-
-    Args:
-        source: `rfkit.data.Source` of the images, if any.
-        commit: State of the code where a computation that goes on was begun, as kept by `state`.
-    """
+    """Started before a computation, to know the code it began with (or `commit`, where it goes on) and its memory."""
 
     def __init__(self, source=None, commit=None):
         self.source, self.start = source, time.perf_counter()
-        self.commit = tuple(commit) if commit else git_state()
+        self.commit = commit or git_state()
         self._own_peak = _reset_peak()
 
-    @property
-    def state(self):
-        """What a checkpoint keeps, for `commit` of the clock that goes on."""
-        return list(self.commit)
-
     def stop(self, device, seconds=None):
-        """Provenance of what was computed since the start, as a JSON-able mapping.
-
-        Args:
-            device: `torch.device` or its name.
-            seconds: Wall seconds, where they are more than those since the start.
-        """
+        """Provenance of what was computed since the start, as a JSON-able mapping."""
         import torch
 
         device = torch.device(device)

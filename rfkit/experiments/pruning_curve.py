@@ -1,8 +1,6 @@
 """Analysis: dense and one-shot pruned accuracy at every rate."""
 
-import pandas as pd
-
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, rows_of
 from rfkit.presets import NEVER_PRUNED
 
 TRAIN_IMAGES = 5_000
@@ -65,46 +63,22 @@ def cost(settings, unit):
     return (1 + len(settings["rates"])) * (2 * config.test_images + train + settings["calibration_images"]) / 3
 
 
-def frame(runs):
-    """Dense and pruned accuracy of each run.
+@rows_of("pruning")
+def frame(curve, run):
+    """A row a pruning rate, 0 (dense) first: accuracies in percent, usable_sparsity of the weights that can matter.
 
-    Args:
-        runs: List of `Run` with this analysis.
-
-    Returns:
-        Data frame with a row for each run and pruning rate (0 is dense): dataset, data_label, paper_dataset,
-        architecture, rf_level, field_px, seed, chance, test_images, pruning_rate; in percent dense, accuracy,
-        reestimated_accuracy (batch norm re-estimated) and train_accuracy; test_loss and train_loss; as fractions
-        usable_sparsity (of the weights that can change the output); as ratios compression (parameters) and speed_up
-        (multiplications, theoretical) of dense over pruned.
+    Compression (parameters) and speed_up (multiplications, theoretical) are ratios of dense over pruned.
     """
-    from rfkit.experiments.finding import describe
-
-    rows = []
-    for run in runs:
-        config = run.config
-        about = describe(run) | {
-            "dataset": config.dataset,
-            "chance": 100 / config.num_classes,
-            "test_images": config.test_images,
-            "dense": run.summary["test_accuracy"],
-        }
-        curve = run.result("pruning")
-        rows += [about | _point(curve, i) for i in run.places("pruning", curve["rates"])]
-    return pd.DataFrame(rows)
-
-
-def _point(curve, i):
-    """Columns of one rate of a curve, whose first one is the dense network."""
-    same = ("test_loss", "train_accuracy", "train_loss", "reestimated_accuracy")
-    return {
-        "pruning_rate": curve["rates"][i],
-        "accuracy": curve["test_accuracy"][i],
-        **{name: curve[name][i] for name in same},
-        "usable_sparsity": 1 - curve["usable_kept"][i] / sum(curve["usable"]),
-        "compression": curve["parameters"][0] / curve["parameters"][i],
-        "speed_up": curve["multiplications"][0] / curve["multiplications"][i],
-    }
+    config, same = run.config, ("test_loss", "train_accuracy", "train_loss", "reestimated_accuracy")
+    for i in run.places("pruning", curve["rates"]):
+        yield {
+            "dataset": config.dataset, "chance": 100 / config.num_classes, "test_images": config.test_images,
+            "dense": run.summary["test_accuracy"], "pruning_rate": curve["rates"][i],
+            "accuracy": curve["test_accuracy"][i], **{name: curve[name][i] for name in same},
+            "usable_sparsity": 1 - curve["usable_kept"][i] / sum(curve["usable"]),
+            "compression": curve["parameters"][0] / curve["parameters"][i],
+            "speed_up": curve["multiplications"][0] / curve["multiplications"][i],
+        }  # fmt: skip
 
 
 ANALYSIS = Analysis("pruning", "run", settings, compute, frame, cost)

@@ -1,12 +1,13 @@
 """Analysis: question 4 of the homework, small networks trained on images, in numpy and in torch."""
 
 import functools
+from collections import namedtuple
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from rfkit.config import one_of
+from rfkit.config import TrainConfig, one_of
 from rfkit.experiments.analysis import Analysis
 
 FRAMEWORKS = ("numpy", "torch")
@@ -16,17 +17,7 @@ SECONDS_PER_IMAGE = 1e-3
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and how it is trained.
-
-    Attributes:
-        name: For people; not part of what is hashed.
-        framework: ``numpy`` or ``torch``.
-        network: Class of `rfkit.homework.nets`, or ``SmallResNet``.
-        epochs: Passes over the training images.
-        options: Arguments of the network.
-        training: Fields of `rfkit.config.TrainConfig` (torch), or ``optimizer``, ``lr``, ``batch_size`` and ``flip``.
-        seed: Of weights, order and augmentation.
-    """
+    """A network and how it is trained: `training` has fields of `TrainConfig`, or arguments of `descent.train`."""
 
     name: str
     framework: str
@@ -46,23 +37,10 @@ class Recipe:
         return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """How much is run: epochs of the three networks and of each variant, and their widths."""
-
-    three_layers: int
-    deep: int
-    torch: int
-    variants: int
-    stages: tuple
-    widths: tuple[int, ...]
-    variant_widths: tuple[int, ...]
-    numpy_lr: float
-    torch_lr: float
-    augmentation: str
-    precision: str
-
-
+_Scale = namedtuple(
+    "_Scale", "three_layers deep torch variants stages widths variant_widths numpy_lr torch_lr augmentation precision"
+)
+"""How much is run: epochs of the three networks and of each variant, their widths, learning rates and the like."""
 _TINY = ((8,), (16,), (32,))
 _SCALES = {
     "smoke": _Scale(1, 1, 1, 1, _TINY, (4, 8, 16), (4, 8, 16), 1e-2, 0.1, "crop", "float32"),
@@ -127,22 +105,13 @@ def _by_torch(scale):
 
 
 def settings(preset, recipes=None):
-    """The recipes of a preset, or those given, on its first data set.
-
-    Returns:
-        List of (mapping, data set).
-    """
+    """The recipes of a preset, or those given, on its first data set."""
     wanted = [*networks(preset.name), *variants(preset.name)] if recipes is None else recipes
     return [(recipe.settings, preset.datasets[0]) for recipe in wanted]
 
 
 def compute(_, settings, work):
-    """Follow a recipe.
-
-    Returns:
-        Mapping: ``history`` (an epoch each: loss, test accuracy in percent), ``test_accuracy``, ``confusion`` (row:
-        label, column: answer), ``classes``, ``filters`` of the first layer (count, 3, side, side), ``parameters``.
-    """
+    """Follow a recipe; confusion has a row a label, filters are those of the first layer (count, 3, side, side)."""
     data = work.data
     train = _with_numpy if settings["framework"] == "numpy" else _with_torch
     history, answers, filters, parameters = train(settings, data, work.progress)
@@ -181,7 +150,6 @@ def _with_torch(recipe, data, progress):
     import torch
 
     from rfkit import models, training
-    from rfkit.config import TrainConfig
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe["seed"])
@@ -201,14 +169,7 @@ def seconds(settings, data):
 
 
 def frame(results):
-    """What networks of question 4 cost and reach.
-
-    Args:
-        results: Stored results of this analysis.
-
-    Returns:
-        Data frame, one row a recipe: framework, network, epochs, data_label, parameters, test_accuracy, wall_seconds.
-    """
+    """What networks of question 4 cost and reach, a row a recipe."""
     return pd.DataFrame([
         {name: each["settings"][name] for name in ("framework", "network", "epochs")}
         | {

@@ -21,28 +21,11 @@ from rfkit.experiments import (
     usable_pruning,
 )
 
-ANALYSES = {
-    each.name: each
-    for each in (
-        pruning_curve.ANALYSIS,
-        usable_pruning.ANALYSIS,
-        fine_tuning.ANALYSIS,
-        spectrum.ANALYSIS,
-        author_ritz.ANALYSIS,
-        pair.ANALYSIS,
-        matched_pair.ANALYSIS,
-        unbiased_pair.ANALYSIS,
-        taps.ANALYSIS,
-        probes.ANALYSIS,
-        effective_fields.ANALYSIS,
-        dead_weights.ANALYSIS,
-        initial_curvature.ANALYSIS,
-        gradient_projection.ANALYSIS,
-        untrained_spectrum.ANALYSIS,
-        recipes.ANALYSIS,
-        torchvision_fields.ANALYSIS,
-    )
-}
+ANALYSES = {each.ANALYSIS.name: each.ANALYSIS for each in (
+    pruning_curve, usable_pruning, fine_tuning, spectrum, author_ritz, pair, matched_pair, unbiased_pair, taps, probes,
+    effective_fields, dead_weights, initial_curvature, gradient_projection, untrained_spectrum, recipes,
+    torchvision_fields,
+)}  # fmt: skip
 """Name of an analysis to `rfkit.experiments.Analysis`, in the order in which they are made."""
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rfkit.data import PUBLISHED
 from rfkit.experiments import store
-from rfkit.experiments.finding import RESULTS, is_here, load, records_of
+from rfkit.experiments.finding import is_here, load, records_of
 from rfkit.experiments.registry import ANALYSES
 
 
@@ -36,14 +36,17 @@ class Request:
         data = f"-{source.name}-{source.sha256[:6]}" if source else ""
         return Path(root) / "analysis" / f"{self.analysis}-{store.key_of(self.settings)}{data}"
 
-    def find(self, preset, root=None, results=RESULTS):
-        """The stored result, or None; a `ConfigError` if its folder holds a result of other settings."""
-        for folder in (store.Store(root).root, records_of(preset, results)):
-            for path in sorted((folder / "analysis").glob(f"{self.folder(folder).name}*")):
-                stored = store.read_result(path, self.settings)
-                if stored is not None and self._fits(stored, preset):
-                    return stored
-        return None
+    def stored(self, root, preset):
+        """(folder, result) of every stored result under a folder; a `ConfigError` if one is of other settings."""
+        for folder in sorted((root / "analysis").glob(f"{self.folder(root).name}*")):
+            result = store.read_result(folder, self.settings)
+            if result is not None and self._fits(result, preset):
+                yield folder, result
+
+    def find(self, preset, root=None):
+        """The first stored result, of the store or the records, or None."""
+        roots = (store.Store(root).root, records_of(preset))
+        return next((result for each in roots for _, result in self.stored(each, preset)), None)
 
     def _fits(self, stored, preset):
         """Whether a result is of the data set, or of a known copy of one of the paper's."""
@@ -68,7 +71,7 @@ def requests(name, preset, settings=None):
     return [Request(name, each | (cut if dataset else {}), dataset) for each, dataset in wanted]
 
 
-def measured(name, preset, settings=None, *, root=None, results=RESULTS):
+def measured(name, preset, settings=None, *, root=None):
     """Those results of an analysis that are there already.
 
     Args:
@@ -76,19 +79,15 @@ def measured(name, preset, settings=None, *, root=None, results=RESULTS):
         preset: `rfkit.presets.Preset`.
         settings: As in `requests`.
         root: Folder of the run store.
-        results: Folder of the committed records.
 
     Returns:
         List of mappings: ``settings``, ``provenance``, ``values``.
     """
-    found = [request.find(preset, root, results) for request in requests(name, preset, settings)]
+    found = [request.find(preset, root) for request in requests(name, preset, settings)]
     return [each for each in found if each is not None]
 
 
-def measure(
-    name, preset, settings=None, *, max_minutes=None, jobs=None, root=None, results=RESULTS, device=None,
-    progress=False,
-):  # fmt: skip
+def measure(name, preset, settings=None, *, max_minutes=None, jobs=None, root=None, device=None, progress=False):
     """Results of an analysis that needs no run: found, or computed and stored.
 
     Args:
@@ -98,7 +97,6 @@ def measure(
         max_minutes: Longest computation to start, by an estimate; ``None`` for any.
         jobs: Number of processes; by default one a core.
         root: Folder of the run store.
-        results: Folder of the committed records.
         device: As in `rfkit.training.pick_device`.
         progress: Show bars, and a line a result.
 
@@ -110,7 +108,7 @@ def measure(
         RuntimeError: If a computation fails.
     """
     wanted = requests(name, preset, settings)
-    missing = [request for request in wanted if request.find(preset, root, results) is None]
+    missing = [request for request in wanted if request.find(preset, root) is None]
     if missing:
         from rfkit.experiments import runner  # only now: what is recorded does not wait for torch
 
@@ -118,7 +116,7 @@ def measure(
             _refuse_long(missing, len(wanted), preset, max_minutes, runner.processes(jobs, device, len(missing)))
         options = {"jobs": jobs, "root": root, "device": device, "image_limit": preset.image_limit}
         runner.make(missing, progress=progress, **options)
-    return [request.find(preset, root, results) for request in wanted]
+    return [request.find(preset, root) for request in wanted]
 
 
 def follow(recipes, preset, *, make=True):
@@ -160,19 +158,9 @@ def _refuse_long(missing, count, preset, max_minutes, jobs):
         )
 
 
-def record_results(name, preset, *, root=None, results=RESULTS):
-    """Copy those results of an analysis that the store has to where records are committed.
-
-    Returns:
-        The number of results copied.
-    """
-    copied = 0
-    for request in requests(name, preset):
-        pattern = f"{request.folder('').name}*"
-        for folder in sorted((store.Store(root).root / "analysis").glob(pattern)):
-            stored = store.read_result(folder, request.settings)
-            if stored is not None and request._fits(stored, preset):
-                target = records_of(preset, results) / "analysis" / folder.name
-                store.record_result(folder, target)
-                copied += 1
-    return copied
+def record_results(name, preset, *, root=None):
+    """Copy those results of an analysis that the store has to where records are committed; returns their number."""
+    here = [folder for each in requests(name, preset) for folder, _ in each.stored(store.Store(root).root, preset)]
+    for folder in here:
+        store.record_result(folder, records_of(preset) / "analysis" / folder.name)
+    return len(here)

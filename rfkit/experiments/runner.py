@@ -8,7 +8,7 @@ import time
 import torch
 from tqdm import tqdm
 
-from rfkit import models, pruning, receptive_field, training
+from rfkit import pruning, receptive_field, training
 from rfkit.config import ConfigError, whole
 from rfkit.experiments import finding, pool, store
 from rfkit.experiments.analysis import Work
@@ -18,18 +18,19 @@ from rfkit.experiments.registry import ANALYSES, named
 from rfkit.files import load_tensors, save_tensors, write_csv, write_json
 
 
-def complete(unit, runs, *, analyses=None, data=None, device=None, progress=False):
+def complete(unit, runs, *, analyses=None, data=None, device=None):
     """Train a unit and analyse it; what is finished already is left as it is."""
     data = data if data is not None else finding.load(unit.dataset)
     device = training.pick_device(device)
     _refuse_other_data(unit.config, data)
     with runs.claim(unit.config, unit.asked, wait=True) as run:
         if not run.done:
-            _train(unit.config, run, data, device, progress)
+            _train(unit.config, run, data, device)
         (run.path / "checkpoint.pt").unlink(missing_ok=True)  # after DONE: at every instant one of the two is there
         run = store.Run(run.path, unit.asked)
+        weights = {"final": run.weights_sha256}
         for name, settings in run.missing([each for each in named(analyses) if each.needs == "run"]).items():
-            _measure(ANALYSES[name], run, settings, run.folder_of(name, settings), data, device, run.weights_sha256)
+            _measure(ANALYSES[name], run, settings, run.folder_of(name, settings), data, device, weights)
     return run
 
 
@@ -58,7 +59,7 @@ def _pairs_to_compare(unit, runs, analyses):
 
 
 def _measure(analysis, subject, settings, folder, data, device, weights, progress=False):
-    """Compute and store one result; weights are a checksum, or several by name."""
+    """Compute and store one result; weights are checksums by name."""
     # Apple's GPUs have no float64, which analyses need
     place = torch.device("cpu") if analysis.on_cpu or device.type == "mps" else device
     there = store.read_result(folder)
@@ -69,7 +70,6 @@ def _measure(analysis, subject, settings, folder, data, device, weights, progres
     values = analysis.compute(subject, settings, Work(data, place, folder, progress))
     for checkpoint in folder.glob("*.checkpoint.pt"):
         checkpoint.unlink()
-    weights = {"final": weights} if isinstance(weights, str) else weights
     store.save_result(folder, settings, values, clock.stop(place), weights)
 
 
@@ -87,20 +87,20 @@ def _refuse_other_data(config, data):
             )
 
 
-def _train(config, run, data, device, progress):
+def _train(config, run, data, device):
     checkpoint, weights = run.path / "checkpoint.pt", run.path / "weights"
     state = load_tensors(checkpoint) if checkpoint.is_file() else None
     clock = Clock(data.source, state and state.get("begun_by"))
     model = build(config)
     # asked before the training, so that a network they do not fit fails before its hours of work
-    models.check_outputs(model, config.num_classes, data.image_size)
+    training.check_outputs(model, config.num_classes, data.image_size)
     field_px = _field_px(model, data.image_size)
     prunable = sum(w.numel() for w in pruning.prunable(model).values())
     if not (weights / "init.pt").is_file():
         save_tensors(weights / "init.pt", model.state_dict())
     result = training.fit(
-        model, data, config.train, seed=config.seed, device=device, progress=progress, label=config.folder,
-        on_epoch=lambda state: save_tensors(checkpoint, state | {"begun_by": clock.state}), resume=state,
+        model, data, config.train, seed=config.seed, device=device, label=config.folder,
+        on_epoch=lambda state: save_tensors(checkpoint, state | {"begun_by": clock.commit}), resume=state,
     )  # fmt: skip
     save_tensors(weights / "final.pt", model.state_dict())
     save_tensors(weights / "last.pt", result.last_state)
@@ -142,13 +142,14 @@ def run_all(wanted, *, analyses=None, jobs=None, root=None, device=None, image_l
     """Complete units in single-thread processes, then compare their pairs; safe to stop and start again."""
     runs, chosen = store.Store(root), named(analyses)
     alone = [each for each in chosen if each.needs == "run"]
-    todo = [unit for unit in wanted if not is_complete(unit, runs, alone)]
+    asked = ((unit, runs.run(unit.config, unit.asked)) for unit in wanted)
+    todo = [unit for unit, run in asked if not run.done or run.missing(alone)]
     # one seed after the other, in each the longest first: no core waits long for the last run
     todo.sort(key=lambda unit: (unit.config.seed, -training.flops(unit.config)))
     options = (analyses, str(runs.root), device, image_limit)
-    failures = _work_through(todo, _complete, options, jobs, device, progress)
+    failures = _work_through(todo, complete, options, jobs, device, progress)
     pairs = [unit for unit in wanted if _pairs_to_compare(unit, runs, chosen)]
-    return failures + _work_through(pairs, _compare, options, jobs, device, progress)
+    return failures + _work_through(pairs, compare, options, jobs, device, progress)
 
 
 def damaged(wanted, root=None, *, repair=False):
@@ -167,18 +168,12 @@ def damaged(wanted, root=None, *, repair=False):
     return found
 
 
-def is_complete(unit, runs, analyses):
-    """Whether a unit is trained and has those of some analyses that are asked of it."""
-    run = runs.run(unit.config, unit.asked)
-    return run.done and not run.missing(analyses)
-
-
-def _work_through(todo, work, options, jobs, device, progress):
+def _work_through(todo, do, options, jobs, device, progress):
     if not todo:
         return []
     failures, start = [], time.perf_counter()
     bar = tqdm(total=len(todo), unit="run", disable=None if progress else True)
-    results = pool.run(((work, (unit, *options)) for unit in todo), processes(jobs, device, len(todo)))
+    results = pool.run(((_work, (do, unit, *options)) for unit in todo), processes(jobs, device, len(todo)))
     for done, (index, result) in enumerate(results, start=1):
         unit = todo[index]
         if isinstance(result, Exception):
@@ -192,16 +187,10 @@ def _work_through(todo, work, options, jobs, device, progress):
     return failures
 
 
-def _complete(unit, analyses, root, device, image_limit):
+def _work(do, unit, analyses, root, device, image_limit):
     data = finding.load(unit.dataset, image_limit)
-    run = complete(unit, store.Store(root), analyses=analyses, data=data, device=device)
-    return f"test {run.summary['test_accuracy']:.2f} %"
-
-
-def _compare(unit, analyses, root, device, image_limit):
-    data = finding.load(unit.dataset, image_limit)
-    compare(unit, store.Store(root), analyses=analyses, data=data, device=device)
-    return "compared with its pair"
+    made = do(unit, store.Store(root), analyses=analyses, data=data, device=device)
+    return f"test {made.summary['test_accuracy']:.2f} %" if do is complete else "compared with its pair"
 
 
 def processes(jobs, device, work):
@@ -231,6 +220,7 @@ def make(requests, *, jobs=None, root=None, device=None, image_limit=None, progr
 
 def _here(tasks):
     threads = torch.get_num_threads()
+    torch.set_num_threads(pool.threads())
     try:
         for index, (work, arguments) in enumerate(tasks):
             try:
@@ -243,7 +233,6 @@ def _here(tasks):
 
 
 def _make(request, root, device, image_limit, progress):
-    torch.set_num_threads(1)
     data = finding.load(request.dataset, image_limit) if request.dataset is not None else None
     folder, start = request.folder(root, data.source if data is not None else None), time.perf_counter()
     with store.claimed(folder, wait=True):

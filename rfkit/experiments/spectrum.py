@@ -1,9 +1,8 @@
 """Analysis: the Hessian of a run before and after training: largest eigenvalues, density, a slice of the loss."""
 
 import numpy as np
-import pandas as pd
 
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, rows_of
 from rfkit.stats import DensityResult
 
 STAGES = {"init": "before training", "final": "after training"}
@@ -77,36 +76,6 @@ def cost(settings, unit):
     return 2 * products * settings["images"]
 
 
-def frame(runs):
-    """Spectra of runs.
-
-    Args:
-        runs: List of `Run`.
-
-    Returns:
-        Data frame, one row a run and stage: data_label, paper_dataset, architecture, rf_level, field_px, seed, stage
-        (``init`` or ``final``), loss and what `summary` has, values (array, largest first), density
-        (`rfkit.stats.DensityResult`), images. Empty where no run has a spectrum.
-    """
-    from rfkit.experiments.finding import describe
-
-    rows = []
-    for run in runs:
-        spectrum = run.result("spectrum")
-        if spectrum is not None:
-            for stage in STAGES:
-                part = spectrum[stage]
-                about = {"stage": stage, "loss": part["loss"], "images": spectrum["images"]}
-                rows.append(describe(run) | about | summary(part))
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-COLUMNS = (
-    "data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed", "stage", "loss", "top", "smallest",
-    "width", "negative_mass", "values", "density", "images",
-)  # fmt: skip
-
-
 def summary(stored):
     """What is compared between spectra: largest eigenvalue, smallest node of the density, width and negative mass."""
     density = DensityResult(np.array(stored["nodes"]), np.array(stored["weights"]), stored["zeros"])
@@ -119,6 +88,17 @@ def summary(stored):
         "values": np.array(values),
         "density": density,
     }
+
+
+COMPARED = ("stage", "loss", "top", "smallest", "width", "negative_mass", "values", "density", "images")
+
+
+@rows_of("spectrum", *COMPARED)
+def frame(spectrum, run):
+    """A row a stage: its loss, and what `summary` has."""
+    for stage in STAGES:
+        part = spectrum[stage]
+        yield {"stage": stage, "loss": part["loss"], "images": spectrum["images"]} | summary(part)
 
 
 ANALYSIS = Analysis("spectrum", "run", settings, compute, frame, cost)

@@ -319,14 +319,7 @@ class Store:
 
 
 def damage(folder):
-    """What is wrong with a finished run or result, and with the results in it.
-
-    Args:
-        folder: Its folder.
-
-    Returns:
-        List of sentences; weights that a record leaves out are no damage.
-    """
+    """What is wrong with a finished run or result, and with the results in it; weights may be left out of records."""
     found = []
     try:
         for name in checksums(folder):
@@ -396,12 +389,9 @@ def record(run, root, analyses=None, *, weights=False):
 def record_result(source, target):
     """Copy a finished result to where records are committed, unless one of more rates is there already."""
     there, here = read_result(target), read_result(source)
-    if here is not None and (there is None or _rates(here) >= _rates(there)):
+    rates = [set(each["settings"].get("rates", ())) for each in (here, there) if each is not None]
+    if here is not None and (there is None or rates[0] >= rates[1]):
         _copy(source, target)
-
-
-def _rates(stored):
-    return set(stored["settings"].get("rates", ()))
 
 
 def _copy(source, target, left_out=(".lock",)):

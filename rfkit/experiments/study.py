@@ -18,7 +18,7 @@ START_SECONDS = 6
 """Of a process, until it trains."""
 
 
-def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=finding.RESULTS, device=None):
+def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     """The runs of a preset with their analyses and pairs of seeds: found, or made if that is quick enough.
 
     Args:
@@ -26,7 +26,6 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=finding.RESU
         max_minutes: Longest work to start without asking, by an estimate for this machine: trainings, analyses, pairs.
         jobs: As in `rfkit.experiments.runner.run_all`.
         root: Folder of the run store.
-        results: Folder of the committed records.
         device: As in `rfkit.training.pick_device`.
 
     Returns:
@@ -40,12 +39,12 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=finding.RESU
     """
     if isinstance(max_minutes, bool) or not isinstance(max_minutes, int | float):
         raise ConfigError(f"max_minutes is {max_minutes!r}; expected a number of minutes, such as 10")
-    found, missing = finding.find(preset, root, results)
+    found, missing = finding.find(preset, root)
     runs = Store(root)
-    todo = [finding.unit_of_what_is_here(preset, *cell) for cell in missing]
+    todo = [finding.unit_of(preset, *cell) for cell in missing]
     if not todo and not any(_waits_for_its_pair(run, found) for run in found):
         return found
-    in_part = bool(found and finding.recorded(preset, results))
+    in_part = bool(found and finding.recorded(preset))
     absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
     message = f"{len(todo)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing"
     if in_part and absent:  # no estimate: it would take longer than to show what there is
@@ -54,7 +53,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=finding.RESU
     from rfkit.experiments import runner
 
     # what is missing, and what was made here and may wait for its pair; not what is shown from a record
-    every = [(cell, finding.unit_of_what_is_here(preset, *cell)) for cell in finding.seeded_cells(preset)]
+    every = [(cell, finding.unit_of(preset, *cell)) for cell in finding.seeded_cells(preset)]
     wanted = [unit for cell, unit in every if cell in missing or runs.run(unit.config).done]
     minutes = sum(_seconds(unit, runs, device) for unit in wanted) / 60 / runner.processes(jobs, device, len(wanted))
     if todo and (minutes > max_minutes or absent):
@@ -73,7 +72,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, results=finding.RESU
     failures = runner.run_all(wanted, jobs=jobs, root=root, device=device, image_limit=preset.image_limit)
     if failures:
         raise RuntimeError("; ".join(f"{unit.config.folder}: {message}" for unit, message in failures))
-    return finding.find(preset, root, results)[0]
+    return finding.find(preset, root)[0]
 
 
 def _waits_for_its_pair(run, found):
@@ -81,7 +80,7 @@ def _waits_for_its_pair(run, found):
     for settings in run.missing([each for each in named() if each.needs == "pair"]).values():
         other = run.path.with_name(f"seed{settings['other_seed']}")
         both = [run, *(each for each in found if each.path == other)]
-        if len(both) == 2 and all(each.has_weights("init", "final") for each in both):
+        if len(both) == 2 and all(each.has_weights("final") for each in both):
             return True
     return False
 
@@ -130,7 +129,7 @@ def jobs_of(preset):
     for cell in finding.seeded_cells(preset):
         dataset, architecture, level, seed = cell
         alone = replace(preset, datasets=(dataset,), architectures=(architecture,), levels=(level,), seeds=(seed,))
-        unit = finding.unit_of_what_is_here(preset, *cell)
+        unit = finding.unit_of(preset, *cell)
         steps, weights = _work_of(unit)
         # twice the estimate for a slower node; the largest need of memory is Lanczos' basis of about 120 vectors,
         # beside what Python and torch take
@@ -145,15 +144,12 @@ def jobs_of(preset):
 
 def _work_of(unit):
     """Steps on one image of a training with its analyses, and parameters of its network."""
-    import torch
-
     from rfkit import models, training
 
     config = unit.config
-    with torch.device("meta"):
-        net = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
+    options = {"width": config.width, "num_classes": config.num_classes}
     analyses = sum(each.cost(unit.asked[each.name], unit) for each in named() if each.name in unit.asked)
-    return training.images(config) + analyses, sum(p.numel() for p in net.parameters())
+    return training.images(config) + analyses, models.count_parameters(config.architecture, config.level, **options)
 
 
 def plan(preset, device=None, *, tflops=None):
@@ -178,7 +174,7 @@ def plan(preset, device=None, *, tflops=None):
 
     rows = []
     for dataset, architecture, level in preset.cells():
-        cell = [finding.unit_of_what_is_here(preset, dataset, architecture, level, seed) for seed in preset.seeds]
+        cell = [finding.unit_of(preset, dataset, architecture, level, seed) for seed in preset.seeds]
         config = cell[0].config
         steps, weights = (sum(numbers) for numbers in zip(*map(_work_of, cell), strict=True))
         flops = steps * training.flops_per_image(config)

@@ -1,8 +1,8 @@
 """Analysis: how large the weights of each kernel tap have stayed, beside how much of the map the tap gets to see."""
 
-import pandas as pd
+import numpy as np
 
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, rows_of
 from rfkit.presets import NEVER_PRUNED
 
 
@@ -30,34 +30,19 @@ def compute(run, settings, work):
     }
 
 
-def frame(runs):
-    """Magnitude of each tap beside what it sees.
-
-    Args:
-        runs: List of `Run`; those without this analysis are left out.
-
-    Returns:
-        Data frame, one row a run, layer and tap: the columns of a run, layer, place (order among the layers with a
-        kernel, from 1), row, column, seen (share of output positions at which the tap meets a pixel), before and after
-        (mean magnitude), kept (after over before, divided by that of the layer's centre tap).
-    """
-    from rfkit.experiments.finding import describe
-
-    rows = []
-    for run in runs:
-        for place, (layer, taps) in enumerate((run.result("taps") or {}).items(), start=1):
-            rows_of, columns_of = len(taps["seen"]), len(taps["seen"][0])
-            i, j = rows_of // 2, columns_of // 2
-            centre = taps["after"][i][j] / taps["before"][i][j]
-            rows += [
-                describe(run)
-                | {"layer": layer, "place": place, "row": i, "column": j, "seen": taps["seen"][i][j]}
-                | {"before": taps["before"][i][j], "after": taps["after"][i][j]}
-                | {"kept": taps["after"][i][j] / taps["before"][i][j] / centre}
-                for i in range(rows_of)
-                for j in range(columns_of)
-            ]
-    return pd.DataFrame(rows)
+@rows_of("taps")
+def frame(taps, run):
+    """A row a layer (place: from 1) and tap: what it sees; kept is after over before, over that of the centre tap."""
+    for place, (layer, tap) in enumerate(taps.items(), start=1):
+        seen, before, after = (np.array(tap[name]) for name in ("seen", "before", "after"))
+        kept = after / before
+        for i, j in np.ndindex(seen.shape):
+            sizes = {
+                "before": before[i, j],
+                "after": after[i, j],
+                "kept": kept[i, j] / kept[len(kept) // 2, len(kept[0]) // 2],
+            }
+            yield {"layer": layer, "place": place, "row": i, "column": j, "seen": seen[i, j]} | sizes
 
 
 ANALYSIS = Analysis("taps", "run", settings, compute, frame, lambda settings, unit: 500, planned=False, on_cpu=True)

@@ -1,5 +1,7 @@
 """Analysis: the receptive field of every image classifier of torchvision, and how much of it an untrained one uses."""
 
+import warnings
+
 import pandas as pd
 
 from rfkit.experiments.analysis import Analysis
@@ -57,8 +59,6 @@ def compute(_, settings, work):
 
 
 def _with_data(name, side):
-    import warnings
-
     from torchvision.models import get_model
 
     options = {"image_size": side} if name.startswith("vit_") else {}
@@ -92,18 +92,7 @@ def seconds(settings, _):
 
 
 def frame(results):
-    """Networks with their fields.
-
-    Args:
-        results: List of stored results.
-
-    Returns:
-        Data frame, one row a network: network, image_px, field_px (infinite where a unit sees the whole image,
-        missing where an operation has no rule), stride and map of the last feature map, convolutions_px (without
-        squeeze-and-excitation), half_px (side of the smallest square around the middle with half of the gradient,
-        before training), parameters, gflops, top1 (of the published weights, %), and why (where field_px
-        is no number).
-    """
+    """A row a network; field_px is infinite where a unit sees the whole image, and missing where there is no rule."""
     return pd.DataFrame([_row(each["settings"]["network"], each["values"]) for each in results])
 
 

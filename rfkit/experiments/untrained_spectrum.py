@@ -1,10 +1,12 @@
 """Analysis: Hessian spectra of untrained networks at the paper's full width, what Figures 1 and 2 claim is about."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from rfkit.data import PAPER_DATASET_BY_SIZE
-from rfkit.experiments.analysis import Analysis
-from rfkit.experiments.spectrum import COLUMNS, summary
+from rfkit.experiments.analysis import DESCRIBED, Analysis
+from rfkit.experiments.spectrum import COMPARED, summary
 from rfkit.presets import field_px
 
 
@@ -63,19 +65,15 @@ def frame(results):
         }
         for each in results
     ]
-    return pd.DataFrame(rows, columns=COLUMNS).sort_values(["architecture", "rf_level"])
+    return pd.DataFrame(rows, columns=[*DESCRIBED, *COMPARED]).sort_values(["architecture", "rf_level"])
 
 
 def seconds(settings, _):
     """By forward and backward passes measured here, five products an eigenvalue."""
-    from dataclasses import replace
-
     from rfkit import presets, training
-    from rfkit.experiments.finding import unit_of_what_is_here
+    from rfkit.experiments.finding import unit_of
 
-    unit = unit_of_what_is_here(
-        presets.get("paper"), "cifar10", settings["architecture"], settings["level"], settings["seed"]
-    )
+    unit = unit_of(presets.get("paper"), "cifar10", settings["architecture"], settings["level"], settings["seed"])
     config = replace(unit.config, width=settings["width"])
     products = 5 * settings["k"] + settings["probes"] * settings["steps"]
     return 2 * products * settings["images"] * training.seconds_per_image(config)

@@ -1,8 +1,8 @@
 """Analysis: accuracy at rates of the usable weights, the dead ones set to zero before."""
 
-import pandas as pd
+import copy
 
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, rows_of
 from rfkit.presets import NEVER_PRUNED
 
 PROBED_IMAGES = 512
@@ -16,8 +16,6 @@ def settings(preset, unit):
 
 def compute(run, settings, work):
     """Without dead weights only their number, 0: the curve is that of all weights then."""
-    import copy
-
     import torch
 
     from rfkit import pruning, training
@@ -48,35 +46,17 @@ def cost(settings, unit):
     return len(settings["rates"]) * unit.config.test_images / 3
 
 
-def frame(runs):
-    """Accuracy of each run pruned at rates of its usable weights.
-
-    Args:
-        runs: List of `Run`; those without this analysis are left out.
-
-    Returns:
-        Data frame, one row a run and rate (0 is dense): paper_dataset, architecture, rf_level, field_px, data_label,
-        seed, dense, accuracy; dead (share of the prunable weights); usable_sparsity; kept (usable weights left).
-        Where no weight is dead, these are the rows of the curve of all weights.
-    """
-    from rfkit.experiments.finding import CELL, describe
-
-    rows = []
-    for run in runs:
-        again = run.result("usable_pruning")
-        if again is not None:
-            name = "usable_pruning" if again["dead"] else "pruning"
-            source = run.result(name)
-            points = {source["rates"][i]: source["test_accuracy"][i] for i in run.places(name, source["rates"])}
-            points[0.0] = dense = run.summary["test_accuracy"]
-            share = again["dead"] / (again["dead"] + again["usable"])
-            about = describe(run) | {"dense": dense, "dead": share}
-            rows += [
-                about | {"usable_sparsity": rate, "accuracy": points[rate], "kept": round((1 - rate) * again["usable"])}
-                for rate in sorted(points)
-            ]
-    columns = [*CELL, "data_label", "field_px", "seed", "dense", "dead", "usable_sparsity", "accuracy", "kept"]
-    return pd.DataFrame(rows, columns=columns)
+@rows_of("usable_pruning", "dense", "dead", "usable_sparsity", "accuracy", "kept")
+def frame(again, run):
+    """A row a rate (0: dense) of the usable weights, of which `kept` are left; without dead ones the curve of all."""
+    name = "usable_pruning" if again["dead"] else "pruning"
+    source = run.result(name)
+    points = {source["rates"][i]: source["test_accuracy"][i] for i in run.places(name, source["rates"])}
+    points[0.0] = dense = run.summary["test_accuracy"]
+    about = {"dense": dense, "dead": again["dead"] / (again["dead"] + again["usable"])}
+    for rate in sorted(points):
+        kept = round((1 - rate) * again["usable"])
+        yield about | {"usable_sparsity": rate, "accuracy": points[rate], "kept": kept}
 
 
 ANALYSIS = Analysis("usable_pruning", "run", settings, compute, frame, cost)

@@ -8,15 +8,14 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from rfkit import training
+from rfkit.config import one_of, whole
 from rfkit.hessian import lanczos
 from rfkit.hessian.landscape import line, surface
 from rfkit.hessian.matching import matched
 from rfkit.pruning import without_dead_taps
 from rfkit.stats import DensityResult
 
-MODES = ("eval", "train")
 TRAIN_BATCH = 128
-calibrate_batchnorm = training.calibrated
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,7 @@ class HessianOperator:
     """
 
     def __init__(self, model, images, labels=None, *, mode="eval", batch_size=None, max_gib=4.0):
-        if mode not in MODES:
-            raise ValueError(f"mode is {mode!r}; expected 'eval' or 'train'")
+        one_of("mode", mode, ("eval", "train"))
         self._fresh = images if callable(images) else None
         if self._fresh is not None:
             images, labels = self._fresh()
@@ -90,7 +88,7 @@ class HessianOperator:
         self._weights = list(self._model.parameters())
         self._lengths = [w.numel() for w in self._weights]
         self._max_gib, self._kept = max_gib, None
-        self._batch = None if batch_size is None else training.images_at_a_time(batch_size)
+        self._batch = None if batch_size is None else whole("batch_size", batch_size, 1)
         if mode == "train" and batch_size is None:
             self._batch = min(TRAIN_BATCH, len(images))
         if mode == "train" and len(images) > 1 and len(images) % self._batch == 1:
@@ -137,14 +135,11 @@ class HessianOperator:
             loss = F.cross_entropy(logits, labels, reduction="sum")
             return torch.autograd.grad(loss, self._weights, create_graph=True, allow_unused=True)
 
-    def _batches(self):
-        for begin in range(0, self._count, self._batch):
-            yield self._images[begin : begin + self._batch], self._labels[begin : begin + self._batch]
-
     def _graphs(self):
         """Gradients with their graphs, kept between products where there is a single batch of them."""
         if self._count > self._batch or self._fresh is not None:
-            return (self._gradients(*batch) for batch in self._batches())
+            parts = (slice(begin, begin + self._batch) for begin in range(0, self._count, self._batch))
+            return (self._gradients(self._images[part], self._labels[part]) for part in parts)
         if self._kept is None:
             self._kept = [self._gradients(self._images, self._labels)]
         return self._kept
@@ -192,7 +187,7 @@ def top_eigenvalues(
     """The largest eigenvalues of the Hessian of the mean cross-entropy over all parameters.
 
     Args:
-        model: Network; not touched. Batch norm of an untrained one is the caller's choice: `calibrate_batchnorm`.
+        model: Network; not touched. Batch norm of an untrained one is the caller's choice: `rfkit.training.calibrated`.
         images: As in `HessianOperator`.
         labels: Class indices (N,).
         k: Number of eigenvalues.
@@ -218,7 +213,7 @@ def top_eigenvalues(
         Paper Sec. 3.3, Figures 1 and 2.
     """
     parameters = sum(p.numel() for p in model.parameters())
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= parameters:
+    if whole("k", k, 1) > parameters:
         raise ValueError(f"k is {k!r}; expected a whole number between 1 and {parameters}, the number of parameters")
     operator = HessianOperator(model, images, labels, mode=mode, batch_size=batch_size, max_gib=max_gib)
     wanted = min(k, operator.size)
@@ -265,11 +260,9 @@ def spectral_density(
     Source:
         Ghorbani et al. (2019), Sec. 2; Lin et al. (2016).
     """
-    for name, value in (("probes", probes), ("steps", steps)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
-    if start not in ("random", "constant"):
-        raise ValueError(f"start is {start!r}; expected 'random' or 'constant'")
+    whole("probes", probes, 1)
+    whole("steps", steps, 1)
+    one_of("start", start, ("random", "constant"))
     operator = HessianOperator(model, images, labels, mode=mode, batch_size=batch_size, max_gib=max_gib)
     steps, generator = min(steps, operator.size), torch.Generator().manual_seed(seed)
     if not steps:

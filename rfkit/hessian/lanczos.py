@@ -1,7 +1,7 @@
 """Eigenvalues of a symmetric operator that is known by its products only: thick-restart Lanczos."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -14,15 +14,8 @@ ROWS_AT_ONCE = 2**18
 """Coordinates handled at a time when the basis is rotated in place."""
 
 
-@dataclass(frozen=True)
-class Eigenvalues:
-    """Extreme eigenvalues of a symmetric operator.
-
-    Attributes:
-        values: Tensor (k,) float64, the wanted end of the spectrum first.
-        residuals: Tensor (k,) float64, bound on the distance of each to an eigenvalue.
-        products: Products of the operator with a vector that were needed.
-    """
+class Eigenvalues(NamedTuple):
+    """Values, the wanted end of the spectrum first, bounds on their errors (float64), and the products needed."""
 
     values: torch.Tensor
     residuals: torch.Tensor

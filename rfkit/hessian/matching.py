@@ -86,23 +86,18 @@ def _residual_groups(model):
 
 def _correlations(model, other, images, groups):
     """Of every group the correlation of its channels in one network (rows) with those in the other (columns)."""
-    names, sums, latest, handles = [name for group in groups for name in group.seen], {}, {}, []
-    for which, network in enumerate((model, other)):
-        for name in names:
+    names, sums, latest = [name for group in groups for name in group.seen], {}, {}
+    both = {(i, name): network.get_submodule(name) for i, network in enumerate((model, other)) for name in names}
 
-            def see(_, __, out, key=(which, name)):
-                latest[key] = out.detach().double().movedim(1, -1).flatten(0, -2)  # (positions of all images, channels)
+    def see(key, _, out):
+        latest[key] = out.detach().double().movedim(1, -1).flatten(0, -2)  # (positions of all images, channels)
 
-            handles.append(network.get_submodule(name).register_forward_hook(see))
-    try:
+    with training.watched(both, see):
         for _ in zip(training.outputs(model, images), training.outputs(other, images), strict=True):
             for name in names:
                 a, b = latest[0, name], latest[1, name]
                 parts = torch.tensor(len(a)), a.sum(0), b.sum(0), (a * a).sum(0), (b * b).sum(0), a.T @ b
                 sums[name] = [x + y for x, y in zip(sums[name], parts, strict=True)] if name in sums else list(parts)
-    finally:
-        for handle in handles:
-            handle.remove()
     return [sum(_correlation(*sums[name]) for name in group.seen).cpu() for group in groups]
 
 

@@ -1,4 +1,4 @@
-"""Two optimisers and a small trainer for networks of `numpy_nets`, or your own: numpy only."""
+"""Two optimisers and a small trainer for networks of `rfkit.homework.nets`, or your own: numpy only."""
 
 from dataclasses import dataclass, field
 
@@ -72,9 +72,7 @@ def accuracy(net, x, labels, batch_size=250):
     return 100 * right / len(x)
 
 
-def train(
-    net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, flip=False, cool=True, seed=0, report=None
-):
+def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, flip=False, seed=0, report=None):
     """Train a network in place.
 
     Args:
@@ -86,7 +84,6 @@ def train(
         batch_size: Images a step.
         held_out: Images and labels whose accuracy is measured after every epoch.
         flip: Mirror half of the images.
-        cool: Let the learning rate fall to zero along a cosine.
         seed: Of order and mirroring.
         report: Called with every row, such as `print`.
 
@@ -104,8 +101,7 @@ def train(
             if flip:
                 mirrored = random.random(len(images)) < 0.5
                 images[mirrored] = images[mirrored, :, :, ::-1]
-            if cool:
-                optimizer.lr = peak * 0.5 * (1 + np.cos(np.pi * step / steps))
+            optimizer.lr = peak * 0.5 * (1 + np.cos(np.pi * step / steps))  # to zero along a cosine
             loss, gradients = net.loss(images, labels[chosen])
             optimizer.step(net.parameters, gradients)
             losses.append(loss)

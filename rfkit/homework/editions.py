@@ -89,7 +89,8 @@ def _empty(module, name):
     node = tree.body[0]
     methods = [node]
     if isinstance(node, ast.ClassDef):
-        methods = [part for part in node.body if isinstance(part, ast.FunctionDef) and _is_public(part.name)]
+        defined = (part for part in node.body if isinstance(part, ast.FunctionDef))
+        methods = [part for part in defined if part.name == "__init__" or not part.name.startswith("_")]
         node.body = [*node.body[:1], *methods]
     for function in methods:
         documented = ast.get_docstring(function) is not None
@@ -101,10 +102,6 @@ def _empty(module, name):
                 del function.args.kwonlyargs[i], function.args.kw_defaults[i]
     lines = ast.unparse(tree).splitlines()
     return "\n".join(line for line in lines if not line.strip().startswith(tuple(f"{word}:" for word in _LEFT_OUT)))
-
-
-def _is_public(name):
-    return name == "__init__" or not name.startswith("_")
 
 
 def without_solutions(notebook):

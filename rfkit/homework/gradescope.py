@@ -5,9 +5,10 @@ Source:
     ``/autograder/submission`` and writes ``/autograder/results/results.json``.
 """
 
-import argparse
 import json
+import sys
 import zipfile
+from importlib.metadata import requires
 from pathlib import Path
 
 import rfkit
@@ -17,9 +18,7 @@ from rfkit.homework import grading
 from rfkit.homework.editions import HIDDEN_TESTS
 
 VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
-PACKAGES = "filelock ipykernel jupyter-client matplotlib nbformat numpy pillow traitlets"
-"""What grading needs; PyTorch is not among it."""
-SETUP = f"""#!/usr/bin/env bash
+SETUP = """#!/usr/bin/env bash
 # Python 3.11 or newer, and the few packages that grading needs, in an environment of their own.
 set -euo pipefail
 apt-get update
@@ -30,7 +29,7 @@ if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   python=python3.11
 fi
 $python -m venv /autograder/venv
-/autograder/venv/bin/pip install --no-cache-dir {PACKAGES}
+/autograder/venv/bin/pip install --no-cache-dir {packages}
 """
 RUN = """#!/usr/bin/env bash
 set -euo pipefail
@@ -41,28 +40,16 @@ cd "$root/source"
 
 
 def build(path, tests=None, *, visibility="after_published", seconds=60, memory_gib=8.0):
-    """Write the zip of an autograder.
-
-    Args:
-        path: The zip to write.
-        tests: Folder of hidden tests; ours by default.
-        visibility: When students see points and messages, one of `VISIBILITIES`.
-        seconds: Longest a cell or a test's request may take.
-        memory_gib: Address space of a kernel.
-
-    Returns:
-        The path.
-
-    Raises:
-        ConfigError: If the tests are not there, or the visibility is not one of Gradescope's.
-    """
+    """Write the zip of an autograder; a `ConfigError` if the tests are not there."""
     tests, path = Path(tests) if tests is not None else HIDDEN_TESTS, Path(path)
     one_of("visibility", visibility, VISIBILITIES)
     grading.test_files(tests)
     options = {"visibility": visibility, "seconds": seconds, "memory_gib": memory_gib}
     package = Path(rfkit.__file__).parent
+    # what the homework needs: PyTorch is not among it
+    setup = SETUP.format(packages=" ".join(f"'{each}'" for each in requires("rfkit") if "extra ==" not in each))
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, script in (("setup.sh", SETUP), ("run_autograder", RUN)):
+        for name, script in (("setup.sh", setup), ("run_autograder", RUN)):
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o755 << 16  # executable
             archive.writestr(entry, script)
@@ -77,15 +64,7 @@ def build(path, tests=None, *, visibility="after_published", seconds=60, memory_
 
 
 def results(graded, visibility="after_published"):
-    """A graded submission as Gradescope reads it.
-
-    Args:
-        graded: What `grading.grade` returns.
-        visibility: As in `build`.
-
-    Returns:
-        JSON-able mapping: ``output``, and ``tests`` with score, max_score, name, number, output and visibility.
-    """
+    """A graded submission as Gradescope reads it."""
     found = []
     for question in graded["questions"]:
         for i, test in enumerate(question["tests"], start=1):
@@ -102,16 +81,13 @@ def results(graded, visibility="after_published"):
     return {"output": said, "visibility": visibility, "stdout_visibility": "hidden", "tests": found}
 
 
-def main(arguments=None):
+def main():
     """Grade in the container: python -m rfkit.homework.gradescope SUBMISSION RESULTS."""
-    parser = argparse.ArgumentParser("rfkit.homework.gradescope")
-    parser.add_argument("submission", type=Path)
-    parser.add_argument("results", type=Path)
-    options = parser.parse_args(arguments)
+    submission, written = map(Path, sys.argv[1:])
     chosen = json.loads(Path("options.json").read_text(encoding="utf-8"))
     visibility = chosen.pop("visibility")
-    graded = grading.grade(options.submission, "tests", **chosen)
-    write_json(options.results, results(graded, visibility))
+    graded = grading.grade(submission, "tests", **chosen)
+    write_json(written, results(graded, visibility))
     print(grading.table(graded))
 
 

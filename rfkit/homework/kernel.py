@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -18,6 +17,8 @@ import nbformat
 import numpy as np
 from jupyter_client.manager import KernelManager
 from traitlets.config import Config
+
+from rfkit.files import first_line
 
 _REACHING = (
     r"\b(?:rfkit\.__(?:file|path)__|importlib|meta_path|hidden_tests|__import__|inspect\.getsource|site-packages)\b"
@@ -46,12 +47,6 @@ class Submission:
 
     Not a prison: it limits time and memory and keeps our answers out of the kernel, but code of a student still has
     the rights of the account that grades.
-
-    Args:
-        path: Notebook.
-        blocked: Modules that cannot be imported.
-        seconds: Longest a cell or a question may take.
-        memory_gib: Address space of the kernel; ``None`` for no limit.
     """
 
     def __init__(self, path, *, blocked=(), seconds=60, memory_gib=8.0):
@@ -194,13 +189,16 @@ def _code_cells(path, problems):
     try:
         notebook = nbformat.read(path, as_version=4)
         sources = [str(cell.source).strip() for cell in notebook.cells if cell.cell_type == "code"]
-        return [(f"code cell {i} ({_first_line(source)})", source) for i, source in enumerate(sources, start=1)]
+        return [
+            (f"code cell {i} ({source.splitlines()[0] if source else 'empty':.40})", source)
+            for i, source in enumerate(sources, start=1)
+        ]
     except FileNotFoundError:
         others = sorted(str(other.relative_to(path.parent)) for other in path.parent.rglob("*.ipynb"))
         found = f"; in the folder: {', '.join(others)}" if others else ""
         problems.append(f"{path.name} was not handed in under this name{found}")
     except Exception as error:  # whatever a broken file makes the reader raise
-        problems.append(f"{path.name} cannot be read: {str(error).splitlines()[0][:200]}")
+        problems.append(f"{path.name} cannot be read: {first_line(error)}")
     return []
 
 
@@ -208,16 +206,6 @@ def _strange(cells):
     """Notes on cells that reach for what a solution has no use for: a person should look at them."""
     found = ((name, re.search(_REACHING, source)) for name, source in cells)
     return [f"{name} mentions {match[0]}: read it, it may look for the answers" for name, match in found if match]
-
-
-def _first_line(source):
-    line = source.splitlines()[0] if source else "empty"
-    return line if len(line) <= 40 else f"{line[:39]}…"
-
-
-def memory_is_limited():
-    """Whether this system enforces a limit on address space."""
-    return sys.platform.startswith("linux")
 
 
 _SETUP = """

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 
 from rfkit.config import ConfigError
-from rfkit.files import replacing
+from rfkit.files import first_line, replacing
 from rfkit.homework.editions import HANDOUT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
@@ -71,7 +71,7 @@ def _read(path):
     try:
         return nbformat.read(path, as_version=4)
     except Exception as error:  # whatever a broken file makes the reader raise
-        raise ConfigError(f"{path} cannot be read as a notebook: {str(error).splitlines()[0][:200]}") from error
+        raise ConfigError(f"{path} cannot be read as a notebook: {first_line(error)}") from error
 
 
 def notebooks(paths, output):

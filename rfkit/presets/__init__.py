@@ -1,15 +1,7 @@
 """Named presets (how much to run), protocols (how to train) and contrasts (which networks are changed how)."""
 
 from rfkit.presets.contrasts import CELLS as CONTRAST_CELLS
-from rfkit.presets.contrasts import (
-    CONTRASTS,
-    EQUAL_COMPUTATION,
-    MARGIN_POINTS,
-    SHORTER_EPOCHS,
-    Contrast,
-    beside_contrasts,
-    of_contrasts,
-)
+from rfkit.presets.contrasts import CONTRASTS, EQUAL_COMPUTATION, MARGIN_POINTS, SHORTER_EPOCHS, Contrast, of_contrasts
 from rfkit.presets.contrasts import LABELS as CONTRAST_LABELS
 from rfkit.presets.contrasts import NETWORK as CONTRAST_NETWORK
 from rfkit.presets.contrasts import OUTCOMES as CONTRAST_OUTCOMES
@@ -23,7 +15,6 @@ from rfkit.presets.presets import (
     PAPER_RATES,
     PROTOCOL_FINE_TUNING,
     PROTOCOL_TRAINING,
-    FineTuning,
     Pairs,
     Preset,
     Spectrum,

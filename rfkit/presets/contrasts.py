@@ -95,8 +95,3 @@ def of_contrasts(preset):
         preset, datasets=datasets, architectures=architectures, levels=levels, pairs=None, spectrum=few,
         left_out=tuple(cell for cell in every if cell[1:] not in CELLS),
     )  # fmt: skip
-
-
-def beside_contrasts(preset, changed):
-    """The levels of the network that the contrasts change, of a preset, on the data sets of its changed networks."""
-    return replace(preset, datasets=changed.datasets, architectures=(NETWORK,))

@@ -44,21 +44,6 @@ PROTOCOL_FINE_TUNING = MappingProxyType({
 
 
 @dataclass(frozen=True)
-class FineTuning:
-    """How pruned networks are fine-tuned.
-
-    Attributes:
-        rate: Pruning rate.
-        train: Its training.
-        frozen_batchnorm: Whether batch norm stays as it was in the dense network.
-    """
-
-    rate: float
-    train: TrainConfig
-    frozen_batchnorm: bool = False
-
-
-@dataclass(frozen=True)
 class Spectrum:
     """Which Hessian spectra are computed, before and after training.
 
@@ -250,7 +235,7 @@ class Preset:
         return {name: getattr(wanted, name) for name in names}
 
     def fine_tuning(self, dataset, seed):
-        """How the pruned networks of a cell are fine-tuned."""
+        """How the pruned networks of a cell are fine-tuned: rate, `TrainConfig`, frozen_batchnorm; or None."""
         if self.fine_tuned_seeds is not None and seed not in self.fine_tuned_seeds:
             return None
         base, dataset = PROTOCOL_FINE_TUNING[self.protocol], COPIES.get(dataset, dataset)
@@ -261,7 +246,8 @@ class Preset:
         elif dataset == "tiny_imagenet" and self.protocol != "short":
             share = 5_000 / 100_000 if self.protocol == "as_run" else 1.0
             changes |= {"augmentation": "resized_crop_flip", "train_share": share}
-        return FineTuning(FINE_TUNED_RATE, replace(base, **changes), self.protocol == "as_run")
+        train = replace(base, **changes)
+        return {"rate": FINE_TUNED_RATE, "train": train, "frozen_batchnorm": self.protocol == "as_run"}
 
 
 def field_px(architecture, level):

@@ -7,6 +7,7 @@ from numbers import Real
 
 import torch
 
+from rfkit.config import whole
 from rfkit.receptive_field import gradients, tracing
 from rfkit.receptive_field.gradients import EffectiveField, weights_on_a_path
 from rfkit.receptive_field.layout import image_state
@@ -124,7 +125,7 @@ def trace(model, input_shape=(3, 64, 64), *, follow_statistics=False):
         Araujo, Norris and Sim, Distill 2019, Eq. 2-7, extended to phases; see `rfkit.receptive_field.rules`.
     """
     shape = _checked_shape(input_shape)
-    names, records, counts = _names(model), [], {}
+    names, records, counts = {id(module): name for name, module in model.named_modules() if name}, [], {}
     running: list[tuple] = []
 
     def enter(module, _):
@@ -152,9 +153,11 @@ def trace(model, input_shape=(3, 64, 64), *, follow_statistics=False):
         torch.nn.modules.module.register_module_forward_pre_hook(enter),
         torch.nn.modules.module.register_module_forward_hook(leave, always_call=True),
     ]
-    stand_ins = {name: torch.empty_like(t, device="meta") for name, t in _tensors_of(model)}
+    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+    stand_ins = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
     # two images: batch norm in training mode refuses a single value a channel
-    image = torch.empty(2, *shape, device="meta", dtype=_dtype(model))
+    image = torch.empty(2, *shape, device="meta", dtype=dtype)
     image._rf_state = image_state(shape)
     try:
         with torch.no_grad(), tracing.failing_on(shape), recorder:
@@ -212,18 +215,6 @@ def _checked_shape(shape):
     if not 2 <= len(shape) <= 4 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
         raise ValueError(f"input_shape is {shape!r}; expected (channels, height, width), such as (3, 64, 64)")
     return shape
-
-
-def _names(model):
-    return {id(module): name for name, module in model.named_modules() if name}
-
-
-def _tensors_of(model):
-    return itertools.chain(model.named_parameters(), model.named_buffers())
-
-
-def _dtype(model):
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
 
 def _field(name, operation, state, image_size):
@@ -284,7 +275,9 @@ def measured(model, layer=None, input_shape=None):
     Raises:
         ValueError: If there is no such module, or it makes no map over the image.
     """
-    shape = _checked_shape(input_shape or gradients.first_shape(model))
+    first = next((module for module in model.modules() if isinstance(module, torch.nn.modules.conv._ConvNd)), None)
+    begin = (3, 64, 64) if first is None else (first.in_channels, *[64] * len(first.kernel_size))
+    shape = _checked_shape(input_shape or begin)
     name, call = _module_of(model, layer, shape)
     double = gradients.positive_copy(model)
     size, stride, center, units, clipped = [], [], [], [], False
@@ -315,7 +308,7 @@ def measured(model, layer=None, input_shape=None):
 
 
 def _supports(model, name, call, shape, axis, **options):
-    """`rf_gradients.supports`, and whether the border of the image cuts any of them."""
+    """`gradients.supports`, and whether the border of the image cuts any of them."""
     found, count = gradients.supports(model, name, call, tuple(shape), axis, **options)
     ends = (0, shape[1 + axis] - 1)
     return found, count, any(seen is not None and (seen[0] == ends[0] or seen[1] == ends[1]) for seen in found.values())
@@ -341,9 +334,8 @@ def _module_of_last(model, fields, shape, modules):
         return last.name
     inside = last.name.rpartition(".")[0]
     double = gradients.positive_copy(model)
-    tap = gradients.Tap(double, inside)
     with torch.no_grad():
-        output = gradients.run(double, tap, torch.ones(1, *shape, dtype=torch.float64))
+        output = gradients.output_of(double, inside, 1, torch.ones(1, *shape, dtype=torch.float64))
     if tuple(output.shape[2:]) == last.shape:
         return inside
     alike = [f.name for f in fields if (f.size, f.center, f.shape) == (last.size, last.center, last.shape)]
@@ -373,8 +365,7 @@ def effective(model, layer=None, input_size=64, repeats=50, seed=0, images=None)
     Source:
         Luo et al. (2016): gradient of one unit, one in every channel, averaged over random inputs.
     """
-    if not isinstance(repeats, int) or repeats < 1:
-        raise ValueError(f"repeats is {repeats!r}; expected a whole number of at least 1")
+    whole("repeats", repeats, 1)
     if images is None:
         shape = _checked_shape(input_size if isinstance(input_size, tuple | list) else (3, input_size, input_size))
         images = torch.randn(repeats, *shape, generator=torch.Generator().manual_seed(seed))

@@ -91,52 +91,29 @@ def positive_copy(model):
     return double
 
 
-def first_shape(model):
-    """An image to begin with."""
-    first = next((module for module in model.modules() if isinstance(module, torch.nn.modules.conv._ConvNd)), None)
-    return (3, 64, 64) if first is None else (first.in_channels, *[64] * len(first.kernel_size))
-
-
-class Tap:
-    """Takes the result of one call of one module out of a forward pass."""
-
-    def __init__(self, model, name, call=1):
-        self.module, self.name, self.call = model.get_submodule(name), name, call
-        self.count, self.output = 0, None
-
-    def __enter__(self):
-        self._hook = self.module.register_forward_hook(self._take)
-        return self
-
-    def __exit__(self, *_):
-        self._hook.remove()
-
-    def _take(self, module, inputs, output):
-        self.count += 1
-        if self.count == self.call:
-            self.output = output.clone() if isinstance(output, torch.Tensor) else output
-
-
-def run(model, tap, images):
-    """Forward pass until the tap has its tensor; what comes after may fail on odd image sizes."""
-    with tap:
-        try:
-            model(images)
-        except (RuntimeError, ValueError) as error:
-            if tap.output is None:
-                raise RuntimeError(
-                    f"the network fails on images of {tuple(images.shape[2:])} pixels: {error}"
-                ) from error
-    if not isinstance(tap.output, torch.Tensor):
-        made = "no tensor" if tap.count >= tap.call > 0 else f"no call {tap.call}, it runs {tap.count} times"
-        raise ValueError(f"module {tap.name or type(model).__name__!r} has {made}")
-    return tap.output
+def output_of(model, name, call, images):
+    """The result of one call of one module in a forward pass; what comes after may fail on odd image sizes."""
+    made = []  # copies: the next layer may work in place
+    hook = model.get_submodule(name).register_forward_hook(
+        lambda _, __, output: made.append(output.clone() if isinstance(output, torch.Tensor) else output)
+    )
+    try:
+        model(images)
+    except (RuntimeError, ValueError) as error:
+        if len(made) < call:
+            raise RuntimeError(f"the network fails on images of {tuple(images.shape[2:])} pixels: {error}") from error
+    finally:
+        hook.remove()
+    if not len(made) >= call > 0 or not isinstance(made[call - 1], torch.Tensor):
+        what = "no tensor" if len(made) >= call > 0 else f"no call {call}, it runs {len(made)} times"
+        raise ValueError(f"module {name or type(model).__name__!r} has {what}")
+    return made[call - 1]
 
 
 def supports(model, name, call, shape, axis, *, span=64, budget=2e7):
     """Input pixels along one axis on which units around the middle of a map depend."""
     with _Linear():
-        out = run(model, Tap(model, name, call), torch.ones(1, *shape, dtype=torch.float64)).shape
+        out = output_of(model, name, call, torch.ones(1, *shape, dtype=torch.float64)).shape
     if len(out) != len(shape) + 1:
         raise ValueError(f"module {name!r} makes a tensor of shape {tuple(out)}, not a map over the image")
     size = out[2 + axis]
@@ -150,7 +127,7 @@ def supports(model, name, call, shape, axis, *, span=64, budget=2e7):
         chunk = units[start : start + at_once]
         images = torch.ones(len(chunk), *shape, dtype=torch.float64, requires_grad=True)
         with _Linear():
-            output = run(model, Tap(model, name, call), images)
+            output = output_of(model, name, call, images)
         # all places along the other axes: where one sees nothing, another may
         total = sum(output[row].select(1 + axis, unit).sum() for row, unit in enumerate(chunk))
         gradient = torch.autograd.grad(total, images, allow_unused=True)[0] if total.requires_grad else None
@@ -191,7 +168,7 @@ def mean_pattern(model, name, call, images, batch=8):
     total = 0
     for part in images.double().split(batch):
         x = part.clone().requires_grad_()
-        output = run(double, Tap(double, name, call), x.clone())  # a first layer may work in place
+        output = output_of(double, name, call, x.clone())  # a first layer may work in place
         if output.dim() != x.dim():
             raise ValueError(f"module {name!r} makes a tensor of shape {tuple(output.shape)}, not a map over the image")
         middle = output[(slice(None), slice(None), *(n // 2 for n in output.shape[2:]))]

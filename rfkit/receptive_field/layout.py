@@ -130,7 +130,7 @@ def collapse(state, gone, dims):
     return State(kept, state.with_maps({axis: rules.whole(state.maps[axis]) for axis in axes}).maps)
 
 
-# --- operations on layouts, as `rf_trace.RULES` calls them ------------------------------------------
+# --- operations on layouts, as `rules.RULES` calls them ------------------------------------------
 
 
 def reshape(recorder, func, args, kwargs, outputs):
@@ -191,8 +191,7 @@ def expand(recorder, func, args, kwargs, outputs):
 
 def slicing(recorder, func, args, kwargs, outputs):
     """Crops and strided slices of one dimension."""
-    values = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
-    dim, step, start = values.get("dim", 0), values.get("step", 1), values.get("start")
+    dim, step, start = kwargs.get("dim", 0), kwargs.get("step", 1), kwargs.get("start")
     return cut(get(args[0]), dim % args[0].dim(), start or 0, outputs, step, args[0].shape)
 
 
@@ -213,8 +212,7 @@ def cut(state, dim, start, output, step, shape):
 
 def pieces(recorder, func, args, kwargs, outputs):
     """Split and chunk: consecutive pieces of one dimension."""
-    values = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
-    x, dim, start, states = args[0], values.get("dim", 0) % args[0].dim(), 0, []
+    x, dim, start, states = args[0], kwargs.get("dim", 0) % args[0].dim(), 0, []
     for piece in outputs:
         states.append(cut(get(x), dim, start, piece, 1, x.shape))
         start += piece.shape[dim]
@@ -224,7 +222,7 @@ def pieces(recorder, func, args, kwargs, outputs):
 def select(recorder, func, args, kwargs, outputs):
     """One index of a dimension that is not an axis of the image."""
     state = get(args[0])
-    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % args[0].dim()
+    dim = kwargs.get("dim", 0) % args[0].dim()
     if state.mapped(dim):
         raise NoRule("takes a single row or column of the image")
     kept = State(tuple(f for i, f in enumerate(state.dims) if i != dim), state.maps)
@@ -234,7 +232,7 @@ def select(recorder, func, args, kwargs, outputs):
 def concatenation(recorder, func, args, kwargs, outputs):
     """Joined along a dimension that is not an axis: every unit may meet every branch."""
     parts = args[0]
-    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % outputs.dim()
+    dim = kwargs.get("dim", 0) % outputs.dim()
     if func.overloadpacket.__name__ == "stack":
         layouts = [
             State((*s.dims[:dim], ((1, None),), *s.dims[dim:]), s.maps) for s in map(get, parts) if s is not None

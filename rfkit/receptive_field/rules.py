@@ -134,11 +134,7 @@ def join(a, b, size):
     pairs = [(a.at(unit), b.at(unit)) for unit in range(period)]
     low = tuple(min(first, second) for (first, _), (second, _) in pairs)
     high = tuple(max(first, second) for (_, first), (_, second) in pairs)
-    centred = all(p[0] + p[1] == q[0] + q[1] for p, q in pairs if _finite(*p) and _finite(*q))
+    centred = all(p[0] + p[1] == q[0] + q[1] for p, q in pairs if all(map(math.isfinite, (*p, *q))))
     step = period * max(a.step * b.period, b.step * a.period) // (a.period * b.period)
     aligned = a.aligned and b.aligned and same_stride and centred
     return Axis(low, high, step, aligned, a.statistics or b.statistics)
-
-
-def _finite(low, high):
-    return math.isfinite(low) and math.isfinite(high)

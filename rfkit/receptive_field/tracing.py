@@ -18,10 +18,11 @@ def failing_on(shape):
         yield
     except UnsupportedOperation:
         raise
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, AssertionError) as error:  # the last: how some networks refuse an image
+        reason = str(error).partition("\n")[0]  # often empty: then an assertion without words
         raise ValueError(
-            f"the network fails on images of shape {shape}: {str(error).splitlines()[0]}; give the input_shape it is "
-            "made for, channels and spatial size"
+            f"the network fails on images of shape {shape}: {reason}; give the input_shape it is made for, channels "
+            "and spatial size"
         ) from error
 
 
@@ -50,8 +51,9 @@ class Recorder(TorchDispatchMode):
             rule = pointwise
         if rule is None:
             self._refuse(name, "has no rule for receptive fields")
+        named = dict(zip([each.name for each in func._schema.arguments], args, strict=False)) | kwargs
         try:
-            states = rule(self, func, args, kwargs, outputs)
+            states = rule(self, func, args, named, outputs)
         except NoRule as error:
             self._refuse(name, str(error))
         for output, state in zip(tensors(outputs), states if isinstance(states, list) else [states], strict=False):
@@ -79,7 +81,7 @@ def _batch_norm_shapes(func, args):
 def pointwise(recorder, func, args, kwargs, outputs):
     """Elementwise operations with broadcasting: the union over all operands."""
     out = tensors(outputs)[0]
-    return combine([get(t) for t in tensors((args, kwargs)) if get(t) is not None], out.shape)
+    return combine([get(t) for t in tensors(kwargs) if get(t) is not None], out.shape)
 
 
 def unchanged(recorder, func, args, kwargs, outputs):
@@ -132,10 +134,9 @@ def pooling(recorder, func, args, kwargs, outputs):
     """Max and average pooling with fixed windows; ceil mode only adds units at the border."""
     name, out = func.overloadpacket.__name__, tensors(outputs)[0]
     count = int(name[name.index("pool") + 4])
-    values = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
-    kernel = each(values["kernel_size"], count)
-    stride = each(values.get("stride") or kernel, count)
-    padding, dilation = each(values.get("padding", 0), count), each(values.get("dilation", 1), count)
+    kernel = each(kwargs["kernel_size"], count)
+    stride = each(kwargs.get("stride") or kernel, count)
+    padding, dilation = each(kwargs.get("padding", 0), count), each(kwargs.get("dilation", 1), count)
     state = slid(
         get(args[0]), out.shape, count, lambda i, m: rules.window(m, kernel[i], stride[i], padding[i], dilation[i])
     )
@@ -162,12 +163,11 @@ def _without_single_bins(state, before, after):
 def upsampling(recorder, func, args, kwargs, outputs):
     """Nearest, bilinear and bicubic resampling."""
     name, x = func.overloadpacket.__name__, args[0]
-    values = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
     count = outputs.dim() - 2
-    factors = values.get("scale_factors") or [values.get(f"scales_{d}") for d in "dhw"[-count:]]
-    if count == 1 and values.get("scale_factors") is None:
-        factors = [values.get("scales")]
-    corners = values.get("align_corners", False)
+    factors = kwargs.get("scale_factors") or [kwargs.get(f"scales_{d}") for d in "dhw"[-count:]]
+    if count == 1 and kwargs.get("scale_factors") is None:
+        factors = [kwargs.get("scales")]
+    corners = kwargs.get("align_corners", False)
 
     def change(i, axis):
         size, out, factor = x.shape[2 + i], outputs.shape[2 + i], factors[i]
@@ -197,11 +197,10 @@ def reduction(recorder, func, args, kwargs, outputs):
     """Mean, sum, max and the like over some dimensions, or all of them."""
     x = args[0]
     state = get(x)
-    values = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
-    dim = values.get("dim")
+    dim = kwargs.get("dim")
     listed = range(x.dim()) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
     gone = {d % x.dim() for d in listed} if x.dim() else set()
-    keep = values.get("keepdim", False)
+    keep = kwargs.get("keepdim", False)
     dims = [((1, None),) if i in gone else factors for i, factors in enumerate(state.dims) if keep or i not in gone]
     return [collapse(state, gone, dims)] * len(tensors(outputs))
 

@@ -2,7 +2,7 @@
 
 from rfkit.report.answers import answer_table
 from rfkit.report.effort import recorded_table, stage_table
-from rfkit.report.live import Html, explorer, explorer_presets, knob, knob_networks, network_link, stepper
+from rfkit.report.live import explorer, explorer_presets, knob, knob_networks, network_link, stepper
 from rfkit.report.plots import (
     WIDTH_IN,
     beside,
@@ -77,6 +77,7 @@ from rfkit.report.views import (
     environment_line,
     glance,
     importance_line,
+    named,
     provenance_line,
     recipe_line,
     show_code,

@@ -6,6 +6,7 @@ import io
 import json
 
 import numpy as np
+from IPython.display import HTML
 from PIL import Image
 
 from rfkit import experiments
@@ -14,16 +15,6 @@ from rfkit.tables import ARCHITECTURE_LABELS, reference
 
 DASHES = {"-": "", "--": "8 4", "-.": "8 3 2 3", ":": "2 3"}
 """Line styles of matplotlib as SVG has them."""
-
-
-class Html:
-    """HTML for Jupyter and the book."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def _repr_html_(self):
-        return self.content
 
 
 def network_link(layers, image_px=32):
@@ -62,9 +53,9 @@ def layers_of(architecture, level):
     return found
 
 
-def explorer(element_id="rf-explorer"):
+def explorer():
     """The receptive-field explorer: edit a chain of layers, point at a unit, see its field on the image."""
-    return _page("explorer", element_id, PRESETS=explorer_presets(), PHOTO=_photograph(64))
+    return _page("explorer", PRESETS=explorer_presets(), PHOTO=_photograph(64))
 
 
 STEPS = {
@@ -75,12 +66,12 @@ STEPS = {
 """A map, a kernel and upstream gradients, small enough for mental arithmetic."""
 
 
-def stepper(element_id="layer-stepper"):
+def stepper():
     """A convolution or max-pool of `STEPS`, cell by cell: what an output reads, and what its gradient touches."""
-    return _page("stepper", element_id, **STEPS)
+    return _page("stepper", **STEPS)
 
 
-def _page(name, element_id, **values):
+def _page(name, **values):
     """A widget's three files in one, with values in place of their names in capitals."""
     web = importlib.resources.files("rfkit.report") / "web"
     parts = [web / f"{name}.html", web / f"{name}.css", web / "common.js", web / f"{name}.js"]
@@ -88,24 +79,19 @@ def _page(name, element_id, **values):
     for key, value in values.items():
         # "</" would end the script
         script = script.replace(f"__{key}__", json.dumps(value).replace("</", "<\\/"))
-    return Html(f"<style>{css}</style>{html}<script>{common}{script}</script>".replace("__ID__", element_id))
+    return HTML(f"<style>{css}</style>{html}<script>{common}{script}</script>".replace("__ID__", f"rfkit-{name}"))
 
 
 PHOTO = ("flower.jpg", (100, 0, 527, 427))
 """One of scikit-learn's sample images, by vultilion on Flickr, CC BY 2.0; and the square that is shown of it."""
 
 
-def knob(runs, element_id="live-knob"):
+def knob(runs):
     """The live figure of the book: level and pruning rate as sliders; field, maps, kernel and accuracy follow.
 
-    Args:
-        runs: List of `rfkit.experiments.Run`; panels and curves whose analyses they lack are left out.
-        element_id: Unique on the page.
-
-    Returns:
-        `Html`.
+    Panels and curves whose analyses the runs lack are left out.
     """
-    return _page("knob", element_id, NETWORKS=knob_networks(runs), PHOTO=_photograph(32))
+    return _page("knob", NETWORKS=knob_networks(runs), PHOTO=_photograph(32))
 
 
 def knob_networks(runs):

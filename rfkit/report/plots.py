@@ -1,10 +1,12 @@
 """Figures: records in, Axes out. No function here reads a file or computes a result."""
 
+import functools
 import itertools
 import sys
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import LogNorm
+from matplotlib.transforms import Bbox
 
 from rfkit.report.styles import LEVEL_STYLE, OTHER_LEVELS, STYLES
 from rfkit.tables import ARCHITECTURE_LABELS
@@ -15,9 +17,11 @@ WIDTH_IN = 6.6
 def use_style():
     """Set the book's figure style: white background, quiet grid, text that survives a phone screen, sharp edges."""
     if "ipykernel" in sys.modules:
+        from IPython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg")
+        get_ipython().display_formatter.formatters["image/svg+xml"].for_type(plt.Figure, drawn)
     plt.style.use("seaborn-v0_8-whitegrid")  # Matplotlib's own copy: seaborn takes a second to import in every notebook
     plt.rcParams.update(
         {
@@ -31,15 +35,62 @@ def use_style():
     )  # fmt: skip
 
 
+def drawn(figure):
+    """A figure as SVG, with a note of where its panels are for pages that set them one below the other."""
+    from IPython.core.pylabtools import print_figure
+
+    where = ";".join(" ".join(f"{number:.1f}" for number in box) for box in panels(figure))
+    svg = print_figure(figure, "svg", bbox_inches="tight")
+    return svg.replace("<svg ", f'<svg data-panels="{where}" ', 1) if where else svg
+
+
+def panels(figure):
+    """Size of a figure's drawing, then x, y, width and height of each panel and legend, in points from the upper left.
+
+    Nothing where the panels are one, many, or have a part in common.
+    """
+    figure.draw_without_rendering()
+    renderer, dpi = figure.canvas.get_renderer(), figure.dpi
+    common = figure._suptitle, figure._supxlabel, figure._supylabel
+    bars = {each.colorbar.ax: ax for ax in figure.axes for each in (*ax.images, *ax.collections) if each.colorbar}
+    boxes = {ax: [ax.get_tightbbox(renderer)] for ax in figure.axes if ax not in bars}
+    if any(common) or not 1 < len(boxes) <= 6:
+        return []
+    for bar, ax in bars.items():
+        boxes[ax].append(bar.get_tightbbox(renderer))
+    each = [Bbox.union(parts) for parts in boxes.values()] + [one.get_window_extent(renderer) for one in figure.legends]
+    whole = figure.get_tightbbox(renderer).padded(plt.rcParams["savefig.pad_inches"])
+    sizes = [(72 * whole.width, 72 * whole.height)]
+    for box in (box.padded(0.04 * dpi) for box in each):
+        corner = 72 * (box.x0 / dpi - whole.x0), 72 * (whole.y1 - box.y1 / dpi)
+        sizes.append((*corner, 72 * box.width / dpi, 72 * box.height / dpi))
+    return sizes
+
+
+def on_axes(width_in=WIDTH_IN / 2, height_in=3.2):
+    """Let a plot draw on the axes it is given, else on a figure of this size, and return them."""
+
+    def of(plot):
+        @functools.wraps(plot)
+        def drawn(*args, ax=None, **options):
+            ax = ax if ax is not None else plt.subplots(figsize=(width_in, height_in))[1]
+            plot(*args, ax=ax, **options)
+            return ax
+
+        return drawn
+
+    return of
+
+
 def level_style(level):
     """Colour, marker and line style of an RF level."""
     color, marker, linestyle = LEVEL_STYLE.get(level, OTHER_LEVELS)
     return {"color": color, "marker": marker, "linestyle": linestyle}
 
 
+@on_axes()
 def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
     """Dense and pruned test accuracy against the receptive field."""
-    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
     styles = {0.0: ("#333333", "o", "-", "dense"), rate: ("#D55E00", "s", "--", f"pruned, rate {rate:g}")}
     for value, (color, marker, line, label) in styles.items():
         part = frame[frame["pruning_rate"] == value]
@@ -47,7 +98,6 @@ def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
         ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
         ax.plot(part["rf_level"], part["accuracy"], marker, color=color, alpha=0.35, markersize=4)
     field_axis(frame, ax)
-    return ax
 
 
 AXIS_LABELS = {
@@ -60,9 +110,9 @@ AXIS_LABELS = {
 }
 
 
+@on_axes()
 def plot_accuracy_by_rate(frame, *, x="pruning_rate", y="accuracy", ax=None):
     """Test accuracy against the pruning rate, one line a receptive field."""
-    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
     for level, part in frame.groupby("rf_level"):
         groups = part.groupby("pruning_rate" if "pruning_rate" in part else x)
         cell, place = groups[y].agg(["mean", "std"]).fillna(0), groups[x].mean()
@@ -73,12 +123,11 @@ def plot_accuracy_by_rate(frame, *, x="pruning_rate", y="accuracy", ax=None):
     ax.set(xlabel=AXIS_LABELS.get(x, x), ylabel=AXIS_LABELS.get(y, y), ylim=(0, None if "loss" in y else _top(ax)))
     ax.set_title(_network(frame))
     ax.legend(loc="best")
-    return ax
 
 
+@on_axes(WIDTH_IN, 3.6)
 def plot_growth(curves, *, image_px=(), ax=None):
     """Receptive field after each layer, one line a network."""
-    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN, 3.6))[1]
     for i, (label, sizes) in enumerate(curves.items()):
         is_level = isinstance(label, int)
         color, marker, line = LEVEL_STYLE.get(label, OTHER_LEVELS) if is_level else STYLES[i % len(STYLES)]
@@ -95,12 +144,11 @@ def plot_growth(curves, *, image_px=(), ax=None):
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.legend()
-    return ax
 
 
+@on_axes()
 def plot_pattern(pattern, *, box_px=None, title="", label="mean |gradient|", ax=None):
     """How strongly a unit depends on each pixel."""
-    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.2))[1]
     image = ax.imshow(pattern, cmap="cividis")
     ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04, label=label)
     if box_px is not None:
@@ -110,7 +158,6 @@ def plot_pattern(pattern, *, box_px=None, title="", label="mean |gradient|", ax=
         ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.set(title=title, xlabel="x (px)", ylabel="y (px)")
     ax.grid(False)
-    return ax
 
 
 def plot_patterns(patterns, fields_px, *, title=None):
@@ -136,9 +183,9 @@ def plot_patterns(patterns, fields_px, *, title=None):
     return axes
 
 
+@on_axes(WIDTH_IN / 2, 3.6)
 def plot_field_boxes(image, fields_px, *, title="", ax=None):
     """Receptive fields of the middle unit drawn around a real image, at scale."""
-    ax = ax if ax is not None else plt.subplots(figsize=(WIDTH_IN / 2, 3.6))[1]
     height, width = image.shape[:2]
     ax.imshow(image, extent=(-width / 2, width / 2, height / 2, -height / 2), interpolation="nearest")
     for level, side in fields_px.items():
@@ -151,7 +198,6 @@ def plot_field_boxes(image, fields_px, *, title="", ax=None):
     ax.set(xlim=(-reach, reach), ylim=(reach, -reach), title=title, xlabel="pixels from the middle")
     ax.grid(False)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=9)
-    return ax
 
 
 def beside(count, *, rows=1, height_in=3.4, **shared):

@@ -6,9 +6,9 @@ import numpy as np
 from rfkit.report import plots
 
 
+@plots.on_axes(plots.WIDTH_IN, 2.8)
 def plot_running(path, targets, *, ax=None):
     """Running statistics of a batch norm over batches."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 2.8))[1]
     for values, target, label, (color, _, line) in zip(
         zip(*path, strict=True), targets, ("mean", "variance"), plots.STYLES, strict=False
     ):
@@ -16,28 +16,25 @@ def plot_running(path, targets, *, ax=None):
         ax.axhline(target, color=color, linestyle=":", linewidth=1)
     ax.set(xlabel="batch", ylabel="value")
     ax.legend()
-    return ax
 
 
+@plots.on_axes(plots.WIDTH_IN, 2.8)
 def plot_spreads(spreads, *, ax=None):
     """Size of activations block by block, one line a mode."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 2.8))[1]
     for (label, values), (color, marker, line) in zip(spreads.items(), plots.STYLES, strict=False):
         ax.plot(range(1, len(values) + 1), values, color=color, marker=marker, linestyle=line, label=label)
     ax.set(xlabel="block", ylabel="mean magnitude", yscale="log")
     ax.legend()
-    return ax
 
 
+@plots.on_axes(plots.WIDTH_IN, 3.4)
 def plot_learning(made, *, ax=None):
     """Held-out accuracy epoch by epoch, one line a recipe."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 3.4))[1]
     for each, (color, marker, line) in zip(made, plots.STYLES, strict=False):
         epochs, values = zip(*((row["epoch"], row["accuracy"]) for row in each["values"]["history"]), strict=True)
         ax.plot(epochs, values, color=color, marker=marker, linestyle=line, markersize=5, label=each["name"])
     ax.set(xlabel="epoch", ylabel="test accuracy (%)")
     ax.legend()
-    return ax
 
 
 def plot_filters(filters, *, columns=8):
@@ -52,9 +49,9 @@ def plot_filters(filters, *, columns=8):
     return axes
 
 
+@plots.on_axes(5.6, 5.2)
 def plot_confusion(result, *, ax=None):
     """Which class is taken for which, in percent of the images of a class."""
-    ax = ax if ax is not None else plt.subplots(figsize=(5.6, 5.2))[1]
     counts, classes = np.array(result["values"]["confusion"]), result["values"]["classes"]
     share = 100 * counts / counts.sum(1, keepdims=True)
     import seaborn as sns  # a second that no other figure needs
@@ -64,7 +61,7 @@ def plot_confusion(result, *, ax=None):
         share, annot=said, fmt="", annot_kws={"fontsize": 8}, cmap="cividis", vmin=0, vmax=100, cbar=False,
         square=True, xticklabels=classes, yticklabels=classes, ax=ax,
     )  # fmt: skip
+    plt.setp([text for text in ax.texts if text.get_color() != "w"], color="#111111")  # in a dark theme, too
     ax.set(xlabel="answer", ylabel="label")
     ax.tick_params(axis="y", rotation=0)
     plt.setp(ax.get_xticklabels(), rotation=45, ha="right")
-    return ax

@@ -10,16 +10,18 @@ AUTHOR_VARIANCE = 0.0032
 """Of the Gaussian that the author's code puts at each Ritz value."""
 
 
+@plots.on_axes()
 def plot_density(spectra, *, title="", ax=None):
     """Spectral density of the Hessian, one line a receptive field."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
     if spectra.empty:
         return plots.nothing(ax, title)
     reach = max(abs(d.nodes).max() for d in spectra["density"])
     linear = reach * 1e-4
     grid = np.linspace(-np.arcsinh(reach / linear), np.arcsinh(reach / linear), 600)
     for level, part in spectra.groupby("rf_level"):
-        curves = [_bent(d, linear).density(grid, 0.3**2)[0] for d in part["density"]]
+        # on an axis that is linear near zero and logarithmic beyond
+        bent = [type(d)(np.arcsinh(d.nodes / linear), d.weights, d.zeros) for d in part["density"]]
+        curves = [d.density(grid, 0.3**2)[0] for d in bent]
         style = {key: value for key, value in plots.level_style(level).items() if key != "marker"}
         label = plots.field_label(level, part["field_px"].iloc[0])
         ax.plot(np.sinh(grid) * linear, np.mean(curves, 0), label=label, **style)
@@ -31,12 +33,11 @@ def plot_density(spectra, *, title="", ax=None):
     ax.tick_params(axis="x", labelsize=9)
     ax.set_xticks([], minor=True)
     ax.legend(loc="best", fontsize=9)
-    return ax
 
 
+@plots.on_axes()
 def plot_as_run(ritz, *, title="", ax=None):
     """The spectrum as the author's code draws it: a narrow Gaussian at each Ritz value."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
     if ritz.empty:
         return plots.nothing(ax, title)
     for row in ritz.itertuples():
@@ -51,17 +52,11 @@ def plot_as_run(ritz, *, title="", ax=None):
     ax.locator_params(axis="x", nbins=4)
     ax.legend(loc="upper right", fontsize=9, handlelength=0)
     ax.label_outer()
-    return ax
 
 
-def _bent(density, linear):
-    """The density on an axis that is linear near zero and logarithmic beyond."""
-    return type(density)(np.arcsinh(density.nodes / linear), density.weights, density.zeros)
-
-
+@plots.on_axes()
 def plot_eigenvalues(spectra, *, title="", ax=None):
     """The largest eigenvalues by rank, one line a receptive field."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
     if spectra.empty:
         return plots.nothing(ax, title)
     for level, part in spectra.groupby("rf_level"):
@@ -72,23 +67,21 @@ def plot_eigenvalues(spectra, *, title="", ax=None):
     ax.set(xlabel="rank", ylabel="eigenvalue λ", yscale="log", title=title)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(loc="best", fontsize=9)
-    return ax
 
 
+@plots.on_axes()
 def plot_surface(places, losses, *, levels=12, title="", ax=None):
     """Loss on a plane through a network."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
     filled = ax.contourf(places, places, np.log10(losses), levels=levels, cmap="cividis")
     ax.figure.colorbar(filled, ax=ax, fraction=0.046, format="%.1f", label="log10 of the loss")
     ax.plot(0, 0, "+", color="white", markersize=9)
     ax.set(title=title, xlabel="first direction", ylabel="second direction", aspect="equal")
     ax.grid(False)
-    return ax
 
 
+@plots.on_axes(plots.WIDTH_IN, 3.2)
 def plot_line(pairs, *, ax=None):
     """Loss between two seeds, one line a pair of seeds, alike for one receptive field."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 3.2))[1]
     if pairs.empty:
         return plots.nothing(ax)
     for level, part in pairs.groupby("rf_level"):
@@ -97,18 +90,16 @@ def plot_line(pairs, *, ax=None):
             ax.plot(places, losses, label="" if i else label, **plots.level_style(level))
     ax.set(xlabel="place between two seeds", ylabel="loss")
     ax.legend(fontsize=9)
-    return ax
 
 
+@plots.on_axes()
 def plot_similarity(matrix, *, title="", ax=None):
     """Similarity of all layers of two networks; dead layers are hatched."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
     image = _draw(matrix, ax)
     ax.set(title=title, xlabel="layer, second network", ylabel="layer, first network")
     ax.grid(False)
     ax.locator_params(integer=True)
     ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
-    return ax
 
 
 KINDS = {
@@ -117,7 +108,7 @@ KINDS = {
     ("init", "matrix"): "two seeds,\nuntrained",
     ("init", "own"): "a seed and\nitself, untrained",
 }
-"""What is compared: stage and column of `rfkit.outcomes.similarities`."""
+"""What is compared: stage and column of the frame of the analysis ``pair``."""
 
 
 def plot_similarities(pairs, kinds=(("final", "matrix"),)):
@@ -166,17 +157,17 @@ def _draw(matrix, ax):
 def plot_diagonals(pairs):
     """Similarity of each layer, or output of a residual block, to that of another seed, one line a receptive field."""
     cells = list(pairs.groupby(["data_label", "architecture", "stage"], sort=False))
-    axes, several = plots.beside(2, rows=len(cells) // 2), pairs["data_label"].nunique() > 1
+    axes, several = plots.beside(2, rows=(len(cells) + 1) // 2), pairs["data_label"].nunique() > 1
     if not cells:
         return np.array([plots.nothing(ax) for ax in axes])
-    for ((data, name, stage), part), ax in zip(cells, axes, strict=True):
+    for ((data, name, stage), part), ax in zip(cells, axes, strict=False):
         for level, cell in part.groupby("rf_level"):
-            inner = [name.count(".") > 1 and name.endswith(("relu1", "relu2")) for name in cell["layers"].iloc[0]]
-            mean = np.mean([np.diagonal(matrix) for matrix in cell["matrix"]], 0)[~np.array(inner)]
+            inside = np.array([experiments.inside_block(layer) for layer in cell["layers"].iloc[0]])
+            mean = np.mean([np.diagonal(matrix) for matrix in cell["matrix"]], 0)[~inside]
             style = plots.level_style(level) | {"markersize": 3}
             ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, cell["field_px"].iloc[0]), **style)
         title = f"{plots.network_label(name)}, {experiments.STAGES[stage]}" + (f"\n{data}" if several else "")
-        xlabel = "block" if any(inner) else "layer"
+        xlabel = "block" if inside.any() else "layer"
         ax.set(xlabel=xlabel, ylabel="linear CKA", ylim=(0, 1.02), title=title)
         if stage == "init":  # the same lines after training, where there is no room
             ax.legend(fontsize=9)

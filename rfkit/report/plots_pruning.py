@@ -10,9 +10,9 @@ from rfkit import presets
 from rfkit.report import plots
 
 
+@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
 def plot_layer_sparsity(runs, *, title="", ax=None):
     """Which layers lose what at each pruning rate."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
     analyses = [run.result("pruning") for run in runs]
     places = [run.places("pruning", each["rates"]) for run, each in zip(runs, analyses, strict=True)]
     each = [pd.DataFrame(one["layer_sparsity"]).to_numpy()[where] for one, where in zip(analyses, places, strict=True)]
@@ -24,24 +24,22 @@ def plot_layer_sparsity(runs, *, title="", ax=None):
     ax.set(title=title, xlabel="pruning rate", ylabel="layer")
     ax.grid(False)
     ax.figure.colorbar(image, ax=ax, fraction=0.05, label="share pruned")
-    return ax
 
 
+@plots.on_axes(1.6, 1.8)
 def plot_taps(share, *, title="", ax=None):
     """How much of its map each tap of a kernel gets to see."""
-    ax = ax if ax is not None else plt.subplots(figsize=(1.6, 1.8))[1]
     ax.imshow(share, cmap="cividis", vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(share):
-        color = "white" if value < 0.5 else "black"
+        color = "white" if value < 0.5 else "#111111"
         ax.text(column, row, f"{value:.0%}", ha="center", va="center", color=color, fontsize=9)
     ax.set(title=title, xticks=[], yticks=[])
     ax.grid(False)
-    return ax
 
 
+@plots.on_axes()
 def plot_fine_tuning(tuned, *, ax=None):
     """Dense, pruned and fine-tuned test accuracy against the receptive field."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.2))[1]
     rate = tuned["pruning_rate"].iloc[0]
     styles = {
         "dense": ("#333333", "o", "-", "dense"),
@@ -53,7 +51,6 @@ def plot_fine_tuning(tuned, *, ax=None):
         ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
         ax.plot(tuned["rf_level"], tuned[column], marker, color=color, alpha=0.35, markersize=4)
     plots.field_axis(tuned, ax)
-    return ax
 
 
 def plot_networks(found, *, ax=None):
@@ -78,9 +75,9 @@ def plot_networks(found, *, ax=None):
     return ax
 
 
+@plots.on_axes(plots.WIDTH_IN / 2, 3.6)
 def plot_contrasts(by_run, *, outcome="dense", ax=None):
     """The levels and the changed networks, one row each."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.6))[1]
     cells = {cell: part[outcome] for cell, part in by_run.groupby(["architecture", "rf_level"], sort=False)}
     cells = {cell: cells[cell] for cell in sorted(cells, key=lambda c: (c[0] != presets.CONTRAST_NETWORK, c[1], c[0]))}
     for place, ((architecture, level), values) in enumerate(cells.items()):
@@ -90,12 +87,11 @@ def plot_contrasts(by_run, *, outcome="dense", ax=None):
         ax.plot([values.mean()], [place], markersize=8, **look)
     ax.set_yticks(range(len(cells)), [presets.contrast_label(*cell) for cell in cells])
     ax.set(xlabel=presets.CONTRAST_OUTCOMES[outcome], ylim=(len(cells) - 0.5, -0.5))
-    return ax
 
 
+@plots.on_axes(plots.WIDTH_IN / 2, 4.2)
 def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     """Accuracy lost by pruning, one line a level or changed network."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 4.2))[1]
     for (architecture, level), part in frame.groupby(["architecture", "rf_level"]):
         lost = part.assign(lost=part["dense"] - part["accuracy"]).groupby(x)["lost"].mean()
         ax.plot(
@@ -105,7 +101,6 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     for legend in ax.figure.legends:  # one for all panels
         legend.remove()
     ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-    return ax
 
 
 def _contrast_style(architecture, level):
@@ -117,9 +112,9 @@ def _contrast_style(architecture, level):
     return {"color": color, "linestyle": "-", "marker": "xv^<>Pd"[i], "markersize": 5}
 
 
+@plots.on_axes(plots.WIDTH_IN / 2, 3.6)
 def plot_usable_rates(points, *, ax=None):
     """Points of accuracy lost by the author's networks, against the rate counted in weights that can matter."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.6))[1]
     for (level, source), part in points.groupby(["rf_level", "source"]):
         means, style = part.groupby("usable_rate")["gap"].mean(), plots.level_style(level)
         hollow = {"markerfacecolor": "none"} if source != "tables" else {}
@@ -128,24 +123,22 @@ def plot_usable_rates(points, *, ax=None):
     ax.set(xlabel="pruning rate of the usable weights", ylabel="points of accuracy lost", yscale="log", xlim=(0, 1))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.legend(fontsize=8, loc="upper left")
-    return ax
 
 
+@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
 def plot_kept_taps(taps, *, title="", ax=None):
     """How much of its weights each tap has kept, against the share of positions at which it meets a pixel."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
     for level, part in taps.groupby("rf_level"):
         means = part.groupby(["place", "seen"])["kept"].mean().reset_index()  # taps that see as much are alike
         style = plots.level_style(level) | {"linestyle": "none", "markersize": 4, "alpha": 0.6}
         ax.plot(means["seen"], means["kept"], label=f"level {level}", **style)
     ax.set(xlabel="share of positions with a pixel", ylabel="weight kept, of the centre's", title=title, ylim=(0, None))
     ax.legend(fontsize=9, loc="lower right")
-    return ax
 
 
+@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
 def plot_starved(points, architecture, *, ax=None):
     """Breaking point against the share of weights that meet padding, for one network and its changes."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
     changes = presets.CONTRAST_CELLS if architecture == presets.CONTRAST_NETWORK else ()
     for cell in points.itertuples():
         key, small = (cell.architecture, cell.rf_level), cell.image_px == points["image_px"].min()
@@ -157,12 +150,11 @@ def plot_starved(points, architecture, *, ax=None):
     ax.set(xlabel="share of weights that meet padding", ylabel="breaking point", xlim=(0, 1), ylim=(0.38, 1))
     ax.set_title(plots.network_label(architecture))
     ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handletextpad=0.2)
-    return ax
 
 
+@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
 def plot_probes(probes, *, title="", ax=None):
     """Accuracy of a linear probe after each activation; a ring marks where the field first covers the image."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
     for level, part in probes.groupby("rf_level"):
         mean, style = part.groupby("place")["accuracy"].mean(), plots.level_style(level)
         ax.plot(mean.index, mean, label=f"level {level}", **style | {"markersize": 3})
@@ -172,12 +164,11 @@ def plot_probes(probes, *, title="", ax=None):
     ax.set(xlabel="layer", ylabel="probe accuracy (%)", title=title)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(fontsize=9)
-    return ax
 
 
+@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
 def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=None):
     """An outcome against the width, a line a level; rings are bfloat16."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
     for level, part in by_width.groupby("rf_level"):
         style = plots.level_style(level)
         mean = part.groupby("width")[outcome].mean()
@@ -188,12 +179,11 @@ def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=No
     ax.set_xticks(widths := sorted(by_width["width"].unique()), [str(Fraction(width)) for width in widths])
     ax.set(xlabel="width (1: the paper's)", ylabel=label)
     ax.legend(fontsize=9)
-    return ax
 
 
+@plots.on_axes(plots.WIDTH_IN, 4)
 def plot_published_networks(found, *, ax=None):
     """Accuracy against the field as a multiple of the image, by convolutions and pools alone."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 4))[1]
     ratio = found["convolutions_px"] / found["image_px"]
     squeeze = found["field_px"] == float("inf")
     for part, name, marker, color in (
@@ -211,12 +201,11 @@ def plot_published_networks(found, *, ax=None):
     ax.xaxis.set_major_formatter("{x:g}×")
     ax.set(xlabel="field of the last map over the image's side", ylabel="top-1 accuracy (%)", ylim=(53, 91))
     ax.legend(loc="lower right")
-    return ax
 
 
+@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
 def plot_effective_fields(fields, *, title="", ax=None):
     """Side of the square with half of the gradient, layer by layer: thin before training, thick after it."""
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN / 2, 3.4))[1]
     for level, part in fields.groupby("rf_level"):
         style = plots.level_style(level)
         for stage, width in (("init", 1.3), ("final", 2.2)):
@@ -232,4 +221,3 @@ def plot_effective_fields(fields, *, title="", ax=None):
     ax.set(xlabel="layer", ylabel="half of the gradient within (px)", title=title, ylim=(0, 0.85 * side))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(fontsize=9, loc="lower right")
-    return ax

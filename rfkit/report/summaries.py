@@ -1,6 +1,6 @@
 """Tables of our own, as readers see them: records or frames in, words and rounded numbers out."""
 
-import math
+import itertools
 from fractions import Fraction
 
 import pandas as pd
@@ -8,8 +8,9 @@ import pandas as pd
 from rfkit import experiments, outcomes, presets
 from rfkit.config import PROTOCOLS
 from rfkit.data import DATASET_LABELS
+from rfkit.files import read_reference
 from rfkit.stats import mean_std, paired_interval
-from rfkit.tables import ARCHITECTURE_LABELS, MISSING
+from rfkit.tables import ARCHITECTURE_LABELS, MISSING, three
 
 
 def trend_table(frame):
@@ -18,11 +19,12 @@ def trend_table(frame):
     for (label, architecture, rate), part in frame.groupby(["data_label", "architecture", "pruning_rate"], sort=False):
         means = part.groupby("rf_level")["accuracy"].mean()
         steps = means.diff().dropna()
-        ordered = len(means) > 1 and not outcomes.floors(part)
+        low = sorted({level for *_, level, _ in outcomes.floors(part)})
+        ordered = len(means) > 1 and not low
         if ordered:
             direction = "falls" if (steps < 0).all() else "rises" if (steps > 0).all() else "not monotone"
         else:
-            direction = "near chance" if len(means) > 1 else MISSING
+            direction = f"level {', '.join(map(str, low))} near chance" if len(means) > 1 else MISSING
         correlation = part[["rf_level", "accuracy"]].corr("spearman").iloc[0, 1] if ordered else float("nan")
         rows.append(
             {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Data": label}
@@ -53,40 +55,24 @@ def level_table(theory, measured, paper, map_sizes):
 
 def breaking_point_table(by_run, repruned):
     """Where accuracy has fallen 5 points below dense, on both scales of sparsity."""
-    rows = []
     by_run = by_run.merge(outcomes.usable_breaking_points(repruned), how="left", on=[*experiments.CELL, "seed"])
-    for (dataset, architecture, level), cell in by_run.groupby(experiments.CELL, sort=False):
-        rows.append({
-            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
-            "Data (by image size)": DATASET_LABELS.get(dataset, dataset),
-            "Level": level,
-            "Dense (%)": _spread(cell["dense"], 2),
-            "Breaking point": _reached(cell, "breaking_point"),
-            "Counted in usable weights": _reached(cell, "usable"),
-            "Batch norm re-estimated": _reached(cell, "breaking_point_reestimated"),
-            "Seeds": len(cell),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    return _cells(by_run, ["architecture", "paper_dataset", "rf_level"], {
+        "Dense (%)": ("dense", 2), "Breaking point": "breaking_point", "Counted in usable weights": "usable",
+        "Batch norm re-estimated": "breaking_point_reestimated", "Both": ("usable_reestimated", 3),
+    })  # fmt: skip
 
 
 def width_table(by_width):
-    """Accuracy and breaking points at every width."""
-    rows = []
-    keys = ["architecture", "rf_level", "width", "precision"]
-    for (architecture, level, width, precision), cell in by_width.groupby(keys):
-        rows.append({
-            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
-            "Level": level,
-            "Width": str(Fraction(width)) + ("" if precision == "float32" else f", {precision}"),
-            "Prunable weights": f"{cell['prunable'].iloc[0]:,.0f}",
-            "Dense (%)": _spread(cell["dense"], 1),
-            "Pruned at 0.9 (%)": _spread(cell["pruned_0.9"], 1),
-            "Breaking point": _reached(cell, "breaking_point"),
-            "Counted in usable weights": _reached(cell, "usable"),
-            "Usable weights left there": f"{cell['left'].mean():,.0f}",
-            "Seeds": len(cell),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    """Accuracy and breaking points at every width; of the frame that `rfkit.outcomes.by_width` makes."""
+    keys, numbers = ["architecture", "rf_level", "Width"], ["architecture", "rf_level", "width", "precision"]
+    ordered = by_width.sort_values(numbers, kind="stable")
+    precision = ordered["precision"].map(lambda name: "" if name == "float32" else f", {name}")
+    return _cells(ordered.assign(Width=ordered["width"].map(lambda width: str(Fraction(width))) + precision), keys, {
+        "Prunable weights": lambda cell: f"{cell['prunable'].iloc[0]:,.0f}",
+        "Dense (%)": ("dense", 1), "Pruned at 0.9 (%)": ("pruned_0.9", 1), "Breaking point": "breaking_point",
+        "Counted in usable weights": "usable", "Batch norm re-estimated too": ("usable_reestimated", 3),
+        "Usable weights left there": lambda cell: f"{cell['left'].mean():,.0f}",
+    })  # fmt: skip
 
 
 def usable_weight_table(runs):
@@ -141,19 +127,12 @@ def changed_network_table(runs):
     dense["gap"] = dense["train_accuracy"] - dense["accuracy"]
     order = {architecture: place for place, architecture in enumerate(presets.CONTRAST_LABELS)}
     dense = dense.sort_values(["paper_dataset", "architecture", "rf_level"], key=lambda column: column.replace(order))
-    rows = []
-    for (dataset, architecture, level), cell in dense.groupby(experiments.CELL, sort=False):
-        rows.append({
-            "Data (by image size)": DATASET_LABELS.get(dataset, dataset),
-            "Network": presets.contrast_label(architecture, level),
-            "Train (%)": _spread(cell["train_accuracy"], 1),
-            "Dense (%)": _spread(cell["accuracy"], 1),
-            "Train − test (points)": _spread(cell["gap"], 1),
-            "Largest eigenvalue before training": _spread(cell["top_eigenvalue_init"].dropna(), 0),
-            "and after": _spread(cell["top_eigenvalue"].dropna(), 0),
-            "Seeds": len(cell),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    names = [presets.contrast_label(*cell) for cell in zip(dense["architecture"], dense["rf_level"], strict=True)]
+    return _cells(dense.assign(architecture=names), ["paper_dataset", "architecture"], {
+        "Train (%)": ("train_accuracy", 1), "Dense (%)": ("accuracy", 1), "Train − test (points)": ("gap", 1),
+        "Largest eigenvalue before training": ("top_eigenvalue_init", 0),
+        "Largest eigenvalue after training": ("top_eigenvalue", 0),
+    })  # fmt: skip
 
 
 def cost_table(frame):
@@ -187,36 +166,46 @@ def similarity_table(found):
             row[f"All layers, {words}"] = _spread(cell["similarity"], 3)
             row[f"Deep half, {words}"] = _spread(cell["deep_similarity"], 3)
         final = part[part["stage"] == "final"]
-        row |= {"Dead layers": str(final["dead"].sum()), "Barrier": _spread(final["barrier"], 2), "Pairs": len(final)}
+        row |= {"Dead layers": str(final["dead"].sum()), "Pairs": len(final)}
         rows.append(row)
     table = pd.DataFrame(rows)
     return table if found["data_label"].nunique() > 1 else table.drop(columns="Data", errors="ignore")
 
 
+CONTROLS = {
+    "narrow": "narrowed to as many multiplications",
+    "shorter": "trained with as many multiplications",
+    "fitted": "at the same loss in the last epoch",
+    "fitted_after": "at the same loss after training",
+}
+
+
 def control_table(controls):
-    """Why larger fields are less accurate: each beside level 1 of as many multiplications, and of its training loss."""
+    """Why larger fields are less accurate: each beside level 1 at equal cost, or where it fits as badly."""
     rows = []
-    for level, part in controls.groupby("rf_level"):
-        row = {"Level": level, "Training loss": _spread(part["loss"], 2), "Dense (%)": _spread(part["dense"], 1)}
-        for column, words in (("narrow", "as many multiplications"), ("fitted", "the same training loss")):
-            both = part.dropna(subset=[column])
-            row[f"Level 1 of {words} (%)"] = _spread(both[column], 1)
-            low, high = paired_interval(both["dense"], both[column]) if len(both) > 1 else (math.nan, math.nan)
-            row[f"Difference at {words}, 95 %"] = f"{low:+.1f} to {high:+.1f}" if len(both) > 1 else MISSING
-        rows.append(row | {"Seeds": int(part[["narrow", "fitted"]].notna().any(axis=1).sum())})
+    for (level, part), (column, words) in itertools.product(controls.groupby("rf_level"), CONTROLS.items()):
+        both = part.dropna(subset=[column])
+        if len(both):
+            ends = paired_interval(both["dense"], both[column]) if len(both) > 1 else ()
+            rows.append({
+                "Level": level,
+                "Beside level 1": words,
+                "Level (%)": _spread(both["dense"], 1),
+                "Level 1 (%)": _spread(both[column], 1),
+                "Level 1 ahead by": f"{(both[column] - both['dense']).mean():+.1f}",
+                "95 %": " to ".join(f"{end:+.1f}" for end in ends) or MISSING,
+                "Seeds": len(both),
+            })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def matched_table(found):
     """The way between two seeds, before and after the channels of one are put in the other's order."""
-    rows = []
-    for (network, level), part in found.groupby(["architecture", "rf_level"], sort=False):
-        row = {"Network": ARCHITECTURE_LABELS.get(network, network), "Level": level}
-        for name, words in (("as_trained", "as trained"), ("matched", "matched")):
-            row[f"Barrier, {words}"] = _spread(part[f"{name}_barrier"], 2)
-            row[f"Least accuracy, {words} (%)"] = _spread(part[f"{name}_least"], 0)
-        rows.append(row | {"Pairs": len(part)})
-    return pd.DataFrame(rows)
+    columns = {}
+    for name, words in (("as_trained", "as trained"), ("matched", "matched")):
+        columns[f"Barrier, {words}"] = f"{name}_barrier", 2
+        columns[f"Least accuracy, {words} (%)"] = f"{name}_least", 0
+    return _cells(found, ["architecture", "rf_level"], columns, "Pairs")
 
 
 def spectrum_table(found):
@@ -227,9 +216,9 @@ def spectrum_table(found):
         row = {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Level": level}
         for stage, words in experiments.STAGES.items():
             cell = part[part["stage"] == stage]
-            row[f"Largest, {words}"] = _three(cell["top"].mean())
-            row[f"Smallest, {words}"] = _three(cell["smallest"].mean())
-            row[f"Width, {words}"] = _three(cell["width"].mean())
+            row[f"Largest, {words}"] = three(cell["top"].mean())
+            row[f"Smallest, {words}"] = three(cell["smallest"].mean())
+            row[f"Width, {words}"] = three(cell["width"].mean())
             row[f"Negative (%), {words}"] = f"{100 * cell['negative_mass'].mean():.0f}"
         rows.append(row | {"Seeds": part["seed"].nunique()})
     return pd.DataFrame(rows)
@@ -242,11 +231,11 @@ def untrained_spectrum_table(found):
             "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture),
             "Level": row.rf_level,
             "Field (px)": str(row.field_px),
-            "Largest": _three(row.values_[0]),
-            "10th": _three(row.values_[9]),
-            "90th": _three(row.values_[89]),
-            "Smallest": _three(row.smallest),
-            "Width": _three(row.width),
+            "Largest": three(row.values_[0]),
+            "10th": three(row.values_[9]),
+            "90th": three(row.values_[89]),
+            "Smallest": three(row.smallest),
+            "Width": three(row.width),
             "Negative (%)": f"{100 * row.negative_mass:.0f}",
         }
         for row in found.rename(columns={"values": "values_"}).itertuples()
@@ -255,15 +244,15 @@ def untrained_spectrum_table(found):
 
 def author_ritz_table():
     """Extreme Ritz values in the author's files, for readers."""
-    found = experiments.author_ritz_values().query("dataset == 'cifar10' and rf_level > 0")
+    found = read_reference("author_hessian_summary.csv").query("dataset == 'cifar10' and rf_level > 0")
     rows = [
         {
             "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture),
             "Level": row.rf_level,
             "Stage": row.stage,
             "Augmented": row.random_augmentation,
-            "Smallest": _three(row.min_ritz),
-            "Largest": _three(row.max_ritz),
+            "Smallest": three(row.min_ritz),
+            "Largest": three(row.max_ritz),
         }
         for row in found.sort_values(["architecture", "stage", "random_augmentation", "rf_level"]).itertuples()
     ]
@@ -276,31 +265,28 @@ def sharpness_variant_table(runs):
     for run in runs:
         spectrum = run.result("spectrum")
         if spectrum is not None:
-            found = {key: _three(value) for key, value in spectrum["variants"].items()}
+            found = {key: three(value) for key, value in spectrum["variants"].items()}
             columns.setdefault(f"Level {run.config.level}", found)
     return pd.DataFrame(columns).rename_axis("Choice").reset_index()
 
 
 def predicted_table(points):
-    """Where networks with dead weights should break, and do."""
-    rows = []
-    for (dataset, architecture, level), cell in points[points["dead"] > 0].groupby(experiments.CELL, sort=False):
-        known = architecture in presets.CONTRAST_LABELS and architecture != presets.CONTRAST_NETWORK
-        name = ARCHITECTURE_LABELS.get(architecture, architecture)
-        rows.append({
-            "Network": presets.contrast_label(architecture, level) if known else f"{name}, level {level}",
-            "Data (by image size)": DATASET_LABELS.get(dataset, dataset),
-            "Dead share d": f"{cell['dead'].mean():.3f}",
-            "Breaks at b of the usable weights": _spread(cell["usable"], 3),
-            "Predicted d + (1 − d)·b": _spread(cell["predicted"], 3),
-            "Measured": _spread(cell["breaking_point"], 3),
-            "Seeds": len(cell),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    """Where networks with dead weights should break, and do; `rfkit.outcomes.predicted_breaking_points` has both."""
+    points = points[points["dead"] > 0]
+    names = [
+        presets.contrast_label(name, level)
+        if name in presets.CONTRAST_LABELS and name != presets.CONTRAST_NETWORK
+        else f"{ARCHITECTURE_LABELS.get(name, name)}, level {level}"
+        for name, level in zip(points["architecture"], points["rf_level"], strict=True)
+    ]
+    return _cells(points.assign(architecture=names), ["architecture", "paper_dataset"], {
+        "Dead share d": lambda cell: f"{cell['dead'].mean():.3f}", "Breaks at b of the usable weights": ("usable", 3),
+        "Predicted d + (1 − d)·b": ("predicted", 3), "Measured": ("breaking_point", 3),
+    })  # fmt: skip
 
 
 def rerun_table(author):
-    """The author's rerun of 2024 beside the networks of Table 1: points of accuracy lost."""
+    """The author's rerun of 2024 beside the networks of Table 1, from `author_runs`: points of accuracy lost."""
     cifar = author[(author["dataset"] == "cifar10") & (author["fine_tuned"] == 0)]
     cifar = cifar.assign(gap=cifar["dense_test_accuracy"] - cifar["pruned_test_accuracy"])
     again = cifar[cifar["note"].str.contains("2024 rerun", na=False)]
@@ -320,41 +306,24 @@ def rerun_table(author):
 
 
 def unused_rows_table(author):
-    """Rows of the author's files that no table uses and that bear on the claim: batch 32, levels 5 to 7."""
-    small = author["note"].str.contains("batch size 32", na=False)
-    beyond = author["note"].str.contains("levels 5-7", na=False)
-    rows = []
-    for about, chosen in (("trained with batches of 32", small), ("level pools 5 to 7", beyond)):
-        cells = author[chosen & (author["fine_tuned"] == 0)].groupby(["dataset", "architecture", "rf_level"])
-        for (dataset, architecture, level), cell in cells:
-            dense, pruned = cell["dense_test_accuracy"], cell["pruned_test_accuracy"]
-            rows.append({
-                "What": about,
-                "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
-                "Data": DATASET_LABELS.get(dataset, dataset),
-                "Level": level,
-                "Dense (%)": _spread(dense, 2),
-                "Pruned at 0.9 (%)": _spread(pruned, 2),
-                "Largest difference": f"{(dense - pruned).abs().max():.2f}",
-                "Networks": len(cell),
-            })  # fmt: skip
-    return pd.DataFrame(rows)
+    """Rows of `author_runs` that no table of the paper uses and that bear on its claim: batch 32, levels 5 to 7."""
+    shot = author[author["fine_tuned"] == 0].sort_values(["dataset", "architecture", "rf_level"], kind="stable")
+    shot = shot.assign(gap=(shot["dense_test_accuracy"] - shot["pruned_test_accuracy"]).abs())
+    kinds = {"batch size 32": "trained with batches of 32", "levels 5-7": "level pools 5 to 7"}
+    chosen = [shot[shot["note"].str.contains(key, na=False)].assign(What=words) for key, words in kinds.items()]
+    return _cells(pd.concat(chosen), ["What", "architecture", "dataset", "rf_level"], {
+        "Dense (%)": ("dense_test_accuracy", 2), "Pruned at 0.9 (%)": ("pruned_test_accuracy", 2),
+        "Largest difference": lambda cell: f"{cell['gap'].max():.2f}",
+    }, "Networks")  # fmt: skip
 
 
 def blocks_table(probes):
-    """What the last residual blocks are worth: accuracy with them and with the identity in their place."""
+    """What the last residual blocks are worth, from the frame ``probes``: with them, and the identity instead."""
     runs = probes[probes["without_blocks"].notna()].drop_duplicates([*experiments.CELL, "seed"])
-    return pd.DataFrame([
-        {
-            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
-            "Level": level,
-            "Dense (%)": _spread(cell["dense"], 1),
-            "Without its last two blocks (%)": _spread(cell["without_blocks"].astype(float), 1),
-            "Lost": _spread(cell["dense"] - cell["without_blocks"].astype(float), 1),
-            "Seeds": len(cell),
-        }
-        for (_, architecture, level), cell in runs.groupby(experiments.CELL, sort=False)
-    ])
+    runs = runs.assign(lost=runs["dense"] - runs["without_blocks"].astype(float))
+    return _cells(runs, experiments.CELL, {
+        "Dense (%)": ("dense", 1), "Without its last two blocks (%)": ("without_blocks", 1), "Lost": ("lost", 1),
+    }).drop(columns="Data (by image size)", errors="ignore")  # fmt: skip
 
 
 def curvature_table(found):
@@ -386,36 +355,44 @@ def recipe_table(made):
     ])
 
 
-def _reached(cell, column):
-    beyond = (cell[column] >= cell["top_rate"]).any()
-    return ("≥ " if beyond else "") + _spread(cell[column].dropna(), 3)
+TITLES = {
+    "architecture": ("Network", ARCHITECTURE_LABELS), "rf_level": ("Level", {}), "dataset": ("Data", DATASET_LABELS),
+    "paper_dataset": ("Data (by image size)", DATASET_LABELS),
+}  # fmt: skip
+
+
+def _cells(frame, keys, columns, count="Seeds"):
+    """A row a group: what it is, mean and spread of columns (name, digits), where it breaks (a name), and its size."""
+    rows = []
+    for key, cell in frame.groupby(keys, sort=False):
+        titles = [TITLES.get(name, (name, {})) for name in keys]
+        row = {title: labels.get(value, value) for (title, labels), value in zip(titles, key, strict=True)}
+        for title, wanted in columns.items():
+            if callable(wanted):
+                row[title] = wanted(cell)
+            elif isinstance(wanted, str):
+                beyond = "≥ " if (cell[wanted] >= cell["top_rate"]).any() else ""
+                row[title] = beyond + _spread(cell[wanted].dropna(), 3)
+            else:
+                row[title] = _spread(cell[wanted[0]].dropna().astype(float), wanted[1])
+        rows.append(row | {count: len(cell)})
+    return pd.DataFrame(rows)
 
 
 def _spread(values, digits):
     if len(values) == 0:
         return MISSING
     mean, std = mean_std(list(values))
-    return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"
+    return f"{mean:,.{digits}f}" if std is None else f"{mean:,.{digits}f} ± {std:,.{digits}f}"
 
 
-def _three(value):
-    """A number with three significant digits; large and small ones with a power of ten."""
-    if pd.isna(value):
-        return MISSING
-    if value == 0 or 1e-2 <= abs(value) < 1e4:
-        digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
-        return f"{float(f'{value:.3g}'):,.{digits}f}"
-    mantissa, power = f"{value:.2e}".split("e")
-    return f"{mantissa}·10" + str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def _pair(values, separator="×"):
+def _pair(values):
     values = [f"{value:g}" for value in values]
-    return values[0] if len(set(values)) == 1 and separator == "×" else separator.join(values)
+    return values[0] if len(set(values)) == 1 else "×".join(values)
 
 
 def published_networks_table(found):
-    """Receptive fields of published networks, the most accurate first."""
+    """Receptive fields of published networks, the most accurate first, from the frame ``torchvision_fields``."""
 
     def px(value):
         return MISSING if pd.isna(value) else "all" if value == float("inf") else f"{value:g}"

@@ -11,7 +11,15 @@ import pandas as pd
 import rfkit
 from rfkit import experiments, presets
 from rfkit.data import DATASET_LABELS
-from rfkit.tables import ARCHITECTURE_LABELS, IMPORTANCE_TABLES, MISSING, importance_table, paper_table, reference
+from rfkit.tables import (
+    ARCHITECTURE_LABELS,
+    IMPORTANCE_TABLES,
+    MISSING,
+    importance_table,
+    paper_table,
+    reference,
+    three,
+)
 
 NOTHING = pd.DataFrame({"": ["nothing of this is in this build"]})
 
@@ -58,6 +66,15 @@ class Table:
         return f"<p>{self.caption}</p>{self.body.to_html(index=False)}{notes}"
 
 
+WORDS = {"dataset": "Data", "architecture": "Network", "rf_level": "Level", "pruning_rate": "Rate"}
+
+
+def named(frame, caption, label):
+    """A frame as it is, index included, as a `Table` with words for the names of columns, networks and data sets."""
+    body = frame.reset_index().rename(columns=WORDS).astype(object).replace(ARCHITECTURE_LABELS | DATASET_LABELS)
+    return Table(body.fillna(MISSING), caption, label)
+
+
 def show_code(*functions):
     """The code of functions as it stands in the library, for a book about them; without docstrings and checks of input.
 
@@ -78,7 +95,7 @@ def _body(function):
     for node in ast.walk(ast.parse(source)):
         said = isinstance(node, ast.Expr) and (
             isinstance(node.value, ast.Constant)
-            or (isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "require")
+            or (isinstance(node.value, ast.Call) and ast.unparse(node.value.func).endswith("require"))
         )
         if said:
             lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
@@ -227,7 +244,7 @@ def _by_row(table):
 def _scientific(mean, std):
     if mean is None:
         return MISSING
-    return f"{mean:.3g}" if std is None else f"{mean:.3g} ± {std:.2g}"
+    return three(mean) if std is None else f"{three(mean)} ± {three(std)}"
 
 
 def _mean_and_std(mean, std):
@@ -238,12 +255,10 @@ def _mean_and_std(mean, std):
 
 def _markdown(body):
     """Words to the left, numbers to the right."""
-    align = ["right" if all(map(_is_number, body[name])) else "left" for name in body.columns]
-    return body.to_markdown(index=False, disable_numparse=True, colalign=align)
-
-
-def _is_number(cell):
-    return str(cell) == MISSING or bool(re.match(r"^[+−-]?[\d.]", str(cell)))
+    number = re.compile(rf"{MISSING}$|[+−-]?[\d.]")
+    align = ["right" if all(number.match(str(cell)) for cell in body[name]) else "left" for name in body.columns]
+    minus = body.map(lambda cell: re.sub(r"(?<![\w.`-])-(?=[\d.])", "−", str(cell)))
+    return minus.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
 def glance(frame, runs, preset):

@@ -1,12 +1,13 @@
 """Training: one loop for every preset and protocol, evaluation, batches, and what it costs."""
 
-from rfkit.training.batches import TrainingBatches, images_at_a_time, model_inputs, normalised, remember_statistics
+from rfkit.training.batches import TrainingBatches, model_inputs, normalised, remember_statistics
 from rfkit.training.cost import flops, flops_per_image, images, seconds_per_image
 from rfkit.training.loop import (
     DivergedError,
     FitResult,
     batch_norms,
     calibrated,
+    check_outputs,
     evaluate,
     evaluation_mode,
     fit,
@@ -14,4 +15,5 @@ from rfkit.training.loop import (
     outputs,
     pick_device,
     predictions,
+    watched,
 )

@@ -1,7 +1,6 @@
 """Batches of augmented, normalised images, made on whole tensors: no per-image Python work."""
 
 from contextlib import contextmanager
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -25,13 +24,6 @@ def remember_statistics(model, mean, std):
     model.input_statistics = (tuple(mean), tuple(std))
 
 
-def images_at_a_time(batch_size):
-    """Check a number of images that are passed through a network at a time."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}; expected a whole number of images, at least 1")
-    return batch_size
-
-
 def model_inputs(model, images, device="cpu"):
     """Images as a model wants them."""
     if isinstance(images, np.ndarray):
@@ -42,7 +34,7 @@ def model_inputs(model, images, device="cpu"):
     if statistics is None:
         raise ValueError(
             "uint8 images given to a model without channel statistics; train it with rfkit.training.fit, call "
-            "rfkit.training.batches.remember_statistics(model, data.mean, data.std), or pass normalised float images"
+            "rfkit.training.remember_statistics(model, data.mean, data.std), or pass normalised float images"
         )
     return normalised(images, *statistics, device=device)
 

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from rfkit.training.batches import TrainingBatches, images_at_a_time, model_inputs, remember_statistics, seeded
+from rfkit.config import whole
+from rfkit.files import first_line
+from rfkit.training.batches import TrainingBatches, model_inputs, remember_statistics, seeded
 
 
 class DivergedError(RuntimeError):
@@ -45,7 +47,7 @@ def pick_device(device=None):
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"device {device!r} cannot be used ({reason}); expected 'cpu', 'cuda' or 'mps'") from error
     return chosen
 
@@ -86,7 +88,10 @@ def fit(
     test_images, test_labels = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels).to(device)
     norms = list(batch_norms(model)) if frozen_batchnorm else []
     fixed = {id(parameter) for norm in norms for parameter in norm.parameters()}
-    sgd = optimizer([p for p in model.parameters() if id(p) not in fixed], config, device)
+    sgd = torch.optim.SGD(
+        [p for p in model.parameters() if id(p) not in fixed], config.lr, config.momentum,
+        weight_decay=config.weight_decay, nesterov=config.nesterov, fused=device.type in ("cpu", "cuda"),
+    )  # fmt: skip
     plan, every_step = schedule(sgd, config, len(batches))
     state = {"epoch": 0, "history": [], "shrink": 1.0, "best": None}
     if resume is not None:
@@ -96,7 +101,8 @@ def fit(
         plan.load_state_dict(resume["schedule"])
         batches.generator.set_state(resume["generator"])
     stepped = torch.compile(model) if config.compiled else model
-    bar = tqdm(total=config.epochs, initial=state["epoch"], desc=label, unit="epoch", disable=not _bar(progress))
+    shown = progress and sys.stderr.isatty()
+    bar = tqdm(total=config.epochs, initial=state["epoch"], desc=label, unit="epoch", disable=not shown)
     while state["epoch"] < config.epochs:
         start, rate = time.perf_counter(), sgd.param_groups[0]["lr"]
         model.train()
@@ -116,7 +122,8 @@ def fit(
             "test_accuracy": test_accuracy, "seconds": round(time.perf_counter() - start, 3),
         }  # fmt: skip
         state |= {"epoch": epoch, "history": [*state["history"], row], "shrink": state["shrink"] * shrink}
-        state["best"] = best_so_far(state["best"], model, row, config)
+        if config.selection == "best_test" and test_accuracy > (state["best"] or {"accuracy": -1})["accuracy"]:
+            state["best"] = {"epoch": epoch, "accuracy": test_accuracy, "model": copy.deepcopy(model.state_dict())}
         if on_epoch is not None:
             on_epoch(state | {
                 "model": model.state_dict(), "optimizer": sgd.state_dict(), "schedule": plan.state_dict(),
@@ -124,38 +131,13 @@ def fit(
             })  # fmt: skip
         bar.set_postfix(loss=f"{loss:.3f}", test=f"{test_accuracy:.1f} %", refresh=False)
         bar.update()
-        if progress and not _bar(progress):
+        if progress and not shown:
             print(f"{label}: epoch {epoch}/{config.epochs}, loss {loss:.3f}, test {test_accuracy:.2f} %", flush=True)
     bar.close()
-    return finished(model, state["history"], state["best"], state["shrink"])
-
-
-def best_so_far(best, model, row, config):
-    """What selection by test accuracy keeps after an epoch."""
-    if config.selection != "best_test" or (best is not None and row["test_accuracy"] <= best["accuracy"]):
-        return best
-    return {"epoch": row["epoch"], "accuracy": row["test_accuracy"], "model": copy.deepcopy(model.state_dict())}
-
-
-def finished(model, history, best, shrink):
-    """Load the selected weights into a trained network."""
-    last_state = copy.deepcopy(model.state_dict())
-    if best is not None:
-        model.load_state_dict(best["model"])
+    last_state, best = copy.deepcopy(model.state_dict()), state["best"] or {"epoch": config.epochs}
+    model.load_state_dict(best.get("model", last_state))
     model.eval().zero_grad()
-    return FitResult(tuple(history), best["epoch"] if best is not None else len(history), shrink, last_state)
-
-
-def _bar(progress):
-    return progress and sys.stderr.isatty()
-
-
-def optimizer(parameters, config, device):
-    """Stochastic gradient descent as configured."""
-    return torch.optim.SGD(
-        parameters, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov,
-        fused=device.type in ("cpu", "cuda"),
-    )  # fmt: skip
+    return FitResult(tuple(state["history"]), best["epoch"], state["shrink"], last_state)
 
 
 def schedule(optimizer, config, steps):
@@ -220,6 +202,29 @@ def evaluation_mode(model):
             module.training = training
 
 
+@contextmanager
+def watched(modules, see):
+    """Within a block call `see(name, inputs, output)` after each pass through one of some modules by name."""
+    hooks = [each.register_forward_hook(lambda _, x, y, name=name: see(name, x, y)) for name, each in modules.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def check_outputs(model, num_classes, image_size):
+    """Refuse a network whose logits do not fit a data set, before it is trained; a `ValueError`."""
+    with evaluation_mode(model), torch.no_grad():
+        logits = model(torch.zeros(2, 3, image_size, image_size))
+    shape = tuple(getattr(logits, "shape", ()))
+    if shape != (2, num_classes):
+        raise ValueError(
+            f"the network gives {'logits of shape ' + str(shape) if shape else type(logits).__name__} for 2 images; "
+            f"expected (2, {num_classes}), a score for each class"
+        )
+
+
 def loss_and_accuracy(model, images, labels, batch_size=500):
     """Mean cross-entropy and accuracy in evaluation mode; the model's mode is restored.
 
@@ -240,7 +245,7 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
         raise ValueError(f"{len(images)} images and {len(labels)} labels; expected the same positive number of both")
     labels = torch.as_tensor(labels).to(next(model.parameters()).device)
     total_loss, correct = 0.0, 0
-    parts = labels.split(images_at_a_time(batch_size))
+    parts = labels.split(whole("batch_size", batch_size, 1))
     for logits, part in zip(outputs(model, images, batch_size), parts, strict=True):
         total_loss += F.cross_entropy(logits, part, reduction="sum")
         correct += ((logits.argmax(1) == part) & ~logits.isnan().any(1)).sum()  # NaN would count as the largest
@@ -250,7 +255,7 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
 def outputs(model, images, batch_size=500):
     """Logits batch by batch, in evaluation mode and float32."""
     device = next(model.parameters()).device
-    for start in range(0, len(images), images_at_a_time(batch_size)):
+    for start in range(0, len(images), whole("batch_size", batch_size, 1)):
         with evaluation_mode(model), torch.inference_mode():  # not around the loop: modes are the caller's in between
             logits = model(model_inputs(model, images[start : start + batch_size], device)).float()
         yield logits
@@ -290,7 +295,7 @@ def calibrated(model, images, batch_size=64):
         norm.reset_running_stats()
         norm.momentum, norm.training = None, True  # None: the plain average over all batches
     device = next(network.parameters()).device
-    starts = range(0, max(1, len(images) - images_at_a_time(batch_size) // 2 + 1), batch_size)
+    starts = range(0, max(1, len(images) - whole("batch_size", batch_size, 1) // 2 + 1), batch_size)
     with torch.no_grad():
         for start, end in zip(starts, [*starts[1:], len(images)], strict=True):
             network(model_inputs(network, images[start:end], device))
