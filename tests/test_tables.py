@@ -9,7 +9,6 @@ import pytest
 
 from rfkit import experiments, numpy_layers, outcomes, presets, report, stats, tables
 from rfkit.config import ConfigError
-from rfkit.report import summaries
 
 ROOT = Path(__file__).parents[1]
 
