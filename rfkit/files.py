@@ -86,16 +86,24 @@ def replacing(path):
 
 
 def read_json(path, *keys):
-    """Read a JSON file, a mapping with these keys where any are named."""
+    """Read a JSON file, a mapping with these keys where any are named; ``"a.b"`` is the key b of a."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read ({error}); delete its folder and run rfkit study again") from error
-    if keys and not (isinstance(content, dict) and content.keys() >= set(keys)):
+    if not all(_holds(content, key) for key in keys):
         raise StoreError(
             f"{path} holds something else than {' and '.join(keys)}; delete its folder and run rfkit study again"
         )
     return content
+
+
+def _holds(content, key):
+    for part in key.split("."):
+        if not (isinstance(content, dict) and part in content):
+            return False
+        content = content[part]
+    return True
 
 
 def save_tensors(path, tensors):

@@ -140,7 +140,7 @@ def importance_variants(results):
     for settings, values in ((each["settings"], each["values"]) for each in results):
         by_network = list(zip(*values["maxima"].values(), strict=True))
         testable = len(by_network) > 1 and len(values["maxima"]) > 2
-        p = f"{page_trend(by_network, falling=True)[0]:.2g}" if testable else MISSING
+        p = p_value(page_trend(by_network, falling=True)[0]) if testable else MISSING
         rows.append(
             _network_and_definition(settings)
             | {f"Level {level}": three(mean_std(maxima)[0]) for level, maxima in values["maxima"].items()}
@@ -185,6 +185,11 @@ def _ours(frame, dataset, rate):
             row[f"ours_{name}_mean"], row[f"ours_{name}_std"] = mean_std(list(values))
         result[key] = row
     return result
+
+
+def p_value(p):
+    """A p-value, two digits where they say anything."""
+    return MISSING if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 def from_to(first, last):

@@ -111,6 +111,12 @@ def test_changed_folder_is_read_again(tmp_path):
     assert before.source.sha256 != after.source.sha256
 
 
+def test_a_member_without_a_name_is_no_image(tmp_path):
+    path = write_zip(tmp_path / "pets.zip", class_files() | {"qqqq": b""})
+    path.write_bytes(path.read_bytes().replace(b"qqqq", b"\0qqq"))  # which ends a name
+    assert data.load(f"folder:{path}").class_names == ("cat", "dog")
+
+
 def test_source_of_a_zip_is_its_checksum_and_name(tmp_path):
     path = write_zip(tmp_path / "pets.zip", class_files())
     assert data.load(f"folder:{path}").source == data.Source(

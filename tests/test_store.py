@@ -183,6 +183,10 @@ def test_damage_is_detected_and_named():
     (run.path / "summary.json").write_text('{"test_')
     with pytest.raises(StoreError, match="summary.json was changed or damaged"):
         _ = Run(run.path).summary
+    (run.path / "provenance.json").write_text('{"data": 1, "device": "cpu"}')  # as one that was finished so
+    store.finish(run.path)
+    with pytest.raises(StoreError, match="provenance.json holds something else than data.label and device"):
+        _ = Run(run.path).provenance
     path.unlink()
     with pytest.raises(StoreError, match="records keep no weights"):
         run.weights()

@@ -49,12 +49,10 @@ def _combination(verdict):
     }
 
 
-def _p(value):
-    return tables.MISSING if value is None else "< 0.0001" if value < 1e-4 else f"{value:.2g}"
-
-
 def _p_value(verdict):
-    return f"{_p(verdict.p)}, uncorrected" if verdict.p_holm is None and verdict.p is not None else _p(verdict.p_holm)
+    if verdict.p_holm is None and verdict.p is not None:
+        return f"{tables.p_value(verdict.p)}, uncorrected"
+    return tables.p_value(verdict.p_holm)
 
 
 def detail_table(judged):
@@ -66,7 +64,7 @@ def detail_table(judged):
             "Verdict": MARKS[v.verdict],
             "Effect": v.effect,
             "p (Holm)": _p_value(v),
-            "Smallest p": _p(v.smallest_p),
+            "Smallest p": tables.p_value(v.smallest_p),
             "Test": v.test,
         }
         for v in judged

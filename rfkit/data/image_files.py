@@ -78,7 +78,7 @@ class _Files:
                 self._zip = zipfile.ZipFile(path)
             except Exception as error:  # damaged, it makes zipfile raise many kinds
                 raise DataError(f"{path} is not a readable zip ({error}); download or make it again") from error
-            self.names = sorted(info.filename for info in self._zip.infolist() if not info.is_dir())
+            self.names = sorted(name for name in self._zip.namelist() if name and not name.endswith("/"))
             for name in self.names:
                 if PurePosixPath(name).is_absolute() or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
                     raise DataError(f"{path}: member {name!r} points outside the archive; refused")

@@ -175,7 +175,7 @@ class Run:
     @cached_property
     def provenance(self) -> dict:
         """How, on what and with what the run was made."""
-        return read_json(self._checked("provenance.json"))
+        return read_json(self._checked("provenance.json"), "data.label", "device")
 
     @cached_property
     def metrics(self) -> list[dict]:

@@ -102,6 +102,7 @@
     const network = networks[$("network").value], rate = Number($("rate").value), svg = $("svg");
     const alike = network.levels.every((level) => !level.dead); // then both counts are one
     root.querySelector("fieldset").disabled = alike;
+    root.querySelector("legend").textContent = alike ? "as a share of (no weight is dead here)" : "as a share of";
     const axis = alike ? "rate" : root.querySelector("input[type=radio]:checked").value;
     const shown = network.levels.flatMap((level) => [...level.rate, ...level.usable, ...level.paper]); // one scale for both counts
     top = 20 * Math.ceil(Math.max(...shown.map((point) => point[1])) / 20);
@@ -140,7 +141,9 @@
       if (chosen) now = text + (found ? found.between : "");
       const button = Object.assign(document.createElement("button"), { type: "button" }), item = document.createElement("li");
       button.style.borderColor = level.color;
+      const lost = found ? curve[0][1] - found.value : 0; // of the dense accuracy
       button.append(level.name, Object.assign(document.createElement("strong"), { textContent: text }));
+      if (found) button.append(lost >= 0.05 ? `${lost.toFixed(1)} points lost` : "nothing lost");
       button.setAttribute("aria-pressed", chosen);
       button.addEventListener("click", () => { $("level").value = i; draw(); list.children[i].firstChild.focus(); });
       item.append(button);
