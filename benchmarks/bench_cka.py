@@ -1,9 +1,9 @@
 """Linear CKA between all 49 ReLU layers of two ResNet50 at full width, against two packages.
 
-The packages are not dependencies: `pip install torch_cka pytorch-cka` in an environment of its own. Those that are
-missing are named and left out. Both average over batches, with a debiased estimate; rfkit does that too
-(`minibatch_similarity`) and also what the paper asks for, one matrix over all images (`layer_similarity`); for that a
-package is given all images in one batch. Most of our time are the networks' own forward passes, the same for all.
+The packages are in `requirements-bench.txt`. Those that are missing are named and left out. Both average over batches,
+with a debiased estimate; rfkit does that too (`minibatch_similarity`) and also what the paper asks for, one matrix over
+all images (`layer_similarity`); for that a package is given all images in one batch. Most of our time are the networks'
+own forward passes, the same for all.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from multiprocessing import get_context
 
 import numpy as np
 import torch
-from common import report
+from common import installed, report, sized
 from torch.utils.data import DataLoader, TensorDataset
 
 from rfkit import cka, data, models, training
 from rfkit.training.batches import normalised
 
-IMAGES, BATCH, LEVEL = 1000, 250, 4
+IMAGES, BATCH, LEVEL, WIDTH = sized((1000, 250, 4, 1.0), (64, 32, 4, 1 / 16))
 
 
 def networks():
     torch.set_num_threads(1)
     digits = data.load("digits")
     images = normalised(np.resize(digits.train_images, (IMAGES, 32, 32, 3)), digits.mean, digits.std).contiguous()
-    pair = [models.seeded_build("resnet50", LEVEL, seed=seed) for seed in (0, 1)]
+    pair = [models.seeded_build("resnet50", LEVEL, width=WIDTH, seed=seed) for seed in (0, 1)]
     return [training.calibrated(model, images[:250]) for model in pair], images
 
 
@@ -101,6 +101,10 @@ if __name__ == "__main__":
     for group in CONTENDERS.values():
         ours = None
         for contender in group:
+            package = "torch_cka" if contender.__name__.startswith("torch_cka") else "cka"
+            if contender is not group[0] and not installed(package):
+                rows.append({"what": contender.__name__, "failed": "not installed"})
+                continue
             queue = context.SimpleQueue()
             process = context.Process(target=measure, args=(contender.__name__, queue))
             process.start()

@@ -1,9 +1,8 @@
 """The 90 largest Hessian eigenvalues of a trained network against three packages, at the same tolerance.
 
-The packages are not dependencies: `pip install pyhessian curvlinops-for-pytorch hessian-eigenthings` in an environment
-of its own. Those that are missing are named and left out. The error of each is taken against a run of ours that is a
-hundred times as strict. PyHessian returns the largest in magnitude, found one after the other: they are compared with
-the same of ours.
+The packages are in `requirements-bench.txt`. Those that are missing are named and left out. The error of each is taken
+against a run of ours that is a hundred times as strict. PyHessian returns the largest in magnitude, found one after the
+other: they are compared with the same of ours.
 """
 
 import os
@@ -18,23 +17,23 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import report
+from common import installed, report, sized
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from rfkit import data, hessian, models, training
 from rfkit.config import TrainConfig
 from rfkit.training.batches import model_inputs
 
-K, BASIS, TOL, IMAGES = 90, 120, 1e-3, 32
+K, BASIS, TOL, IMAGES, WIDTH, EPOCHS = sized((90, 120, 1e-3, 32, 1 / 8, 3), (4, 12, 1e-2, 8, 1 / 16, 1))
 
 
 def network():
     """VGG19-like, level 3, width 1/8, three epochs of digits; the same in every process."""
     torch.set_num_threads(1)
     digits = data.load("digits")
-    model = models.seeded_build("vgg19", 3, width=1 / 8)
+    model = models.seeded_build("vgg19", 3, width=WIDTH)
     training.fit(
-        model, digits, TrainConfig(epochs=3, lr=0.05, batch_size=64, augmentation="crop", schedule="one_cycle")
+        model, digits, TrainConfig(epochs=EPOCHS, lr=0.05, batch_size=64, augmentation="crop", schedule="one_cycle")
     )
     return model.eval(), digits.train_images[:IMAGES], torch.from_numpy(digits.train_labels[:IMAGES])
 
@@ -94,7 +93,10 @@ def hessian_eigenthings(model, images, labels):
     return np.sort(found.eigenvalues.numpy())[::-1], count[0]
 
 
-CONTENDERS = (rfkit_lanczos, curvlinops_eigsh, pyhessian, hessian_eigenthings)
+CONTENDERS = {
+    rfkit_lanczos: "rfkit", curvlinops_eigsh: "curvlinops", pyhessian: "pyhessian",
+    hessian_eigenthings: "hessian_eigenthings",
+}  # fmt: skip
 
 
 def measure(name, queue):
@@ -119,7 +121,10 @@ def measure(name, queue):
 
 if __name__ == "__main__":
     context, rows = get_context("spawn"), []
-    for contender in CONTENDERS:
+    for contender, package in CONTENDERS.items():
+        if not installed(package):
+            rows.append({"what": contender.__name__, "failed": "not installed"})
+            continue
         queue = context.SimpleQueue()
         process = context.Process(target=measure, args=(contender.__name__, queue))
         process.start()
@@ -127,7 +132,9 @@ if __name__ == "__main__":
         rows.append(queue.get())
     model, images, labels = network()
     exact, magnitudes = (
-        hessian.top_eigenvalues(model, images, labels, K, tol=TOL / 100, basis=180, by_magnitude=choice).values
+        hessian.top_eigenvalues(
+            model, images, labels, K, tol=TOL / 100, basis=3 * BASIS // 2, by_magnitude=choice
+        ).values
         for choice in (False, True)
     )
     ours = rows[0]["s"]

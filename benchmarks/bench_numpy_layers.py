@@ -6,7 +6,7 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 import numpy as np
 import torch
-from common import alternate, report
+from common import alternate, report, sized
 from torch.nn import functional
 
 from rfkit import numpy_layers
@@ -42,6 +42,6 @@ def rows(shape, filters, methods, rounds):
 
 
 if __name__ == "__main__":
-    large = rows((128, 32, 32, 32), 64, ["fast"], 5)
+    large = rows((sized(128, 4), 32, 32, 32), 64, ["fast"], 5)
     small = rows((2, 8, 12, 12), 16, ["fast", "naive"], 2)
     report("numpy_layers", [*large, *small])

@@ -11,18 +11,18 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
-from common import alternate, report
+from common import alternate, report, sized
 from torch import nn
 
 from rfkit import experiments, models, presets
 
-REPEATS, LEVELS = 2, (1, 2, 3, 4)
+REPEATS, LEVELS, WIDTH = sized((2, (1, 2, 3, 4), 1.0), (1, (1, 4), 1 / 16))
 
 
 def straightforward(architecture):
     for level, seed in itertools.product(LEVELS, range(REPEATS)):
         torch.manual_seed(seed)
-        net = models.build(architecture, level).eval()
+        net = models.build(architecture, level, width=WIDTH).eval()
         for module in net.modules():
             if isinstance(module, nn.ReLU | nn.BatchNorm2d):
                 module.register_full_backward_hook(lambda m, grad_in, grad_out: (grad_out[0], *grad_in[1:]))
@@ -40,7 +40,7 @@ def straightforward(architecture):
 def ours(architecture):
     analysis = experiments.ANALYSES["gradient_projection"]
     chosen = presets.get("study").select(architectures=architecture, levels=LEVELS)
-    analysis.compute(None, analysis.settings(chosen, repeats=REPEATS)[0][0], None)
+    analysis.compute(None, analysis.settings(chosen, repeats=REPEATS, width=WIDTH)[0][0], None)
 
 
 if __name__ == "__main__":
@@ -53,7 +53,7 @@ if __name__ == "__main__":
         }
         best = alternate(contenders, 3)
         rows.append({
-            "what": f"{architecture}, levels 1-4, full width, 64x64, linearised, one core",
+            "what": f"{architecture}, levels {LEVELS}, width {WIDTH:g}, 64x64, linearised, one core",
             "rfkit_s_per_seed": round(best["rfkit"] / REPEATS, 3),
             "peer_s_per_seed": round(best["hooks"] / REPEATS, 3),
             "ratio": round(best["hooks"] / best["rfkit"], 2),

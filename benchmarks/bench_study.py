@@ -13,28 +13,30 @@ import tempfile
 import time
 
 import torch
-from common import alternate, report
+from common import alternate, report, sized
 from torch.fx.experimental.optimization import fuse
 
 from rfkit import experiments, hessian, models, presets, pruning, training
 from rfkit.experiments import runner
 
-PRESET = presets.get("demo").select(levels=[1, 4], seeds=[0, 1], epochs=4)
+PRESET = presets.get(sized("demo", "smoke")).select(levels=[1, 4], seeds=[0, 1], epochs=sized(4, 1))
 ONE = """
-import sys, torch
+import sys
 from bench_study import PRESET
 from rfkit import experiments
 from rfkit.experiments import runner
-torch.set_num_threads(2)
 for unit in experiments.units(PRESET):
-    data = experiments.load(unit.dataset)
+    data = experiments.load(unit.dataset, PRESET.image_limit)
     runner.complete(unit, experiments.Store(sys.argv[1]), analyses=["pruning"], data=data)
 """
 
 
 def two_processes(folder):
     units = experiments.units(PRESET)
-    assert runner.run_all(units, analyses=["pruning"], jobs=2, root=folder, progress=False) == []
+    assert (
+        runner.run_all(units, analyses=["pruning"], jobs=2, root=folder, image_limit=PRESET.image_limit, progress=False)
+        == []
+    )
 
 
 def one_process(folder):
@@ -81,7 +83,7 @@ def evaluation(width, images):
 
 def products():
     """A Hessian-vector product with and without dead taps, VGG19-like, level 4, full width, 16 images."""
-    model = models.seeded_build("vgg19", 4).eval()
+    model = models.seeded_build("vgg19", 4, width=sized(1.0, 1 / 16)).eval()
     images, labels = torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))
     with_taps = pruning.without_dead_taps
     operators = {"thin": hessian.HessianOperator(model, images, labels)}
@@ -100,4 +102,6 @@ if __name__ == "__main__":
     rows = [{"what": name, "s": round(s, 1)} for name, s in took.items()]
     rows[1]["ratio"] = round(took["one_process"] / took["two_processes"], 2)
     torch.set_num_threads(1)
-    report("study", [*rows, *evaluation(1 / 8, 500), *evaluation(1.0, 50), products()])
+    report(
+        "study", [*rows, *evaluation(1 / 8, sized(500, 20)), *evaluation(sized(1.0, 1 / 16), sized(50, 20)), products()]
+    )

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from common import alternate, report
+from common import alternate, report, sized
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
@@ -20,7 +20,7 @@ from rfkit import models, training
 from rfkit.data import ImageData, Source
 from rfkit.presets import get
 
-IMAGES = 4096
+IMAGES = sized(4096, 256)
 STUDY = get("study")
 
 

@@ -134,6 +134,19 @@ def test_every_page_in_the_browser(built, browser):
     context.close()
 
 
+def test_panels_stand_one_below_the_other_on_a_phone(built, browser):
+    place = "[...document.querySelectorAll('.panel')].map(e => e.getBoundingClientRect())"
+    for width in (390, 1280):
+        context = browser.new_context(viewport={"width": width, "height": 844}, offline=True)
+        page = context.new_page()
+        page.goto((built / "_build/html/notebooks/supp_pruning_rates.html").as_uri(), wait_until="load")
+        panels = page.evaluate(f"{place}.map(r => [r.left, r.right, r.top])")
+        assert (len(panels) >= 4) == (width == 390)
+        assert all(0 <= left < right <= width for left, right, _ in panels)
+        assert [top for *_, top in panels] == sorted(top for *_, top in panels)
+        context.close()
+
+
 def test_first_page_is_there_within_a_second(built, browser):
     context = browser.new_context(offline=True)
     page = context.new_page()
