@@ -33,10 +33,8 @@ for unit in experiments.units(PRESET):
 
 def two_processes(folder):
     units = experiments.units(PRESET)
-    assert (
-        runner.run_all(units, analyses=["pruning"], jobs=2, root=folder, image_limit=PRESET.image_limit, progress=False)
-        == []
-    )
+    options = {"jobs": 2, "root": folder, "image_limit": PRESET.image_limit, "progress": False}
+    assert runner.run_all(units, analyses=["pruning"], **options) == []
 
 
 def one_process(folder):

@@ -190,7 +190,7 @@ def read_runs(rng, folder):
             path.unlink()
         elif kind == 1 and path.suffix in (".json", "") and path.exists():
             path.write_text(rng.choice(JSONS))
-            if rng.random() < 0.5 and path.name != store.DONE:
+            if rng.random() < 0.5 and not (path.parent / store.DONE).is_dir():
                 store.finish(path.parent)
         elif kind == 2:
             path.unlink()
