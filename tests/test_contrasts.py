@@ -166,12 +166,14 @@ def test_dead_weights_change_the_order():
         for dataset, level, breaks in (("cifar10", 1, 0.8), ("cifar10", 4, 0.6), ("tiny_imagenet", 1, 0.9))
         for seed in (0, 1) for rate in rates
     ]  # fmt: skip
-    by_run = runs({(V, 1): [0.7, 0.7], (V, 4): [0.9, 0.9]})
+    by_run = runs({(V, 1): [0.7, 0.7], (V, 4): [0.9, 0.9]}).assign(usable_reestimated=0.8)
     other = by_run.query("rf_level == 1").assign(paper_dataset="tiny_imagenet")
     table = claims.dead_weight_table(pd.concat([by_run, other]), pd.DataFrame(rows))
     mine = table[table["Data (by image size)"] == "CIFAR-10"].set_index("Level")
     assert mine.loc["1", "At equal rate of the usable weights"] == "0.725" and mine.loc["1", "Seeds"] == "2"
-    assert mine.loc["order", "Breaking point"] == "1 < 4"
+    assert (
+        mine.loc["order", "Breaking point"] == "1 < 4" and mine.loc["order", "Batch norm re-estimated too"] == "1 ≈ 4"
+    )
     assert mine.loc["order", "At equal rate of the usable weights"] == "4 < 1"
     assert mine.loc["1", "Usable weights left there"] == "275"
 

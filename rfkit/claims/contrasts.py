@@ -1,5 +1,6 @@
 """Is it the receptive field? The contrasts fixed before the study, their runs, and what they came to."""
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -143,6 +144,7 @@ def dead_weight_table(by_run, repruned):
     titles = {
         "breaking_point": ("Breaking point", "{:.3f}"),
         "usable": ("At equal rate of the usable weights", "{:.3f}"),
+        "usable_reestimated": ("Batch norm re-estimated too", "{:.3f}"),
         "left": ("Usable weights left there", "{:,.0f}"),
     }
     rows = []
@@ -152,6 +154,13 @@ def dead_weight_table(by_run, repruned):
             row = {title: form.format(cell[name]) for name, (title, form) in titles.items()}
             rows.append({"Data (by image size)": DATASET_LABELS.get(dataset, dataset), "Level": str(level), **row})
             rows[-1]["Seeds"] = str(len(part[part["rf_level"] == level]))
-        order = {title: " < ".join(map(str, means[name].sort_values().index)) for name, (title, _) in titles.items()}
+        order = {title: _in_order(means[name]) for name, (title, _) in titles.items()}
         rows.append(rows[-1] | {"Level": "order", **order, "Seeds": ""})
     return pd.DataFrame(rows)
+
+
+def _in_order(means):
+    """Levels in the order of their means; those within three percent of each other are not told apart."""
+    means = means.sort_values()
+    signs = [" < " if high > 1.03 * low else " ≈ " for low, high in itertools.pairwise(means)]
+    return "".join(f"{level}{sign}" for level, sign in zip(means.index, [*signs, ""], strict=True))
