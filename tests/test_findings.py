@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 from rfkit import data, experiments, models, outcomes, presets, pruning, report, tables, training
-from rfkit.experiments import ANALYSES, effective_fields, probes, runner, torchvision_fields
+from rfkit.experiments import ANALYSES, effective_fields, initial_curvature, probes, runner, torchvision_fields
 from rfkit.experiments.dead_weights import counted
 from rfkit.training import cost
 
@@ -248,6 +248,22 @@ def test_similarity_of_seeds_does_not_hang_on_the_number_of_features(trained, di
     assert alive.any() and np.array(found["unbiased"], float)[alive] == pytest.approx(1)
     study = experiments.frame("unbiased_pair", experiments.recorded(presets.get("study")))
     assert len(study) == 8 and (study["biased"] - study["unbiased"]).abs().max() < 0.02
+
+
+def test_gradients_of_untrained_networks(digits):
+    """At the last layer by hand: the weights of the classes times what they are off, spread over the positions."""
+    analysis, work = ANALYSES["initial_gradients"], experiments.Work(digits, torch.device("cpu"), None)
+    for change, positions in (("level 1", 9), ("level 1, maps cut to their centre", 1), ("ResNet50, level 4", 1)):
+        chosen = {"widths": (1 / 16,), "seeds": (0,), "changes": (change,)}
+        settings = analysis.settings(SMOKE, **chosen)[0][0] | {"images": 40, "calibration_images": 64}
+        norms = list(analysis.compute(None, settings, work)["norms"].values())
+        model, few = initial_curvature.network(settings, digits), digits.sample(40)
+        with torch.no_grad():
+            off = model(training.model_inputs(model, few.train_images)).softmax(1)
+            off[range(40), few.train_labels] -= 1
+            by_hand = (off @ model.classifier.weight).square().sum(1).mean().sqrt() / positions**0.5
+        assert norms[-1] == pytest.approx(float(by_hand), rel=1e-4)
+        assert len(norms) == (16 if "ResNet50" not in change else 49) and norms[0] > norms[-1]
 
 
 def test_a_run_without_the_analysis_is_left_out(trained):

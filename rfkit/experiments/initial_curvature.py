@@ -42,21 +42,27 @@ def to_one(x, how):
     return x[:, :, x.shape[2] // 2, x.shape[3] // 2, None, None]
 
 
-def compute(_, settings, work):
-    """The largest eigenvalue, batch norm calibrated after the change."""
-    import torch
-
-    from rfkit import hessian, models, training
+def network(settings, data):
+    """The changed network, batch norm calibrated after the change, in evaluation mode."""
+    from rfkit import models, training
 
     architecture, level, how = CHANGES[one_of("change", settings["change"], tuple(CHANGES))]
-    data, seed = work.data, settings["seed"]
-    model = models.seeded_build(architecture, level, width=settings["width"], num_classes=data.num_classes, seed=seed)
+    options = {"width": settings["width"], "num_classes": data.num_classes, "seed": settings["seed"]}
+    model = models.seeded_build(architecture, level, **options)
     if how is not None:
         before = model.features.get_submodule("pool3" if architecture == "vgg19" else "layer3")
         before.register_forward_hook(lambda _, __, out: to_one(out, how))
     training.remember_statistics(model, data.mean, data.std)
-    model = training.calibrated(model.eval(), data.sample(settings["calibration_images"]).train_images)
-    few = data.sample(settings["images"])
+    return training.calibrated(model.eval(), data.sample(settings["calibration_images"]).train_images)
+
+
+def compute(_, settings, work):
+    """The largest eigenvalue."""
+    import torch
+
+    from rfkit import hessian, training
+
+    model, few = network(settings, work.data), work.data.sample(settings["images"])
     top = hessian.top_eigenvalues(model, few.train_images, few.train_labels, 1, tol=settings["tol"], basis=24)
     with torch.inference_mode():
         maps = model.features(training.model_inputs(model, few.train_images[:2]))
@@ -68,17 +74,19 @@ def seconds(settings, _):
     return 60 * 2 * settings["images"] * 1e-3 * (8 * settings["width"]) ** 2
 
 
+def about(stored):
+    """What a stored result is of, as the columns that a frame begins with; changed is what was done to the maps."""
+    settings, data = stored["settings"], stored["provenance"]["data"]
+    row = dict(zip(("architecture", "rf_level", "changed"), CHANGES[settings["change"]], strict=True))
+    row |= {name: settings[name] for name in ("change", "seed", "width")}
+    return row | {"data_label": data["label"], "paper_dataset": COPIES.get(data["name"], data["name"])}
+
+
 def frame(results):
-    """The largest eigenvalue of each network; changed is what was done to its maps."""
-    rows = []
-    for each in results:
-        about, data = each["settings"], each["provenance"]["data"]
-        row = dict(zip(("architecture", "rf_level", "changed"), CHANGES[about["change"]], strict=True))
-        row |= {name: about[name] for name in ("change", "seed", "width")}
-        row |= {name: each["values"][name] for name in ("map", "largest")}
-        rows.append(row | {"data_label": data["label"], "paper_dataset": COPIES.get(data["name"], data["name"])})
-    columns = ["architecture", "rf_level", "changed", "change", "seed", "width", "map", "largest", "data_label"]
-    return pd.DataFrame(rows, columns=[*columns, "paper_dataset"])
+    """The largest eigenvalue of each network."""
+    rows = [about(each) | {name: each["values"][name] for name in ("map", "largest")} for each in results]
+    columns = ["architecture", "rf_level", "changed", "change", "seed", "width", "data_label", "paper_dataset"]
+    return pd.DataFrame(rows, columns=[*columns, "map", "largest"])
 
 
 ANALYSIS = Analysis("initial_curvature", "network", settings, compute, frame, seconds, planned=False, on_cpu=True)

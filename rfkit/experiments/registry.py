@@ -8,6 +8,7 @@ from rfkit.experiments import (
     fine_tuning,
     gradient_projection,
     initial_curvature,
+    initial_gradients,
     matched_pair,
     pair,
     probes,
@@ -23,8 +24,8 @@ from rfkit.experiments import (
 
 ANALYSES = {each.ANALYSIS.name: each.ANALYSIS for each in (
     pruning_curve, usable_pruning, fine_tuning, spectrum, author_ritz, pair, matched_pair, unbiased_pair, taps, probes,
-    effective_fields, dead_weights, initial_curvature, gradient_projection, untrained_spectrum, recipes,
-    torchvision_fields,
+    effective_fields, dead_weights, initial_curvature, initial_gradients, gradient_projection, untrained_spectrum,
+    recipes, torchvision_fields,
 )}  # fmt: skip
 """Name of an analysis to `rfkit.experiments.Analysis`, in the order in which they are made."""
 

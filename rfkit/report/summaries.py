@@ -339,6 +339,27 @@ def curvature_table(found):
     return pd.DataFrame(rows)
 
 
+def gradient_table(gradients, curved):
+    """The gradient of untrained networks at both ends beside their largest eigenvalue, each over that of level 1."""
+    keys = ["change", "seed", "width"]
+    ends = gradients.sort_values("place").groupby(keys, sort=False)["norm"].agg(["first", "last"]).reset_index()
+    found = curved.merge(ends, on=keys)
+    found = found.groupby(["architecture", "change"], sort=False)[["map", "first", "last", "largest"]].mean()
+    rows = []
+    for (architecture, change), cell in found.iterrows():
+        base = found.loc[architecture if ":" not in architecture else presets.CONTRAST_NETWORK].iloc[0]
+        rows.append({
+            "Untrained network": change,
+            "Last map": f"{cell['map']:.0f}×{cell['map']:.0f}",
+            "Gradient, last layer": three(cell["last"]),
+            "Gradient, first layer": three(cell["first"]),
+            "First over last": f"{cell['first'] / cell['last']:.0f}",
+            "First, squared, over level 1's": f"{(cell['first'] / base['first']) ** 2:.1f}",
+            "Eigenvalue over level 1's": f"{cell['largest'] / base['largest']:.1f}",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def recipe_table(made):
     """What networks of the homework's question 4 cost and reach."""
     names, found = [each["name"] for each in made], experiments.frame("recipe", made)
