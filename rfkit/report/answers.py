@@ -25,7 +25,8 @@ QUESTIONS = (
     (
         "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "partly",
         "Before training they do, but the size of the last maps does it, not the field: crop the maps of the smallest "
-        "field to one pixel, so that no unit sees more, and its loss is about as curved, in both networks.",
+        "field to one pixel, so that no unit sees more, and its loss is about as curved, in both networks. No mean "
+        "over positions is left to spread the gradient.",
     ),
     (
         "Larger fields make the deep layers of two seeds less alike.", ("C8",), "s33-representations", "partly",
