@@ -347,7 +347,7 @@ def gradient_table(gradients, curved):
     found = found.groupby(["architecture", "change"], sort=False)[["map", "first", "last", "largest"]].mean()
     rows = []
     for (architecture, change), cell in found.iterrows():
-        base = found.loc[architecture if ":" not in architecture else presets.CONTRAST_NETWORK].iloc[0]
+        base = found.loc[("resnet50", "ResNet50, level 1") if architecture == "resnet50" else ("vgg19", "level 1")]
         rows.append({
             "Untrained network": change,
             "Last map": f"{cell['map']:.0f}×{cell['map']:.0f}",
