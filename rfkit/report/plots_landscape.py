@@ -111,7 +111,7 @@ def plot_gradients(gradients, *, title="", ax=None):
         ax.plot(mean.index, mean, label=f"level {level}" + (", cut to one pixel" if changed else ""), **look)
     ax.set(xlabel="layer", ylabel="norm of the gradient", title=title, yscale="log")
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.legend(fontsize=9)
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 KINDS = {
