@@ -49,13 +49,14 @@ def panels(figure):
 
     Nothing where the panels are one, many, or have a part in common.
     """
-    figure.draw_without_rendering()
-    renderer, dpi = figure.canvas.get_renderer(), figure.dpi
     common = figure._suptitle, figure._supxlabel, figure._supylabel
     bars = {each.colorbar.ax: ax for ax in figure.axes for each in (*ax.images, *ax.collections) if each.colorbar}
-    boxes = {ax: [ax.get_tightbbox(renderer)] for ax in figure.axes if ax not in bars}
-    if any(common) or not 1 < len(boxes) <= 6:
+    alone = [ax for ax in figure.axes if ax not in bars]
+    if any(common) or not 1 < len(alone) <= 6:
         return []
+    figure.draw_without_rendering()
+    renderer, dpi = figure.canvas.get_renderer(), figure.dpi
+    boxes = {ax: [ax.get_tightbbox(renderer)] for ax in alone}
     for bar, ax in bars.items():
         boxes[ax].append(bar.get_tightbbox(renderer))
     each = [Bbox.union(parts) for parts in boxes.values()] + [one.get_window_extent(renderer) for one in figure.legends]
