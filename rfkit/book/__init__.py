@@ -192,7 +192,8 @@ def stage(preset, runs):
     live = f"````{{raw}} html\n{report.knob(shown)._repr_html_()}\n````\n"
     (STAGE / "book" / "_knob.md").write_text(live, encoding="utf-8")
     theme = config["sphinx"]["config"]["html_theme_options"]
-    theme["announcement"] = f"Numbers here: preset <b>{preset.name}</b>, on {' and '.join(labels)}."
+    own = "Numbers here" if preset.name == "study" else "This build's own numbers"
+    theme["announcement"] = f"{own}: preset <b>{preset.name}</b>, on {' and '.join(labels)}."
     url = repository_url()
     if url is None:  # launch buttons need a public copy of the project
         config.pop("launch_buttons", None)

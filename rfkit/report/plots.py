@@ -39,13 +39,13 @@ def drawn(figure):
     """A figure as SVG, with a note of where its panels are for pages that set them one below the other."""
     from IPython.core.pylabtools import print_figure
 
+    svg = print_figure(figure, "svg", bbox_inches="tight")  # which lays it out, too
     where = ";".join(" ".join(f"{number:.1f}" for number in box) for box in panels(figure))
-    svg = print_figure(figure, "svg", bbox_inches="tight")
     return svg.replace("<svg ", f'<svg data-panels="{where}" ', 1) if where else svg
 
 
 def panels(figure):
-    """Size of a figure's drawing, then x, y, width and height of each panel and legend, in points from the upper left.
+    """Size of a drawn figure, then x, y, width and height of each panel and legend, in points from the upper left.
 
     Nothing where the panels are one, many, or have a part in common.
     """
@@ -54,7 +54,6 @@ def panels(figure):
     alone = [ax for ax in figure.axes if ax not in bars]
     if any(common) or not 1 < len(alone) <= 6:
         return []
-    figure.draw_without_rendering()
     renderer, dpi = figure.canvas.get_renderer(), figure.dpi
     boxes = {ax: [ax.get_tightbbox(renderer)] for ax in alone}
     for bar, ax in bars.items():
