@@ -52,7 +52,7 @@ lab: install  ## The notebooks in JupyterLab, to run and change
 serve:  ## Show the built book on http://localhost:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
-bench: install  ## Compare speed with peers; results in benchmarks/results
+bench: install  ## Compare speed with peers (requirements-bench.txt); results in benchmarks/results
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:  ## Remove what was built; trained runs stay
