@@ -51,7 +51,9 @@ def _parser():
     _add_preset(command)
     _add_analyses(command)
     command.add_argument("--repair", action="store_true", help="move damaged runs aside and make them again")
-    command.add_argument("-j", "--jobs", type=int, help="processes (default: one per core)")
+    command.add_argument(
+        "-j", "--jobs", type=int, help="processes of one or OMP_NUM_THREADS threads (default: one per core)"
+    )
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: CUDA if present)")
 
     command = _add(commands, _plan, "runs, FLOPs, disk and hours of a preset, here or on another device")

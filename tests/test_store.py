@@ -453,6 +453,14 @@ def test_the_callers_process_stays_as_it_was(monkeypatch):
     assert torch.get_num_threads() == 2 and sys.path == path and "OMP_NUM_THREADS" not in os.environ
 
 
+def test_a_wide_network_may_use_several_threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    asked = ["study", "smoke", "--architectures", "vgg19", "--levels", "4", "--analyses", "pruning", "-j", "1"]
+    assert main(asked) == 0
+    (run,) = Store().runs()
+    assert run.provenance["threads"] == 2
+
+
 def test_one_job_is_one_process_for_pairs_too(monkeypatch):
     asked, run = [], pool.run
     monkeypatch.setattr(pool, "run", lambda tasks, jobs: asked.append(jobs) or run(tasks, jobs))

@@ -193,14 +193,12 @@ def _work_through(todo, work, options, jobs, device, progress):
 
 
 def _complete(unit, analyses, root, device, image_limit):
-    torch.set_num_threads(1)
     data = finding.load(unit.dataset, image_limit)
     run = complete(unit, store.Store(root), analyses=analyses, data=data, device=device)
     return f"test {run.summary['test_accuracy']:.2f} %"
 
 
 def _compare(unit, analyses, root, device, image_limit):
-    torch.set_num_threads(1)
     data = finding.load(unit.dataset, image_limit)
     compare(unit, store.Store(root), analyses=analyses, data=data, device=device)
     return "compared with its pair"
