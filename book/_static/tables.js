@@ -37,7 +37,8 @@ document.addEventListener("DOMContentLoaded", () => {
     if (box.querySelector("table")) hint(box, "table");
   /* On a phone the panels of a figure stand one below the other: each a window onto the one drawing. */
   function apart(image) {
-    const [[width, height], ...panels] = image.dataset.panels.split(";").map((part) => part.split(" ").map(Number));
+    let last = image;
+    const [[width], ...panels] = image.dataset.panels.split(";").map((part) => part.split(" ").map(Number));
     panels.forEach(([x, y, w, h], i) => {
       const panel = Object.assign(document.createElement("span"), { className: "panel" });
       const view = Object.assign(document.createElement("img"), { src: image.src, alt: i ? "" : image.alt });
@@ -45,7 +46,8 @@ document.addEventListener("DOMContentLoaded", () => {
       Object.assign(panel.style, { width: `${1.6 * w}px`, aspectRatio: `${w} / ${h}` });
       Object.assign(view.style, { width: share(width, w), left: share(-x, w), top: share(-y, h) });
       panel.append(view);
-      image.parentElement.insertBefore(panel, [...image.parentElement.querySelectorAll(".panel")].pop()?.nextSibling ?? image.nextSibling);
+      last.after(panel);
+      last = panel;
     });
     image.classList.add("apart");
   }

@@ -59,13 +59,8 @@ def frame(found, run):
     """A row a stage and layer (place: from 1): half_px and most_px hold half and nine tenths of the gradient."""
     for stage in ("init", "final"):
         for place, layer in enumerate(found[stage], start=1):
-            about = {
-                "stage": stage,
-                "layer": layer["name"],
-                "inside": inside_block(layer["name"]),
-                "place": place,
-                "image_px": run.config.image_size,
-            }
+            about = {"stage": stage, "layer": layer["name"], "inside": inside_block(layer["name"])}
+            about |= {"place": place, "image_px": run.config.image_size}
             sizes = {name: layer[name] for name in ("map", "half_px", "most_px", "border")}
             yield about | {"layer_field_px": layer["field_px"]} | sizes
 

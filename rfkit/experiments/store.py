@@ -389,9 +389,12 @@ def record(run, root, analyses=None, *, weights=False):
 def record_result(source, target):
     """Copy a finished result to where records are committed, unless one of more rates is there already."""
     there, here = read_result(target), read_result(source)
-    rates = [set(each["settings"].get("rates", ())) for each in (here, there) if each is not None]
-    if here is not None and (there is None or rates[0] >= rates[1]):
+    if here is not None and (there is None or _rates(here) >= _rates(there)):
         _copy(source, target)
+
+
+def _rates(stored):
+    return set(stored["settings"].get("rates", ()))
 
 
 def _copy(source, target, left_out=(".lock",)):

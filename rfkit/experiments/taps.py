@@ -36,12 +36,9 @@ def frame(taps, run):
     for place, (layer, tap) in enumerate(taps.items(), start=1):
         seen, before, after = (np.array(tap[name]) for name in ("seen", "before", "after"))
         kept = after / before
+        centre = kept[len(kept) // 2, len(kept[0]) // 2]
         for i, j in np.ndindex(seen.shape):
-            sizes = {
-                "before": before[i, j],
-                "after": after[i, j],
-                "kept": kept[i, j] / kept[len(kept) // 2, len(kept[0]) // 2],
-            }
+            sizes = {"before": before[i, j], "after": after[i, j], "kept": kept[i, j] / centre}
             yield {"layer": layer, "place": place, "row": i, "column": j, "seen": seen[i, j]} | sizes
 
 
