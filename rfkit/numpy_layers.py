@@ -8,7 +8,7 @@ Source:
 """
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 METHODS = ("fast", "naive")
 
@@ -90,8 +90,9 @@ def _conv_forward_naive(x, w, b, size, stride, dilation):
                     for c in range(w.shape[1]):
                         for u in range(w.shape[2]):
                             for v in range(w.shape[3]):
-                                row, column = i * stride[0] + u * dilation[0], j * stride[1] + v * dilation[1]
-                                total = total + w[f, c, u, v] * x[n, c, row, column]
+                                row = i * stride[0] + u * dilation[0]
+                                column = j * stride[1] + v * dilation[1]
+                                total += w[f, c, u, v] * x[n, c, row, column]
                     out[n, f, i, j] = total
     return out, None
 
@@ -99,12 +100,19 @@ def _conv_forward_naive(x, w, b, size, stride, dilation):
 def _taps(x, kernel, size, stride, dilation):
     """View (N, C, kh, kw, H', W'): for each tap, the pixels it meets."""
     n, c, sy, sx = x.strides
-    strides = (n, c, sy * dilation[0], sx * dilation[1], sy * stride[0], sx * stride[1])
-    return np.lib.stride_tricks.as_strided(x, (*x.shape[:2], *kernel, *size), strides, writeable=False)
+    tap, step = (sy * dilation[0], sx * dilation[1]), (sy * stride[0], sx * stride[1])
+    shape = (*x.shape[:2], *kernel, *size)
+    return as_strided(x, shape, (n, c, *tap, *step), writeable=False)
+
+
+def _met(first, step, count):
+    """Slice of the pixels that one tap meets along an axis."""
+    return slice(first, first + step * (count - 1) + 1, step)
 
 
 def _conv_forward_fast(x, w, b, size, stride, dilation):
-    columns = _taps(x, w.shape[2:], size, stride, dilation).reshape(len(x), -1, size[0] * size[1])
+    columns = _taps(x, w.shape[2:], size, stride, dilation)
+    columns = columns.reshape(len(x), -1, size[0] * size[1])
     out = np.matmul(w.reshape(len(w), -1), columns)
     out += b[:, None]
     return out.reshape(len(x), len(w), *size), columns
@@ -138,7 +146,8 @@ def _conv_backward_naive(dout, x, _, w, stride, dilation):
         upstream = dout[n, f, i, j]
         db[f] += upstream
         for c, u, v in np.ndindex(*w.shape[1:]):
-            row, column = i * stride[0] + u * dilation[0], j * stride[1] + v * dilation[1]
+            row = i * stride[0] + u * dilation[0]
+            column = j * stride[1] + v * dilation[1]
             dw[f, c, u, v] += upstream * x[n, c, row, column]
             dx[n, c, row, column] += upstream * w[f, c, u, v]
     return dx, dw, db
@@ -150,9 +159,9 @@ def _conv_backward_fast(dout, x, columns, w, stride, dilation):
     dcolumns = np.matmul(w.reshape(len(w), -1).T, flat)
     dcolumns = dcolumns.reshape(len(x), *w.shape[1:], *dout.shape[2:])
     dx = np.zeros_like(x)
-    for u, v in np.ndindex(*w.shape[2:]):  # a slice of all images a tap
-        rows = slice(u * dilation[0], u * dilation[0] + stride[0] * (dout.shape[2] - 1) + 1, stride[0])
-        across = slice(v * dilation[1], v * dilation[1] + stride[1] * (dout.shape[3] - 1) + 1, stride[1])
+    for u, v in np.ndindex(*w.shape[2:]):  # one slice of all images per tap
+        rows = _met(u * dilation[0], stride[0], dout.shape[2])
+        across = _met(v * dilation[1], stride[1], dout.shape[3])
         dx[:, :, rows, across] += dcolumns[:, :, u, v]
     return dx, dw, flat.sum((0, 2))
 
@@ -181,15 +190,20 @@ def max_pool_forward(x, *, size, stride=None, method="fast"):
     size, stride = _pair(size), _pair(size if stride is None else stride)
     require(min(*size, *stride) >= 1, f"size {size}, stride {stride}; expected at least 1")
     require(size[0] <= x.shape[2] and size[1] <= x.shape[3], f"window of {size} is larger than x of shape {x.shape}")
-    places = tuple((n - k) // s + 1 for n, k, s in zip(x.shape[2:], size, stride, strict=True))
+    (height, width), (down, right) = size, stride
     if method == "naive":
-        out, chosen = np.empty((*x.shape[:2], *places), x.dtype), np.empty((*x.shape[:2], *places), np.intp)
+        rows = (x.shape[2] - height) // down + 1
+        columns = (x.shape[3] - width) // right + 1
+        out = np.empty((*x.shape[:2], rows, columns), x.dtype)
+        chosen = np.empty(out.shape, np.intp)
         for n, c, i, j in np.ndindex(*out.shape):
-            window = x[n, c, i * stride[0] : i * stride[0] + size[0], j * stride[1] : j * stride[1] + size[1]]
+            top, left = i * down, j * right
+            window = x[n, c, top : top + height, left : left + width]
             chosen[n, c, i, j] = np.argmax(window)
             out[n, c, i, j] = window.flat[chosen[n, c, i, j]]
     else:
-        windows = sliding_window_view(x, size, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
+        windows = sliding_window_view(x, size, axis=(2, 3))
+        windows = windows[:, :, ::down, ::right]
         windows = windows.reshape(*windows.shape[:4], -1)
         chosen = windows.argmax(-1)
         out = np.take_along_axis(windows, chosen[..., None], -1)[..., 0]
@@ -218,8 +232,8 @@ def max_pool_backward(dout, cache):
             dx[n, c, i * stride[0] + u, j * stride[1] + v] += dout[n, c, i, j]
         return dx
     for u, v in np.ndindex(*size):
-        rows = slice(u, u + stride[0] * (dout.shape[2] - 1) + 1, stride[0])
-        across = slice(v, v + stride[1] * (dout.shape[3] - 1) + 1, stride[1])
+        rows = _met(u, stride[0], dout.shape[2])
+        across = _met(v, stride[1], dout.shape[3])
         dx[:, :, rows, across] += np.where(chosen == u * size[1] + v, dout, 0)
     return dx
 
@@ -227,7 +241,9 @@ def max_pool_backward(dout, cache):
 # --- batch norm -----------------------------------------------------------------------------------
 
 
-def spatial_batchnorm_forward(x, gamma, beta, running, *, train, eps=1e-5, momentum=0.9):
+def spatial_batchnorm_forward(
+    x, gamma, beta, running, *, train, eps=1e-5, momentum=0.9
+):  # fmt: skip
     """Batch normalisation of maps: statistics of a channel over images and places.
 
     Args:
@@ -264,7 +280,8 @@ def spatial_batchnorm_forward(x, gamma, beta, running, *, train, eps=1e-5, momen
         mean, var = old_mean, old_var
     inverse = 1 / np.sqrt(var + eps)
     normalised = (x - _along(mean)) * _along(inverse)
-    return _along(gamma) * normalised + _along(beta), (normalised, gamma, inverse, train)
+    out = _along(gamma) * normalised + _along(beta)
+    return out, (normalised, gamma, inverse, train)
 
 
 def _along(values):

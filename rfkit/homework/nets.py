@@ -1,5 +1,7 @@
 """Networks of the homework on `numpy_layers`: numpy only."""
 
+from functools import partial
+
 import numpy as np
 
 from rfkit import numpy_layers as nl
@@ -29,20 +31,21 @@ class ThreeLayerConvNet:
     """
 
     def __init__(
-        self, shape=(3, 32, 32), classes=10, *, filters=32, kernel=7, hidden=100, weight_scale=None, decay=0.0, seed=0,
-        dtype=np.float32,
+        self, shape=(3, 32, 32), classes=10, *, filters=32, kernel=7, hidden=100,
+        weight_scale=None, decay=0.0, seed=0, dtype=np.float32,
     ):  # fmt: skip
         channels, height, width = shape
         nl.require(kernel % 2 == 1, f"kernel is {kernel}; expected an odd side, so that padding keeps the size")
         nl.require(height % 2 == 0 and width % 2 == 0, f"images of {height}x{width}; the 2x2 pool needs even sides")
         self.decay, self.padding, random = decay, kernel // 2, np.random.default_rng(seed)
         flat = filters * (height // 2) * (width // 2)
+        made = partial(_weights, random, weight_scale, dtype)
         self.parameters = {
-            "w1": _weights(random, (filters, channels, kernel, kernel), channels * kernel**2, weight_scale, dtype),
+            "w1": made(filters, channels, kernel, kernel),
             "b1": np.zeros(filters, dtype),
-            "w2": _weights(random, (flat, hidden), flat, weight_scale, dtype),
+            "w2": made(flat, hidden),
             "b2": np.zeros(hidden, dtype),
-            "w3": _weights(random, (hidden, classes), hidden, weight_scale, dtype),
+            "w3": made(hidden, classes),
             "b3": np.zeros(classes, dtype),
         }
 
@@ -100,12 +103,12 @@ class DeepConvNet:
         random, channels = np.random.default_rng(seed), shape[0]
         self.decay, self.stages, self.parameters, self.running = decay, stages, {}, {}
         for block, filters in enumerate(f for stage in stages for f in stage):
-            self.parameters[f"w{block}"] = _weights(random, (filters, channels, 3, 3), channels * 9, None, dtype)
+            self.parameters[f"w{block}"] = _weights(random, None, dtype, filters, channels, 3, 3)
             self.parameters[f"gamma{block}"] = np.ones(filters, dtype)
             self.parameters[f"beta{block}"] = np.zeros(filters, dtype)
             self.running[block] = {}
             channels = filters
-        self.parameters["w"] = _weights(random, (channels, classes), channels, None, dtype)
+        self.parameters["w"] = _weights(random, None, dtype, channels, classes)
         self.parameters["b"] = np.zeros(classes, dtype)
 
     def scores(self, x, *, train=False):
@@ -145,8 +148,10 @@ class DeepConvNet:
         return _decayed(loss, grads, self)
 
 
-def _weights(random, shape, fan_in, scale, dtype):
-    return (random.normal(size=shape) * (np.sqrt(2 / fan_in) if scale is None else scale)).astype(dtype)
+def _weights(random, scale, dtype, *shape):
+    fan_in = shape[0] if len(shape) == 2 else np.prod(shape[1:])
+    scale = np.sqrt(2 / fan_in) if scale is None else scale
+    return (random.normal(size=shape) * scale).astype(dtype)
 
 
 def _decayed(loss, grads, net):
