@@ -99,10 +99,10 @@ def _conv_forward_naive(x, w, b, size, stride, dilation):
 
 def _taps(x, kernel, size, stride, dilation):
     """View (N, C, kh, kw, H', W'): for each tap, the pixels it meets."""
-    n, c, sy, sx = x.strides
-    tap, step = (sy * dilation[0], sx * dilation[1]), (sy * stride[0], sx * stride[1])
     shape = (*x.shape[:2], *kernel, *size)
-    return as_strided(x, shape, (n, c, *tap, *step), writeable=False)
+    pixel = np.array(x.strides[2:])
+    strides = (*x.strides[:2], *pixel * dilation, *pixel * stride)
+    return as_strided(x, shape, strides, writeable=False)
 
 
 def _met(first, step, count):

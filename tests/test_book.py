@@ -131,6 +131,10 @@ def test_every_page_in_the_browser(built, browser):
             for found in Axe().run(page, options=options).response["violations"]:
                 where = f"{name}, {width}, {scheme}: {found['id']} {found['nodes'][0]['html']}"
                 assert found["impact"] not in ("serious", "critical"), where
+            page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+            code = "[...document.querySelectorAll('article pre')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+            cut = page.evaluate(f"{code}.map(e => e.textContent)")
+            assert not cut or width < 1280, f"{name} cuts code off: {cut[0]}"
     context.close()
 
 

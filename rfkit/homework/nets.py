@@ -37,7 +37,8 @@ class ThreeLayerConvNet:
         channels, height, width = shape
         nl.require(kernel % 2 == 1, f"kernel is {kernel}; expected an odd side, so that padding keeps the size")
         nl.require(height % 2 == 0 and width % 2 == 0, f"images of {height}x{width}; the 2x2 pool needs even sides")
-        self.decay, self.padding, random = decay, kernel // 2, np.random.default_rng(seed)
+        self.decay, self.padding = decay, kernel // 2
+        random = np.random.default_rng(seed)
         flat = filters * (height // 2) * (width // 2)
         made = partial(_weights, random, weight_scale, dtype)
         self.parameters = {
