@@ -99,7 +99,7 @@ def _body(function):
         )
         if said:
             lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
-    return "\n".join(line for line in lines if line is not None)
+    return "\n".join(line.removesuffix("  # fmt: skip") for line in lines if line is not None)
 
 
 def show_paper_table(n, runs, preset):
