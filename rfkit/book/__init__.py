@@ -158,10 +158,10 @@ def _build(preset, jobs, device, max_minutes, edition):
     # the largest first: they take longest, and none is left to one process at the end
     names = sorted(names, key=lambda name: -Path(f"notebooks/{name}.ipynb").stat().st_size)
     tasks = [(_execute_staged, (name, {k: v for k, v in given.items() if k in defaults(name)})) for name in names]
-    for _, result in pool.run(tasks, min(jobs or pool.cores(), len(names))):
+    for _, result in pool.run([(_stage_first_page, (preset, runs)), *tasks], min(jobs or pool.cores(), len(names))):
         if isinstance(result, Exception):
             raise result
-        print("executed {} ({:.0f} s)".format(*result), flush=True)
+        print("made {} ({:.0f} s)".format(*result), flush=True)
     if edition == "student":
         for path in (STAGE / "notebooks").glob("*.ipynb"):
             nbformat.write(editions.without_solutions(nbformat.read(path, as_version=4)), path)
@@ -183,14 +183,6 @@ def stage(preset, runs):
     shutil.copy("_toc.yml", STAGE)
     config = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
     labels = sorted({run.provenance["data"]["label"] for run in runs})
-    frame = experiments.frame("pruning", runs)
-    report.use_style()
-    axes = report.by_network(frame, report.plot_accuracy_by_rate)
-    axes.flat[0].figure.savefig(STAGE / "book" / "_static" / "key_figure.png")
-    (STAGE / "book" / "_glance.md").write_text(_glance(frame, runs, preset), encoding="utf-8")
-    shown = experiments.recorded(presets.get("study")) or runs
-    live = f"````{{raw}} html\n{report.knob(shown)._repr_html_()}\n````\n"
-    (STAGE / "book" / "_knob.md").write_text(live, encoding="utf-8")
     theme = config["sphinx"]["config"]["html_theme_options"]
     own = "Numbers here" if preset.name == "study" else "This build's own numbers"
     theme["announcement"] = f"{own}: preset <b>{preset.name}</b>, on {' and '.join(labels)}."
@@ -205,9 +197,21 @@ def stage(preset, runs):
     (STAGE / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
-def _glance(frame, runs, preset):
+def _stage_first_page(preset, runs):
+    """For the pool: the figures and the answer of the first page."""
+    start = time.perf_counter()
+    frame, study = experiments.frame("pruning", runs), experiments.recorded(presets.get("study"))
+    report.use_style()
+    axes = report.by_network(frame, report.plot_accuracy_by_rate)
+    axes.flat[0].figure.savefig(STAGE / "book" / "_static" / "key_figure.png")
+    (STAGE / "book" / "_glance.md").write_text(_glance(frame, runs, study, preset), encoding="utf-8")
+    live = f"````{{raw}} html\n{report.knob(study or runs)._repr_html_()}\n````\n"
+    (STAGE / "book" / "_knob.md").write_text(live, encoding="utf-8")
+    return "the first page", time.perf_counter() - start
+
+
+def _glance(frame, runs, study, preset):
     """The first page's answer from the recorded study, and what this build adds to it."""
-    study = experiments.recorded(presets.get("study"))
     sources = {"Paper's numbers": claims.judge_printed(), "Author's files": claims.judge(claims.evidence_of_author())}
     if study:
         sources["Our study"] = claims.judge(claims.evidence_of_study())
