@@ -158,7 +158,7 @@ def _add_analyses(command):
 def _add_preset(command, default=None):
     command.add_argument("preset", nargs="?" if default else None, default=default, help="smoke, demo, study or paper")
     command.add_argument("--protocol", help="as_stated, as_run, careful or short")
-    for name in CHOICES:
+    for name in CHOICES[:-2]:
         command.add_argument(f"--{name}", help="instead of the preset's; lists as 1,3")
     command.add_argument("--precision", help="bfloat16 instead of float32: autocast, for devices that are fast at it")
     command.add_argument("--compiled", action="store_true", help="training steps by torch.compile")
@@ -166,8 +166,7 @@ def _add_preset(command, default=None):
 
 
 def _preset(options):
-    changes = {name: getattr(options, name) for name in (*CHOICES, "precision")}
-    changes["compiled"] = options.compiled or None
+    changes = {name: getattr(options, name) for name in CHOICES} | {"compiled": options.compiled or None}
     chosen = rfkit.presets.get(options.preset, options.protocol)
     if not options.contrasts:
         return chosen.select(**changes)
@@ -333,12 +332,18 @@ def _book(options):
     preset = _preset(options)
     if not Path("_config.yml").is_file():
         raise ConfigError(f"no _config.yml in {Path.cwd()}; run rfkit book from the top folder of the project")
+    if options.contrasts:
+        raise ConfigError(
+            "every book has a chapter on the contrasts; run rfkit study with --contrasts, then rfkit book"
+        )
     rfkit.book.build(preset, jobs=options.jobs, device=options.device, edition=options.edition)
 
 
 def _pdf(options):
     from rfkit.homework import printing
 
+    if not Path("_toc.yml").is_file():
+        raise ConfigError(f"no _toc.yml in {Path.cwd()}; run rfkit pdf from the top folder of the project")
     print(printing.book(Path("_build/html"), options.output))
 
 
@@ -358,6 +363,8 @@ def _assignment(options):
             print(f"rfkit: {remark}", file=sys.stderr)
     else:
         limits = {name: getattr(options, name) for name in ("jobs", "seconds", "memory_gib")}
+        if options.memory_gib < 0:
+            raise ConfigError(f"memory is {options.memory_gib:g} GiB; expected a positive number, or 0 for no limit")
         if not any(folder.is_dir() for folder in options.folders):
             raise ConfigError(f"no folder {options.folders[0]}; expected folders of submissions")
         graded = []
@@ -372,4 +379,4 @@ def _assignment(options):
             if options.csv:
                 write_csv(options.csv, grading.gradebook(graded))
             if options.feedback:
-                write_bytes(options.feedback / f"{folder.name}.txt", (grading.table(each) + "\n").encode())
+                write_bytes(options.feedback / f"{each['submission']}.txt", (grading.table(each) + "\n").encode())

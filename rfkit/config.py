@@ -100,7 +100,7 @@ class TrainConfig:
         """Check every field, as `ConfigError`."""
         _require(_is_int(self.epochs) and self.epochs >= 1, "epochs", self.epochs, "a whole number of at least 1")
         _require(_is_int(self.batch_size) and self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
-        _require(self.lr > 0, "lr", self.lr, "a positive learning rate")
+        _require(0 < self.lr < math.inf, "lr", self.lr, "a positive learning rate")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
         _require(self.momentum > 0 or not self.nesterov, "momentum", self.momentum, "more than 0 for Nesterov's form")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of at least 0")
@@ -243,7 +243,8 @@ def literal(value):
 
 def dataset_names(text):
     """Data sets given as text, ``digits,folder:my pictures``; a comma inside the path of a folder is part of it."""
-    text = text.strip().removeprefix("[").removesuffix("]")
+    text = text.strip()
+    text = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     next_name = r"""(?=\s*['"]?(?:folder:|(?:digits|cifar10|tiny_imagenet)['"]?\s*(?:,|$)))"""
     parts = re.split("," + (next_name if "folder:" in text else ""), text)
     names = [part.strip().strip("'\"") for part in parts]

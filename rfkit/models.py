@@ -8,14 +8,16 @@ of a network has the same parameters in the same order.
 import importlib
 import inspect
 import itertools
+import sys
 from collections import OrderedDict
 from numbers import Integral
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from rfkit.config import one_of
-from rfkit.files import importing_from_home
+from rfkit.files import first_line, home, importing_from_home
 
 ARCHITECTURES = ("vgg19", "resnet50")
 
@@ -243,12 +245,30 @@ def _import(path):
     module, _, name = path.partition(":")
     try:
         with importing_from_home():
-            return getattr(importlib.import_module(module), name)
+            return getattr(_current(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"cannot import architecture {path!r}: {error}; expected 'module:callable' importable from the "
             "current folder or the environment"
         ) from error
+
+
+_SOURCES = {}
+
+
+def _current(name):
+    """A module as its file is now: a kernel outlives what is edited, and a result is filed under its source."""
+    loaded = sys.modules.get(name)
+    module = importlib.import_module(name)
+    path = Path(getattr(module, "__file__", None) or "")
+    if path.suffix == ".py" and not name.startswith("rfkit."):
+        source = path.read_bytes()
+        known = _SOURCES.get(name, b"" if path.parent == home().resolve() else source)
+        if loaded is not None and source != known:
+            importlib.invalidate_caches()
+            module = importlib.reload(module)
+        _SOURCES[name] = source
+    return module
 
 
 def feature_extractor(model):
@@ -270,11 +290,28 @@ def feature_extractor(model):
     return features
 
 
+def without_weights(use, architecture, level, *, width=1.0, num_classes=10):
+    """What ``use`` says of a network made without its weights; of a real one, where it cannot do without values."""
+    try:
+        with torch.device("meta"):
+            return use(build(architecture, level, width=width, num_classes=num_classes))
+    except Exception:  # whatever a user's network does in vain to tensors without data
+        try:
+            with torch.device("cpu"):
+                return use(seeded_build(architecture, level, width=width, num_classes=num_classes))
+        except (RuntimeError, ValueError):
+            raise
+        except Exception as error:
+            raise ValueError(f"{architecture} fails: {type(error).__name__}: {first_line(error)}") from error
+
+
 def count_parameters(architecture, level, *, width=1.0, num_classes=10):
-    """Number of parameters of a network, without making its weights."""
-    with torch.device("meta"):
-        network = build(architecture, level, width=width, num_classes=num_classes)
-    return sum(parameter.numel() for parameter in network.parameters())
+    """Number of parameters of a network."""
+
+    def count(network):
+        return sum(parameter.numel() for parameter in network.parameters())
+
+    return without_weights(count, architecture, level, width=width, num_classes=num_classes)
 
 
 def seeded_build(architecture, level, *, width=1.0, num_classes=10, seed=0):

@@ -168,10 +168,12 @@ def breaking_point(rates, accuracies, drop=DROP_POINTS):
         Fraction, by linear interpolation; the last rate if accuracy never falls that far.
 
     Raises:
-        ValueError: If the first rate is not 0, or an accuracy is not finite.
+        ValueError: If the first rate is not 0, the drop not positive, or an accuracy not finite.
     """
     if not len(rates) or rates[0] != 0:
         raise ValueError(f"rates are {list(rates)}; expected 0, the dense network, first")
+    if not drop > 0:
+        raise ValueError(f"drop is {drop!r}; expected a positive number of points")
     if not np.isfinite(accuracies).all():
         raise ValueError(f"accuracies are {list(accuracies)}; expected finite numbers")
     floor = accuracies[0] - drop

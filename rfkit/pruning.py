@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
+from numbers import Real
 
 import torch
 from torch import nn
@@ -80,7 +81,7 @@ def prune(model, rate, method="global_magnitude", *, exclude=NEVER_PRUNED):
     Source:
         Paper Sec. 3.3 (one-shot, rates 0.5-0.9).
     """
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate <= 1:
         raise ValueError(f"rate is {rate!r}; expected a fraction of the prunable weights in [0, 1], such as 0.9")
     one_of("pruning method", method, ("global_magnitude",))
     weights = prunable(model, exclude)

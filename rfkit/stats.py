@@ -76,7 +76,7 @@ def jonckheere_trend(groups, *, falling=False):
         below 0.05); smallest p-value of so many values, exact.
 
     Raises:
-        ValueError: If there are too few levels, or one has no value.
+        ValueError: If there are too few levels, one has no value, or a value is NaN.
 
     Source:
         Jonckheere (1954).
@@ -87,6 +87,8 @@ def jonckheere_trend(groups, *, falling=False):
     if len(sizes) < 3 or min(sizes) == 0:
         raise ValueError(f"groups of {sizes} values; expected at least 3, none of them empty")
     level, values = np.repeat(range(len(sizes)), sizes), np.concatenate(groups)
+    if np.isnan(values).any():
+        raise ValueError("a value is NaN; leave it out")
     smallest = math.prod(map(math.factorial, sizes)) / math.factorial(sum(sizes))
     p = kendalltau(level, values, method="asymptotic", alternative="less" if falling else "greater").pvalue
     return (1.0 if math.isnan(p) else float(p)), smallest
@@ -136,6 +138,8 @@ def welch_interval(mean_a, std_a, n_a, mean_b, std_b, n_b, level=0.95):
     """
     from scipy.stats import t
 
+    if min(n_a, n_b) < 2:
+        raise ValueError(f"{n_a} and {n_b} values; expected at least two of each")
     a, b = std_a**2 / n_a, std_b**2 / n_b
     freedom = (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1)) if a + b else 1.0
     half = t.ppf((1 + level) / 2, freedom) * math.sqrt(a + b) if a + b else 0.0

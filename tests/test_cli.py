@@ -208,9 +208,10 @@ def test_units_are_commands_of_their_own(capsys):
     assert main(["units", "smoke", "--levels", "3"]) == 0
     units = json.loads(capsys.readouterr().out)
     assert len({unit["name"] for unit in units}) == 2
-    assert [unit["command"] for unit in units] == [
-        f"smoke --architectures {a} --levels 3" for a in ("vgg19", "resnet50")
-    ]
+    for unit, architecture in zip(units, ("vgg19", "resnet50"), strict=True):
+        words, _, analyses = unit["command"].partition(" --analyses ")
+        assert words == f"smoke --architectures {architecture} --levels 3"
+        assert set(analyses.split(",")) >= {"pruning", "usable_pruning", "fine_tune"} and "pair" not in analyses
     assert all(unit["minutes"] >= 10 and unit["memory_mib"] >= 3000 for unit in units)
 
 

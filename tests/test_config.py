@@ -150,10 +150,11 @@ def test_a_folder_is_not_trained_as_what_its_name_reminds_of(tmp_path):
     chosen = study.select(datasets="cifar10", architectures="vgg19", levels=1, seeds=0)
     (real,) = chosen.cells()
     assert experiments.unit_of(chosen, *real, 0).config.train.epochs == 30
-    for name in ("cifar100", "digits"):
-        folder = write_tree(tmp_path / name, class_files(count=6, size=32))
+    names = {"cifar100": "cifar100", "digits": "folder_digits", "cifar10_jpeg": "folder_cifar10_jpeg"}
+    for stem, name in (names | {"cifar10": "folder_cifar10"}).items():
+        folder = write_tree(tmp_path / stem, class_files(count=6, size=32))
         (unit,) = experiments.units(chosen.select(datasets=f"folder:{folder}"))
-        assert unit.config.dataset == name
+        assert unit.config.dataset == name  # nor found where the published one is asked for
         assert (unit.config.train.epochs, unit.config.train.batch_size) == (10, 128)
         assert unit.asked["fine_tune"]["train"]["lr"] == presets.PROTOCOL_FINE_TUNING["short"].lr
 

@@ -258,7 +258,7 @@ def test_tiny_imagenet_download(tmp_path, monkeypatch, served):
     assert data.load("tiny_imagenet").num_classes == 2
     downloaded = tmp_path / "data" / "tiny-imagenet-200.zip"
     downloaded.write_bytes(downloaded.read_bytes()[:-50])
-    with pytest.raises(DataError, match="wrong MD5 checksum, perhaps half a download"):
+    with pytest.raises(DataError, match="wrong MD5 checksum"):
         data.load("tiny_imagenet")
 
 
@@ -286,7 +286,7 @@ def test_cifar10(tmp_path, monkeypatch, served):
     published = tmp_path / "cifar.tar.gz"
     md5 = cifar_archive(published)
     monkeypatch.setattr(CIFAR10, "url", f"{served}/{published.name}")
-    with pytest.raises(DataError, match=r"CIFAR-10 could not be downloaded.*checksum is wrong"):
+    with pytest.raises(DataError, match=r"CIFAR-10 could not be downloaded.*File not found or corrupted"):
         data.load("cifar10")
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(published.read_bytes()).hexdigest())
     monkeypatch.setattr(CIFAR10, "train_list", [[f"data_batch_{i}", md5[f"data_batch_{i}"]] for i in range(1, 6)])
@@ -297,11 +297,11 @@ def test_cifar10(tmp_path, monkeypatch, served):
     assert loaded.train_images.shape == (10, 32, 32, 3) and list(loaded.test_labels) == [3, 5]
     assert loaded.source.label == "CIFAR-10" and loaded.class_names[3] == "class3"
     assert data.load("cifar10", image_size=16).image_size == 16
-    batch, archive = tmp_path / "data/cifar-10-batches-py/test_batch", tmp_path / "data/cifar-10-python.tar.gz"
+    assert [path.name for path in (tmp_path / "data").iterdir() if path.is_dir()] == ["cifar-10-batches-py"]
+    batch = tmp_path / "data/cifar-10-batches-py/test_batch"
     batch.write_bytes(batch.read_bytes()[:-10])
-    assert np.array_equal(data.load("cifar10").test_images, loaded.test_images)  # unpacked again
+    assert np.array_equal(data.load("cifar10").test_images, loaded.test_images)  # downloaded again
     batch.write_bytes(batch.read_bytes()[:-10])
-    archive.write_bytes(archive.read_bytes()[:-10])
     monkeypatch.setattr(CIFAR10, "url", f"{served}/gone")
     with pytest.raises(DataError, match="could not be downloaded"):
         data.load("cifar10")

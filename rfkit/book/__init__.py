@@ -48,7 +48,8 @@ def parse(pairs):
         key, separator, value = pair.partition("=")
         if not separator:
             raise ConfigError(f"parameter {pair!r} has no value; expected key=value, such as levels=1,3")
-        parameters[key.strip()] = literal(value)
+        key = key.strip()
+        parameters[key] = value if key == "datasets" else literal(value)  # a path may have commas
     return parameters
 
 
@@ -76,7 +77,8 @@ def execute(name, output, parameters):
         NotebookError: If a cell fails.
     """
     check_parameters(name, parameters)
-    if output is not None and Path(output).resolve().parent == Path("notebooks").resolve():
+    output = None if output is None else Path(output)
+    if output is not None and output.resolve().parent == Path("notebooks").resolve():
         raise ConfigError(f"{output} is among the sources, which are never written; name a file elsewhere")
     with warnings.catch_warnings(), pool.few_threads():
         warnings.filterwarnings("ignore", module="zmq|jupyter_client|papermill|nbformat|traitlets")
@@ -154,7 +156,12 @@ def _build(preset, jobs, device, max_minutes, edition):
     for field in presets.CHOICES:
         value = getattr(preset, field)
         given[field] = (list(value) if isinstance(value, tuple) else value) if value != getattr(base, field) else None
-    given = {key: value for key, value in given.items() if value is not None and value != getattr(base, key, None)}
+    if preset.epochs_of != base.epochs_of:  # asked for, though the preset has the same number beside exceptions
+        given["epochs"] = preset.epochs
+    given = {
+        key: value for key, value in given.items()
+        if value is not None and (key == "epochs" or value != getattr(base, key, None))
+    }  # fmt: skip
     # the largest first: they take longest, and none is left to one process at the end
     names = sorted(names, key=lambda name: -Path(f"notebooks/{name}.ipynb").stat().st_size)
     tasks = [(_execute_staged, (name, {k: v for k, v in given.items() if k in defaults(name)})) for name in names]

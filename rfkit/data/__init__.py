@@ -3,9 +3,12 @@
 import hashlib
 import importlib.resources
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import filelock
 import numpy as np
 from PIL import Image
 
@@ -76,7 +79,7 @@ def _some(labels, count):
 
 def default_root():
     """Folder of downloads and of the cache: ``RFKIT_DATA``, or ``data`` in the project's top folder, else here."""
-    return Path(os.environ.get("RFKIT_DATA") or home() / "data")
+    return Path(os.environ.get("RFKIT_DATA") or home() / "data").expanduser()
 
 
 def load(name, *, root=None, image_size=None):
@@ -157,12 +160,10 @@ def _cifar10(root, size):
     from torchvision.datasets import CIFAR10
 
     try:
-        train, test = CIFAR10(root, train=True, download=True), CIFAR10(root, train=False, download=True)
-    except Exception as error:  # torchvision raises many kinds; all of them mean the same to a user
-        raise DataError(
-            f"CIFAR-10 could not be downloaded to {root} or its checksum is wrong ({error}). Delete the "
-            "cifar-10 files there and retry with a network, or use a copy of yours: folder:PATH"
-        ) from error
+        train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
+    except Exception:  # not there, or damaged: torchvision and pickle raise many kinds
+        _download(root, "cifar10", lambda folder: CIFAR10(folder, download=True))
+        train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
     images = [np.stack([resized(Image.fromarray(image), size) for image in split.data]) for split in (train, test)]
     source = Source("cifar10", "CIFAR-10", hashlib.sha256(train.data.tobytes() + test.data.tobytes()).hexdigest())
     return images[0], np.array(train.targets), images[1], np.array(test.targets), train.classes, source
@@ -172,19 +173,35 @@ def _tiny_imagenet_zip(root):
     from torchvision.datasets.utils import check_integrity, download_url
 
     path = root / PUBLISHED["tiny_imagenet"].file
-    if path.is_file():
-        if not check_integrity(str(path), TINY_IMAGENET_MD5):
-            raise DataError(
-                f"{path} is not the published Tiny ImageNet (wrong MD5 checksum, perhaps half a download): delete "
-                "it and retry, or name a copy of yours as folder:PATH"
-            )
-        return path
-    try:
-        download_url(TINY_IMAGENET_URL, str(root), path.name, TINY_IMAGENET_MD5)
-    except Exception as error:
-        path.unlink(missing_ok=True)
+    if not path.is_file():
+        _download(
+            root, "tiny_imagenet",
+            lambda folder: download_url(TINY_IMAGENET_URL, str(folder), path.name, TINY_IMAGENET_MD5),
+        )  # fmt: skip
+    if not check_integrity(str(path), TINY_IMAGENET_MD5):
         raise DataError(
-            f"Tiny ImageNet could not be downloaded from {TINY_IMAGENET_URL} ({error}). Retry with a network, or "
-            "use a copy of yours: folder:PATH"
-        ) from error
+            f"{path} is not the published Tiny ImageNet (wrong MD5 checksum): delete it and retry, or name a copy of "
+            "yours as folder:PATH"
+        )
     return path
+
+
+def _download(root, name, fetch):
+    """Fetch a data set beside its place and move it there when it is whole; of several processes, one does."""
+    about = PUBLISHED[name]
+    place = root / about.file
+    before = place.stat().st_mtime_ns if place.exists() else None
+    root.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(root / ".lock"), tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
+        if place.exists() and place.stat().st_mtime_ns != before:  # another process was faster
+            return
+        try:
+            fetch(folder)
+        except Exception as error:  # torchvision raises many kinds; all of them mean the same to a user
+            raise DataError(
+                f"{about.label} could not be downloaded to {root} ({error}). Retry with a network, or use a copy of "
+                "yours: folder:PATH"
+            ) from error
+        if place.is_dir():
+            shutil.rmtree(place)
+        (Path(folder) / about.file).replace(place)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from rfkit.data.published import COPIES, DATASETS
 from rfkit.files import file_sha256, replacing, write_bytes
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".gif", ".webp", ".tif", ".tiff")
@@ -69,7 +70,7 @@ class _Files:
         self.path = path
         self._zip = None
         if path.is_dir():
-            found = [Path(base) / file for base, _, files in os.walk(path, followlinks=True) for file in files]
+            found = list(_walk(path))
             for file in found:
                 _refuse_strange(path, file)
             self.names = sorted(file.relative_to(path).as_posix() for file in found)
@@ -114,6 +115,14 @@ class _Files:
         return digest.hexdigest()
 
 
+def _walk(path):
+    """The files below a folder, through links too, but no folder twice on the way down."""
+    for base, folders, files in os.walk(path, followlinks=True):
+        above = {os.path.realpath(base), *map(os.path.realpath, Path(base).parents)}
+        folders[:] = [name for name in folders if os.path.realpath(Path(base) / name) not in above]
+        yield from (Path(base) / file for file in files)
+
+
 def _refuse_strange(root, file):
     """Only regular files, or links to them, whose names can be written down: anything else may hang."""
     name = file.relative_to(root).as_posix()
@@ -132,12 +141,18 @@ def load_files(path, cache_root, size=None, name=None):
     files = _Files(path)
     key = files.key()
     suffix = f"-{size}" if size else ""
-    cached = cache_root / "cache" / f"{name or path.stem}-{key[:16]}{suffix}.npz"
+    cached = cache_root / "cache" / f"{name or _own_name(path)}-{key[:16]}{suffix}.npz"
     loaded = _read_cache(cached)
     if loaded is None:
         loaded = _decode(files, size, None if path.is_dir() else key, name)
         _write_cache(cached, *loaded)
     return loaded
+
+
+def _own_name(path):
+    """Name of a user's data set, which is never that of a published one or of a known copy."""
+    name = path.resolve().stem
+    return f"folder_{name}" if name in (*DATASETS, *COPIES) else name
 
 
 def _decode(files, size, sha256, name):
@@ -167,8 +182,8 @@ def _decode(files, size, sha256, name):
             )
         arrays += [images, np.array([label for _, label in entries], np.int64)]
     sha256 = sha256 or digest.hexdigest()
-    label = "Tiny ImageNet" if name == "tiny_imagenet" else files.path.stem
-    source = Source(*KNOWN_ARCHIVES.get(sha256, (name or files.path.stem, label)), sha256)
+    label = "Tiny ImageNet" if name == "tiny_imagenet" else _own_name(files.path)
+    source = Source(*KNOWN_ARCHIVES.get(sha256, (name or _own_name(files.path), label)), sha256)
     return *arrays, class_names, source
 
 
@@ -232,6 +247,11 @@ def _split_class_folders(files, found):
         raise DataError(
             f"{files.path} holds {len(found)} images in {len(class_names)} class folders; expected "
             "train/<class>/<image> and test/<class>/<image>, or <class>/<image> with at least two classes"
+        )
+    if set(map(str.lower, class_names)) <= {"train", "test", "val", "valid", "validation"}:
+        raise DataError(
+            f"{files.path} has images right under {class_names[0]}/, in no class folder; expected "
+            "train/<class>/<image> and test/<class>/<image>"
         )
     above = sorted({"/".join(parts[:-2]) for parts in deep})
     if len(above) > 1:  # a test set of another name would be mixed with the training images

@@ -8,6 +8,7 @@ from rfkit.experiments.effective_fields import mean_patterns
 from rfkit.experiments.finding import (
     WIDTHS,
     Unit,
+    command,
     find,
     find_contrasts,
     frame,
@@ -29,4 +30,4 @@ from rfkit.experiments.registry import ANALYSES, named, needing
 from rfkit.experiments.results import Request, TooLongError, follow, measure, measured, record_results, requests
 from rfkit.experiments.spectrum import STAGES
 from rfkit.experiments.store import BusyError, Run, Store, record, verify
-from rfkit.experiments.study import command, ensure, jobs_of, plan
+from rfkit.experiments.study import ensure, jobs_of, plan

@@ -21,7 +21,8 @@ def compute(run, settings, work):
     from rfkit import hessian, training
     from rfkit.experiments.networks import load_model
 
-    few, result = work.data.sample(settings["images"]), {}
+    count = min(settings["images"], len(work.data.train_labels))
+    few, result = work.data.sample(count - (count % BATCH == 1)), {}  # batch norm refuses a batch of one
     train, seed = run.config.train, run.config.seed
     batches = training.TrainingBatches(few, len(few.train_labels), train.augmentation, seed, work.device)
     for stage in STAGES:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 import sys
 from dataclasses import dataclass, field, replace
 
@@ -94,6 +95,21 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
     unit = Unit(config, dataset)
     wanted = {each.name: each.settings(preset, unit) for each in ANALYSES.values() if each.needs != "network"}
     return Unit(config, dataset, {name: settings for name, settings in wanted.items() if settings is not None})
+
+
+def command(preset):
+    """The arguments of ``rfkit study`` that make the runs of a preset, such as ``demo --levels 1,3 --epochs 2``."""
+    base, words = presets.get(preset.name), [preset.name]
+    if all(name.startswith(presets.CONTRAST_NETS) for name in preset.architectures):
+        base, words = presets.of_contrasts(base), [preset.name, "--contrasts"]
+    for name in ("protocol", *presets.CHOICES):
+        value = getattr(preset, name)
+        if value is True:
+            words.append(f"--{name}")
+        elif value != getattr(base, name) or (name == "epochs" and preset.epochs_of != base.epochs_of):
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words.append(f"--{name} {shlex.quote(text)}")
+    return " ".join(words)
 
 
 # --- finding --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ def cores():
 
 def threads():
     """Threads of each process: ``OMP_NUM_THREADS``, or one, which is faster for small networks."""
-    return int(os.environ.get("OMP_NUM_THREADS") or 1)
+    return int((os.environ.get("OMP_NUM_THREADS") or "1").partition(",")[0])  # a list is of nested levels
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rfkit.data import PUBLISHED
 from rfkit.experiments import store
-from rfkit.experiments.finding import is_here, load, records_of
+from rfkit.experiments.finding import command, is_here, load, records_of
 from rfkit.experiments.registry import ANALYSES
 
 
@@ -150,11 +150,14 @@ def _refuse_long(missing, count, preset, max_minutes, jobs):
     minutes = seconds / 60 / jobs
     if absent or minutes > max_minutes:
         takes = f"{', '.join(absent)} would be downloaded" if absent else f"they take about {minutes:.0f} minutes here"
-        chosen = f" --datasets {missing[0].dataset}" if missing[0].dataset not in (None, *preset.datasets[:1]) else ""
         name = missing[0].analysis
+        planned = [each.settings for each in requests(name, preset)]
+        way = f"Run: rfkit study {command(preset)} --analyses {name}"
+        if not all(each.settings in planned for each in missing):  # settings of the caller's own
+            way = "Give a larger max_minutes"
         raise TooLongError(
             f"{len(missing)} of {count} results of {name!r} of preset {preset.name!r} are missing; {takes} "
-            f"(max_minutes={max_minutes}). Run: rfkit study {preset.name}{chosen} --analyses {name}"
+            f"(max_minutes={max_minutes}). {way}"
         )
 
 

@@ -145,11 +145,18 @@ def run_all(wanted, *, analyses=None, jobs=None, root=None, device=None, image_l
     asked = ((unit, runs.run(unit.config, unit.asked)) for unit in wanted)
     todo = [unit for unit, run in asked if not run.done or run.missing(alone)]
     # one seed after the other, in each the longest first: no core waits long for the last run
-    todo.sort(key=lambda unit: (unit.config.seed, -training.flops(unit.config)))
+    todo.sort(key=lambda unit: (unit.config.seed, -_flops(unit.config)))
     options = (analyses, str(runs.root), device, image_limit)
     failures = _work_through(todo, complete, options, jobs, device, progress)
     pairs = [unit for unit in wanted if _pairs_to_compare(unit, runs, chosen)]
     return failures + _work_through(pairs, compare, options, jobs, device, progress)
+
+
+def _flops(config):
+    try:
+        return training.flops(config)
+    except Exception:  # its training will say what is wrong with the network
+        return math.inf
 
 
 def damaged(wanted, root=None, *, repair=False):

@@ -32,7 +32,7 @@ class BusyError(StoreError):
 
 def default_root():
     """Folder of the runs: ``RFKIT_RUNS``, or ``runs`` in the project's top folder, else in the current one."""
-    return Path(os.environ.get("RFKIT_RUNS") or home() / "runs")
+    return Path(os.environ.get("RFKIT_RUNS") or home() / "runs").expanduser()
 
 
 # --- one folder -----------------------------------------------------------------------------------
@@ -115,8 +115,23 @@ def save_result(folder, settings, values, provenance, weights=None):
 
 def read_result(folder, settings=None):
     """A finished result, or None where there is none, or not at all of the rates that are asked for."""
-    if not (folder / DONE).is_file():
+    before = _finished_at(folder)
+    try:
+        return _read_result(folder, settings) if before else None
+    except StoreError:
+        if _finished_at(folder) == before:
+            raise
+        return read_result(folder, settings)  # another process replaced it meanwhile
+
+
+def _finished_at(folder):
+    try:
+        return (folder / DONE).stat().st_mtime_ns
+    except OSError:
         return None
+
+
+def _read_result(folder, settings):
     check(folder, RESULT)
     stored = read_json(folder / RESULT, "settings", "weights", "values")
     if (folder / ARRAYS).is_file():

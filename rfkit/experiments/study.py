@@ -4,11 +4,10 @@ PyTorch is imported where something is trained or measured: a page made from rec
 """
 
 import math
-import shlex
+import re
 from dataclasses import replace
 
-from rfkit import presets
-from rfkit.config import ConfigError
+from rfkit.config import ConfigError, stable_hash
 from rfkit.experiments import finding
 from rfkit.experiments.registry import ANALYSES, named
 from rfkit.experiments.results import TooLongError
@@ -48,7 +47,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
     message = f"{len(todo)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing"
     if in_part and absent:  # no estimate: it would take longer than to show what there is
-        print(f"Shown is what is recorded. {message}. Run: rfkit study {command(preset)}", flush=True)
+        print(f"Shown is what is recorded. {message}. Run: rfkit study {finding.command(preset)}", flush=True)
         return found
     from rfkit.experiments import runner
 
@@ -60,14 +59,14 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
         not_here = f" and {', '.join(absent)} would be downloaded" if absent else ""
         message += (
             f"; making them takes about {minutes:.0f} minutes here{not_here} (max_minutes={max_minutes}). "
-            f"Run: rfkit study {command(preset)}"
+            f"Run: rfkit study {finding.command(preset)}"
         )
         if in_part:
             print(f"Shown is what is recorded. {message}", flush=True)
             return found
         raise TooLongError(message)
     if minutes > max_minutes:
-        print(f"Pairs of seeds are missing, about {minutes:.0f} minutes. Run: rfkit study {command(preset)}")
+        print(f"Pairs of seeds are missing, about {minutes:.0f} minutes. Run: rfkit study {finding.command(preset)}")
         return found
     failures = runner.run_all(wanted, jobs=jobs, root=root, device=device, image_limit=preset.image_limit)
     if failures:
@@ -97,22 +96,6 @@ def _seconds(unit, runs, device, analyses=None):
     return steps and START_SECONDS + steps * training.seconds_per_image(unit.config, device)
 
 
-def command(preset):
-    """The arguments of ``rfkit study`` that make the runs of a preset, such as ``demo --levels 1,3 --epochs 2``."""
-    base, words = presets.get(preset.name), [preset.name]
-    if all(name.startswith(presets.CONTRAST_NETS) for name in preset.architectures):
-        base, words = presets.of_contrasts(base), [preset.name, "--contrasts"]
-    fields = ("protocol", "datasets", "architectures", "levels", "seeds", "rates", "epochs", "width", "precision")
-    for field in (*fields, "compiled"):
-        value = getattr(preset, field)
-        if value is True:
-            words.append(f"--{field}")
-        elif value != getattr(base, field) or (field == "epochs" and preset.epochs_of != base.epochs_of):
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words.append(f"--{field} {shlex.quote(text)}")
-    return " ".join(words)
-
-
 def jobs_of(preset):
     """The units of a preset, each as a job of its own for an engine that starts jobs.
 
@@ -131,15 +114,25 @@ def jobs_of(preset):
         alone = replace(preset, datasets=(dataset,), architectures=(architecture,), levels=(level,), seeds=(seed,))
         unit = finding.unit_of(preset, *cell)
         steps, weights = _work_of(unit)
+        asked = [name for name in unit.asked if ANALYSES[name].needs == "run"]
+        words = f"{finding.command(alone)} --analyses {','.join(asked)}"  # alone, a level might be given more of them
         # twice the estimate for a slower node; the largest need of memory is Lanczos' basis of about 120 vectors,
         # beside what Python and torch take
         jobs.append({
-            "name": f"{unit.config.folder.replace('/', '-')}",
-            "command": command(alone),
+            "name": _job_name(unit),
+            "command": words,
             "minutes": math.ceil(2 * steps * training.seconds_per_image(unit.config) / 60) + 10,
             "memory_mib": 3000 + math.ceil(140 * 4 * weights / 2**20),
         })  # fmt: skip
     return jobs
+
+
+def _job_name(unit):
+    """A name that holds what is asked, and does not change when the data are downloaded."""
+    config = unit.config
+    content = {**replace(config, data_sha256="").to_dict(), "asked": unit.asked}
+    name = f"{config.dataset}-{config.architecture}-level{config.level}-{config.protocol}-{stable_hash(content)}"
+    return re.sub(r"[^A-Za-z0-9_.=-]", "_", f"{name}-seed{config.seed}")
 
 
 def _work_of(unit):

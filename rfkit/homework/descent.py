@@ -104,9 +104,9 @@ def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, f
             optimizer.lr = peak * 0.5 * (1 + np.cos(np.pi * step / steps))  # to zero along a cosine
             loss, gradients = net.loss(images, labels[chosen])
             optimizer.step(net.parameters, gradients)
-            losses.append(loss)
+            losses.append(loss * len(images) / len(x))
             step += 1
-        row = {"epoch": epoch, "loss": float(np.mean(losses))}
+        row = {"epoch": epoch, "loss": float(np.sum(losses))}
         row["accuracy"] = accuracy(net, *held_out) if held_out is not None else None
         history.append(row)
         if report is not None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
 
-from rfkit.config import ConfigError
+from rfkit.config import ConfigError, whole
 from rfkit.homework import kernel
 from rfkit.homework.editions import HANDOUT, HIDDEN_TESTS
 
@@ -49,28 +49,44 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
         tried = _question(_notebook(folder, name), suites[number], BLOCKED[number], limits)
         questions.append({"question": number, "notebook": name} | tried)
     return {
-        "submission": folder.name,
+        "submission": folder.resolve().name,
         "total": sum(question["points"] for question in questions),
         "of": sum(question["of"] for question in questions),
-        "memory_limited": sys.platform.startswith("linux"),  # else the system enforces no limit
+        "memory_limited": memory_gib > 0 and sys.platform.startswith("linux"),  # else the system enforces no limit
         "to_read": TO_READ,
         "questions": questions,
     }
 
 
 def grade_all(folders, tests=None, *, jobs=1, **limits):
-    """Grade submissions side by side; yields (folder, what `grade` returns, or None for no submission) as they end."""
+    """Grade submissions side by side; yields (folder, what `grade` returns, or None for no submission) as they end.
+
+    Submissions are named by their folders, and by the folders above where several are named alike.
+    """
+    whole("jobs", jobs, 1)
     _suites(Path(tests) if tests is not None else HIDDEN_TESTS)  # a missing test is everybody's
     folders = [Path(folder) for folder in folders]
+    names = _names(folders)
     with ThreadPoolExecutor(jobs) as pool:  # the work is in the kernels
         running = {pool.submit(grade, each, tests, **limits): each for each in folders if _is_submission(each)}
         yield from ((each, None) for each in folders if not _is_submission(each))
         for future in as_completed(running):
-            yield running[future], future.result()
+            folder = running[future]
+            yield folder, future.result() | {"submission": names[folder]}
+
+
+def _names(folders):
+    """A name for each folder that no other has: as many of its last parts as that takes."""
+    parts = {folder: folder.resolve().parts for folder in folders}
+    for length in range(1, max(map(len, parts.values()), default=1) + 1):
+        names = {folder: "-".join(each[-length:]).strip("/\\") for folder, each in parts.items()}
+        if len(set(names.values())) == len(set(parts.values())):
+            break
+    return names
 
 
 def _is_submission(folder):
-    return folder.is_dir() and not folder.name.startswith(".")
+    return folder.is_dir() and not folder.resolve().name.startswith(".")
 
 
 def gradebook(graded):

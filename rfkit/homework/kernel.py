@@ -37,7 +37,7 @@ class StudentError(Exception):
 
 def private_sockets(folder):
     """Sockets in a folder of its own instead of TCP ports: no other user, and no other notebook, can reach a kernel."""
-    if os.name != "posix":
+    if os.name != "posix" or len(str(folder)) > 80:  # a socket's address has room for about a hundred characters
         return Config()
     return Config({"KernelManager": {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}})
 
@@ -102,11 +102,11 @@ class Submission:
 
     def _prepare(self):
         for tries_left in reversed(range(MAX_STARTS)):
-            self._start()
             try:
+                self._start()
                 self._execute(self._setup)
                 return
-            except StudentError as error:
+            except Exception as error:  # sockets, processes, memory: none of it is the student's
                 self._kill()
                 if not tries_left:
                     raise SetupError(f"no kernel can be prepared to grade in: {error}") from error
@@ -145,8 +145,10 @@ class Submission:
     def _kill(self):
         if self._manager is None:
             return
-        self._client.stop_channels()
-        self._manager.shutdown_kernel(now=True)
+        if self._client is not None:
+            self._client.stop_channels()
+        if self._manager.has_kernel:
+            self._manager.shutdown_kernel(now=True)
         self._manager.cleanup_resources()
         self._manager = self._client = None
 

@@ -21,7 +21,7 @@ FINE_TUNED_RATE = 0.9
 CURVE_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 NEVER_PRUNED = ("first_conv", "last_linear")
 """What the author's code leaves alone."""
-CHOICES = ("datasets", "architectures", "levels", "seeds", "rates", "epochs", "width")
+CHOICES = ("datasets", "architectures", "levels", "seeds", "rates", "epochs", "width", "precision", "compiled")
 """What a notebook or a command may choose of a preset, beside its protocol."""
 CONTRAST_NETS = "rfkit.contrast_nets:"
 """Networks of this module are trained as the VGG19-like one that they change."""
@@ -172,16 +172,16 @@ class Preset:
             ConfigError: If a field or a value is not valid; the message lists the valid ones.
         """
         lists = ("datasets", "architectures", "levels", "seeds", "rates")
-        check_keys("parameter", changes, (*CHOICES, "protocol", "precision", "compiled"))
-        given = {key: value for key, value in changes.items() if value is not None}
+        check_keys("parameter", changes, (*CHOICES, "protocol"))
+        given = {key: _plain(value) for key, value in changes.items() if value is not None}
         for key in lists:
             if key in given:
                 read = dataset_names if key == "datasets" else literal
                 value = read(given[key]) if isinstance(given[key], str) else given[key]
-                given[key] = tuple(value) if isinstance(value, list | tuple | range) else (value,)
+                given[key] = tuple(map(_plain, value)) if isinstance(value, list | tuple | range) else (value,)
         for key in ("levels", "rates"):
             if all(isinstance(value, int | float) for value in given.get(key, ("none",))):
-                given[key] = tuple(sorted(given[key]))
+                given[key] = tuple(sorted(round(value, 6) for value in given[key]))  # 0.1 + 0.2 is a rate of 0.3
         for key in ("spectrum", "pairs") if "levels" in given else ():
             part = getattr(self, key)
             if part and part.levels and not any(level in part.levels for level in given["levels"]):
@@ -248,6 +248,11 @@ class Preset:
             changes |= {"augmentation": "resized_crop_flip", "train_share": share}
         train = replace(base, **changes)
         return {"rate": FINE_TUNED_RATE, "train": train, "frozen_batchnorm": self.protocol == "as_run"}
+
+
+def _plain(value):
+    """Python's own number or list for one of numpy's."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def field_px(architecture, level):

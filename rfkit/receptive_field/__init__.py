@@ -186,7 +186,8 @@ def receptive_field(model, input_shape=(3, 64, 64), layer=None):
     return _pick(trace(model, input_shape), layer)
 
 
-def _pick(fields, layer):
+def _pick(fields, layer, call=None):
+    """The field of a layer, or the last one within it; of one of its calls, or of the last."""
     if layer is None:
         if not fields:
             raise ValueError("the model makes no spatial feature map")
@@ -198,6 +199,11 @@ def _pick(fields, layer):
         return fields[-1]
     exact = [each for each in fields if each.name == layer]
     inside = [each for each in fields if each.name.startswith(f"{layer}.")]
+    if call is not None:
+        label, suffix = (layer, "") if call == 1 else (f"{layer}#{call}", f"#{call}")
+        exact = [each for each in fields if each.name == label]
+        of_call = [each for each in inside if "".join(each.name.rpartition("#")[1:]) * ("#" in each.name) == suffix]
+        inside = of_call + [each for each in fields if call > 1 and each.name.startswith(f"{label}.")] or inside
     if not exact and not inside:
         names = ", ".join(each.name for each in fields)
         raise ValueError(f"no layer {layer!r} with a spatial map; expected one of: {names}")
@@ -375,4 +381,4 @@ def effective(model, layer=None, input_size=64, repeats=50, seed=0, images=None)
     name, call = _module_of(model, layer, shape)
     pattern = gradients.mean_pattern(model, name, call, images).numpy()
     label = name if call == 1 else f"{name}#{call}"
-    return EffectiveField(label, pattern, _pick(trace(model, shape), label or None).size, repeats, seed)
+    return EffectiveField(label, pattern, _pick(trace(model, shape), name or None, call).size, repeats, seed)

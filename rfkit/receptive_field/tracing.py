@@ -20,6 +20,11 @@ def failing_on(shape):
         raise
     except (RuntimeError, IndexError, AssertionError) as error:  # the last: how some networks refuse an image
         reason = str(error).partition("\n")[0]  # often empty: then an assertion without words
+        if "meta" in reason:
+            raise ValueError(
+                f"the network cannot be traced, since tensors have shapes and no data here: {reason}; keep constants "
+                "as buffers (register_buffer) or make them on x.device, and let no value decide what is computed"
+            ) from error
         raise ValueError(
             f"the network fails on images of shape {shape}: {reason}; give the input_shape it is made for, channels "
             "and spatial size"

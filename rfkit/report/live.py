@@ -158,16 +158,19 @@ def _sides_of_maps(config):
     import torch
     from torch import nn
 
-    from rfkit import models, receptive_field
+    from rfkit import models
 
-    with torch.device("meta"):  # no weights are needed
-        model = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
-    kernels = {
-        name for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1 and "shortcut" not in name
-    }  # fmt: skip
-    fields = receptive_field.trace(model, (3, config.image_size, config.image_size))
-    return [field.shape[-1] for field in fields if field.name in kernels]
+    def sides(model):
+        found = []
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1 and "shortcut" not in name:
+                module.register_forward_hook(lambda *given: found.append(given[-1].shape[-1]))
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, config.image_size, config.image_size))
+        return found
+
+    size = {"width": config.width, "num_classes": config.num_classes}
+    return models.without_weights(sides, config.architecture, config.level, **size)
 
 
 def _photograph(side):

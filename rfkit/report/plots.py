@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import sys
 
 import matplotlib.pyplot as plt
@@ -188,13 +189,15 @@ def plot_field_boxes(image, fields_px, *, title="", ax=None):
     """Receptive fields of the middle unit drawn around a real image, at scale."""
     height, width = image.shape[:2]
     ax.imshow(image, extent=(-width / 2, width / 2, height / 2, -height / 2), interpolation="nearest")
+    reach = 0.54 * max(*filter(math.isfinite, fields_px.values()), height)
     for level, side in fields_px.items():
         style = level_style(level)
+        label = f"level {level}: {side:g} px" if math.isfinite(side) else f"level {level}: every pixel"
+        drawn = min(side, 2 * reach)
         ax.add_patch(
-            plt.Rectangle((-side / 2, -side / 2), side, side, fill=False, linewidth=1.8,
-                          edgecolor=style["color"], linestyle=style["linestyle"], label=f"level {level}: {side:g} px")
+            plt.Rectangle((-drawn / 2, -drawn / 2), drawn, drawn, fill=False, linewidth=1.8,
+                          edgecolor=style["color"], linestyle=style["linestyle"], label=label)
         )  # fmt: skip
-    reach = 0.54 * max(*fields_px.values(), height)
     ax.set(xlim=(-reach, reach), ylim=(reach, -reach), title=title, xlabel="pixels from the middle")
     ax.grid(False)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=9)

@@ -62,6 +62,8 @@ class TrainingBatches:
         if share < 1:
             chosen = torch.randperm(len(images), generator=self.generator)[: round(share * len(images))]
             images, labels = images[chosen], labels[chosen]
+        if len(images) < 2:
+            raise ValueError(f"{len(images)} of the training images are used; expected at least two")
         self.size = images.shape[1]
         if augmentation in ("crop", "crop_flip"):
             images = F.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))

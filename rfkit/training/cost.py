@@ -22,13 +22,13 @@ def flops_per_image(config):
 def _flops(architecture, level, width, num_classes, image_size):
     from torch.utils.flop_counter import FlopCounterMode  # takes a compiler with it
 
-    with torch.device("meta"):
-        model = models.build(architecture, level, width=width, num_classes=num_classes)
-        image = torch.empty(2, 3, image_size, image_size)
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model(image)
-    return 3 * counter.get_total_flops() // 2
+    def count(model):
+        counter, images = FlopCounterMode(display=False), torch.zeros(2, 3, image_size, image_size)
+        with counter, torch.no_grad():
+            model(images)
+        return 3 * counter.get_total_flops() // 2
+
+    return models.without_weights(count, architecture, level, width=width, num_classes=num_classes)
 
 
 def seconds_per_image(config, device=None):

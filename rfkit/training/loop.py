@@ -65,7 +65,8 @@ def fit(
         seed: Seed of batch order, augmentation and dropout (not of the weights: those are the model's).
         device: As in `pick_device`.
         resume: State given to `on_epoch` by an interrupted training of the same configuration.
-        on_epoch: Called after each epoch with a mapping of tensors and plain values to resume from.
+        on_epoch: Called after each epoch with a mapping of tensors and plain values to resume from; valid during the
+            call, since its weights are those in training.
         after_step: Called without arguments after every step of the optimiser.
         frozen_batchnorm: Keep batch norm as it is: its statistics, scale and shift.
         progress: A bar on a terminal, a line an epoch otherwise.
@@ -243,7 +244,7 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
     """
     if len(images) != len(labels) or len(images) == 0:
         raise ValueError(f"{len(images)} images and {len(labels)} labels; expected the same positive number of both")
-    labels = torch.as_tensor(labels).to(next(model.parameters()).device)
+    labels = torch.as_tensor(labels, dtype=torch.int64, device=next(model.parameters()).device)
     total_loss, correct = 0.0, 0
     parts = labels.split(whole("batch_size", batch_size, 1))
     for logits, part in zip(outputs(model, images, batch_size), parts, strict=True):
@@ -295,7 +296,8 @@ def calibrated(model, images, batch_size=64):
         norm.reset_running_stats()
         norm.momentum, norm.training = None, True  # None: the plain average over all batches
     device = next(network.parameters()).device
-    starts = range(0, max(1, len(images) - whole("batch_size", batch_size, 1) // 2 + 1), batch_size)
+    last = len(images) - max(1, whole("batch_size", batch_size, 1) // 2)
+    starts = range(0, max(1, last + 1), batch_size)
     with torch.no_grad():
         for start, end in zip(starts, [*starts[1:], len(images)], strict=True):
             network(model_inputs(network, images[start:end], device))
