@@ -251,3 +251,38 @@ def test_networks_that_have_no_field(capsys, network, message):
 
     assert main(["field", network]) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_book_shows_what_it_was_asked_to_train(monkeypatch, tmp_path):
+    """Every choice reaches the notebooks, also one that equals the preset's number beside its exceptions."""
+    from rfkit import book
+
+    monkeypatch.chdir(ROOT)
+    seen = []
+    monkeypatch.setattr(book.experiments, "ensure", lambda *_, **__: [])
+    monkeypatch.setattr(book, "stage", lambda *_: None)
+    monkeypatch.setattr(book, "render", lambda: tmp_path)
+    monkeypatch.setattr(book.pool, "run", lambda tasks, _: seen.extend(tasks) or [])
+    words = {"--precision": "bfloat16", "--compiled": None, "--epochs": "10", "--datasets": "folder:a,b"}
+    given = [word for pair in words.items() for word in pair if word]
+    assert main(["book", "study", *given]) == 0
+    (parameters,) = [made for _, (name, made) in seen if name == "supp_fine_tuning"]
+    shown = {"preset": "study", "precision": "bfloat16", "compiled": True, "epochs": 10, "datasets": ["folder:a,b"]}
+    assert parameters == shown
+    assert main(["book", "smoke", "--contrasts"]) == 2
+    assert book.parse(["datasets=folder:a,b", "levels=1,3"]) == {"datasets": "folder:a,b", "levels": [1, 3]}
+
+
+def test_a_job_has_the_same_name_before_and_after_a_download_and_another_for_other_rates(monkeypatch):
+    from dataclasses import replace
+
+    from rfkit import experiments
+    from rfkit.experiments import study
+
+    (unit,) = experiments.units(presets.get("smoke").select(architectures="vgg19", levels=3))
+    name = study._job_name(unit)
+    assert study._job_name(replace(unit, config=replace(unit.config, data_sha256=""))) == name
+    (other,) = experiments.units(presets.get("smoke").select(architectures="vgg19", levels=3, rates=[0.3]))
+    assert other.config == unit.config and study._job_name(other) != name
+    odd = replace(unit, config=replace(unit.config, dataset="pics(1)"))
+    assert study._job_name(odd).startswith("pics_1_-vgg19-level3-short-")

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from rfkit import config, experiments, presets
@@ -191,3 +192,15 @@ def test_own_network_is_named_by_its_source(tmp_path, monkeypatch):
     for name in ("gone.nets:net", "sys:exit", "os:getcwd"):
         with pytest.raises(ConfigError, match=f"cannot find the module of architecture '{name}'"):
             experiments.units(presets.get("smoke").select(architectures=name))
+
+
+def test_choices_from_numpy_and_from_sums():
+    chosen = presets.get("demo").select(epochs=np.int64(3), levels=np.arange(1, 3), rates=np.arange(0.1, 0.95, 0.1))
+    assert (
+        chosen.epochs == 3 and chosen.levels == (1, 2) and chosen.rates == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    )
+
+
+def test_a_bracket_in_a_folders_name():
+    assert config.dataset_names("folder:/tmp/set[1]") == ["folder:/tmp/set[1]"]
+    assert config.dataset_names("[digits, folder:/tmp/a,b]") == ["digits", "folder:/tmp/a,b"]

@@ -262,6 +262,23 @@ def test_tiny_imagenet_download(tmp_path, monkeypatch, served):
         data.load("tiny_imagenet")
 
 
+def test_a_download_is_never_half_there(tmp_path, monkeypatch):
+    """Stopped by Ctrl-C, which is no Exception, it leaves nothing; a second process waits and finds it made."""
+    from torchvision.datasets import utils
+
+    place = tmp_path / "data" / "tiny-imagenet-200.zip"
+
+    def stopped(url, folder, name, md5):
+        (Path(folder) / name).write_bytes(b"half of it")
+        assert not place.exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(utils, "download_url", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        data.load("tiny_imagenet")
+    assert [path.name for path in (tmp_path / "data").iterdir()] in ([], [".lock"])
+
+
 # --- CIFAR-10 -------------------------------------------------------------------------------------
 
 
@@ -361,6 +378,7 @@ def test_only_regular_files_are_read(tmp_path):
     for split in ("train", "test"):
         (folder / split / "dog").rename(tmp_path / f"dog-{split}")
         (folder / split / "dog").symlink_to(tmp_path / f"dog-{split}")  # a class folder may be a link
+        (folder / split / "again").symlink_to(folder)  # and one in a circle is not gone round
     assert data.load(f"folder:{folder}", root=tmp_path / "data").class_names == ("cat", "dog")
 
 

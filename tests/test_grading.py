@@ -154,6 +154,32 @@ def test_a_kernel_that_cannot_be_prepared_is_no_fault_of_the_student(layers, mon
         grading.grade(layers.parent)
 
 
+def test_a_kernel_that_cannot_be_started_is_no_fault_of_the_student(layers, monkeypatch):
+    def refused(*_, **__):
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(kernel.KernelManager, "start_kernel", refused)
+    with pytest.raises(kernel.SetupError, match=r"no kernel can be prepared.*no more processes"):
+        grading.grade(layers.parent)
+
+
+def test_a_long_name_of_the_temporary_folder(tmp_path):
+    assert "KernelManager" in kernel.private_sockets("/tmp/rfkit-1") or os.name != "posix"
+    assert not kernel.private_sockets(tmp_path / ("y" * 90))
+
+
+def test_submissions_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    for student in ("alice", "bob"):
+        (tmp_path / student / "hw").mkdir(parents=True)
+    monkeypatch.setattr(grading, "grade", lambda folder, tests, **_: {"submission": folder.resolve().name})
+    both = [tmp_path / student / "hw" for student in ("alice", "bob")]
+    assert {each["submission"] for _, each in grading.grade_all(both)} == {"alice-hw", "bob-hw"}
+    monkeypatch.chdir(both[0])
+    assert [each["submission"] for _, each in grading.grade_all(["."])] == ["hw"]
+    with pytest.raises(ConfigError, match="jobs holds 0"):
+        list(grading.grade_all(both, jobs=0))
+
+
 def test_a_lower_limit_of_the_system_is_kept(layers):
     limited = f"ulimit -v 7000000; exec {sys.executable} -m rfkit assignment grade {layers.parent} --seconds 20"
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, cwd=ROOT)
@@ -354,4 +380,10 @@ def test_the_handout_needs_little(solved):
                         names |= {alias.name for alias in node.names}
     ours = {name for name in names if name.startswith("rfkit")}
     assert ours <= {"rfkit.data", "rfkit.numpy_layers", "rfkit.homework.checks", "rfkit.homework.descent"}
-    assert {name.partition(".")[0] for name in names - ours} <= {"numpy", "matplotlib", "math", "dataclasses", "functools"}
+    assert {name.partition(".")[0] for name in names - ours} <= {
+        "numpy",
+        "matplotlib",
+        "math",
+        "dataclasses",
+        "functools",
+    }

@@ -147,7 +147,8 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "_config.yml").touch()
     (tmp_path / "mynets.py").write_text(NETS)
     monkeypatch.chdir(tmp_path / "notebooks")
-    monkeypatch.delitem(sys.modules, "mynets", raising=False)
+    for name in ("mynets", "valued"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 def test_a_callable_is_given_what_it_has_arguments_for(own):
@@ -174,3 +175,59 @@ def test_a_notebook_finds_the_projects_folders(own, monkeypatch):
     chosen = presets.get("smoke").select(architectures="mynets:by_name", levels=2, datasets="digits")
     (unit,) = experiments.units(chosen)
     assert len(unit.config.architecture_sha256) == 64
+
+
+VALUES = """
+import numpy as np
+import torch
+from torch import nn
+
+WIDTHS = 4
+
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        rates = [x.item() for x in torch.linspace(0.0, 0.1, 3)]
+        self.features = nn.Sequential(nn.Conv2d(3, WIDTHS, 3), nn.Dropout(rates[1]), nn.Conv2d(WIDTHS, WIDTHS, 3))
+        self.classifier = nn.Linear(WIDTHS, classes)
+        self.shift = torch.from_numpy(np.zeros((1, 3, 1, 1), np.float32))
+
+    def forward(self, x):
+        return self.classifier(self.features(x - self.shift).mean((2, 3)))
+
+
+def needs_values(num_classes):
+    return Net(num_classes)
+
+
+def broken(num_classes):
+    net = Net(num_classes)
+    net.forward = lambda x: {}["nothing"]
+    return net
+"""
+
+
+def test_a_network_that_needs_values_is_costed_and_trained_and_a_broken_one_fails_alone(own, capsys):
+    from rfkit import experiments, presets
+    from rfkit.experiments import runner
+
+    Path("../valued.py").write_text(VALUES)
+    assert models.count_parameters("valued:needs_values", 1) == 310
+    names = ["valued:broken", "valued:needs_values"]
+    chosen = presets.get("smoke").select(architectures=names, levels=1, datasets="digits", epochs=1)
+    failures = runner.run_all(experiments.units(chosen), analyses=["pruning"], jobs=1, image_limit=chosen.image_limit)
+    assert [(unit.config.architecture, message) for unit, message in failures] == [("valued:broken", "'nothing'")]
+    with pytest.raises(ValueError, match="valued:broken fails: KeyError: 'nothing'"):
+        experiments.plan(chosen.select(architectures="valued:broken"))
+
+
+def test_an_edited_network_is_read_anew(own):
+    from rfkit.experiments.analysis import source_sha256
+
+    path = Path("../valued.py")
+    path.write_text(VALUES)
+    before = source_sha256("valued:needs_values"), models.count_parameters("valued:needs_values", 1)
+    path.write_text(VALUES.replace("WIDTHS = 4", "WIDTHS = 16"))
+    after = source_sha256("valued:needs_values"), models.count_parameters("valued:needs_values", 1)
+    assert before[0] != after[0] and (before[1], after[1]) == (310, 2938)

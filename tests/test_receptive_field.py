@@ -388,6 +388,21 @@ def test_attention_without_weights_and_what_is_added_to_a_product():
     assert rf.receptive_field(net).size == (7, math.inf)
 
 
+def test_the_effective_field_of_a_block_that_runs_twice():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())
+
+        def forward(self, x):
+            return self.block(self.block(x))
+
+    for layer, size in (("block", 3), ("block#2", 5)):
+        field = rf.effective(Twice(), layer, input_size=16, repeats=1)
+        assert field.size == rf.measured(Twice(), layer, input_shape=(3, 16, 16)).size == (size, size)
+        assert (field.pattern.sum(0) > 0).sum() <= size
+
+
 def test_effective_fields_of_single_layers_and_other_images():
     assert rf.effective(nn.Conv2d(3, 4, 3), input_size=16, repeats=1).size == (3, 3)
     in_place = nn.Sequential(nn.ReLU6(inplace=True), nn.Conv2d(1, 4, 3))
