@@ -1,5 +1,6 @@
 """Similarity of representations: linear centred kernel alignment between the layers of two networks."""
 
+import itertools
 import math
 import warnings
 from dataclasses import dataclass
@@ -26,23 +27,14 @@ class DeadFeaturesWarning(UserWarning):
 
 @dataclass(frozen=True)
 class SimilarityResult:
-    """Linear CKA between all layers of two networks.
+    """Linear CKA between all layers of two networks."""
 
-    Attributes:
-        matrix: Array (La, Lb); NaN where a layer is dead.
-        layers_a: Names of the layers of the first network, in the order of execution.
-        layers_b: Names of the layers of the second one.
-        dead_a: Layers of the first network whose features do not vary over the images.
-        dead_b: The same of the second one.
-        images: Number of images.
-    """
-
-    matrix: np.ndarray
-    layers_a: tuple[str, ...]
-    layers_b: tuple[str, ...]
-    dead_a: tuple[str, ...]
-    dead_b: tuple[str, ...]
-    images: int
+    matrix: np.ndarray  #: Array (La, Lb); NaN where a layer is dead.
+    layers_a: tuple[str, ...]  #: Names of the layers of the first network, in the order of execution.
+    layers_b: tuple[str, ...]  #: Names of the layers of the second one.
+    dead_a: tuple[str, ...]  #: Layers of the first network whose features do not vary over the images.
+    dead_b: tuple[str, ...]  #: The same of the second one.
+    images: int  #: Number of images.
 
     def diagonal(self, share=1.0):
         """Mean similarity of each layer to the same layer of the other network, live layers only."""
@@ -80,11 +72,12 @@ def linear_cka(x, y, *, unbiased=False):
     kernels = [_Kernel(len(x)), _Kernel(len(x))]
     for kernel, features in zip(kernels, (x, y), strict=True):
         kernel.add(features)
-    similarity = float(_similarity(kernels[:1], kernels[1:], unbiased)[0, 0])
+    a, b = _vectors(kernels, unbiased)
     for name, kernel in zip("xy", kernels, strict=True):
         if kernel.dead:
             warnings.warn(f"the features of {name} do not vary over the images", DeadFeaturesWarning, stacklevel=2)
-    return similarity
+    dead = any(kernel.dead for kernel in kernels)
+    return math.nan if dead else float(a @ b / (a.square().sum() * b.square().sum()).sqrt())
 
 
 class _Kernel:
@@ -128,21 +121,6 @@ class _Kernel:
 
 def _vectors(kernels, unbiased):
     return torch.stack([kernel.vector(unbiased) for kernel in kernels])
-
-
-def _similarity(kernels_a, kernels_b, unbiased):
-    """(La, Lb) array of similarities; NaN where a kernel is dead."""
-    a = _vectors(kernels_a, unbiased)
-    b = a if kernels_b is kernels_a else _vectors(kernels_b, unbiased)
-    matrix = _quotient((a @ b.T).numpy(), *(each.square().sum(1).numpy() for each in (a, b)))
-    matrix[[kernel.dead for kernel in kernels_a]] = np.nan
-    matrix[:, [kernel.dead for kernel in kernels_b]] = np.nan
-    return matrix
-
-
-def _quotient(cross, own_a, own_b):
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return cross / np.sqrt(np.outer(own_a, own_b))
 
 
 class _Layers(TorchFunctionMode):
@@ -199,13 +177,6 @@ def _run(model, images, begin, end, take, layers):
         watched.remove()
 
 
-def _sizes(model, images, layers):
-    """{layer name: features of one image} of every layer, in the order of execution."""
-    sizes = {}
-    _run(model, images, 0, 1, lambda name, x: sizes.update({name: x[0].numel()}), layers)
-    return sizes
-
-
 def _chosen(model, found, layers):
     """Those of the layers found that are asked for."""
     if not found:
@@ -225,19 +196,11 @@ def _check(layers):
 
 
 def _passes(sizes, room):
-    """Parts (name, first feature, end) for each pass over the images, none needing more features than `room`."""
-    passes, left = [[]], room
-    for name, size in sizes.items():
-        begin = 0
-        while begin < size:
-            if not left:
-                passes.append([])
-                left = room
-            end = min(size, begin + left)
-            passes[-1].append((name, begin, end))
-            left -= end - begin
-            begin = end
-    return passes
+    """{layer: slice of its features} for each pass over the images, none needing more features than `room`."""
+    starts = dict(zip(sizes, itertools.accumulate(sizes.values(), initial=0), strict=False))
+    for begin in range(0, sum(sizes.values()), room):
+        parts = {name: (max(0, begin - at), min(sizes[name], begin + room - at)) for name, at in starts.items()}
+        yield {name: slice(*part) for name, part in parts.items() if part[0] < part[1]}
 
 
 def _kernels(model, images, layers, batch_size, max_gib):
@@ -245,7 +208,8 @@ def _kernels(model, images, layers, batch_size, max_gib):
     count = len(images)
     if batch_size is not None and count <= whole("batch_size", batch_size, 1):
         return _kernels_of_batch(model, images, layers)
-    every = _sizes(model, images, layers)
+    every = {}  # layer to features of one image, in the order of execution
+    _run(model, images, 0, 1, lambda name, x: every.update({name: x[0].numel()}), layers)
     sizes = _chosen(model, every, layers)
     if batch_size is None:  # all at once, if the maps fit: a residual network has up to four of them at a time
         if 16 * count * max(every.values()) <= max_gib * 2**30:
@@ -253,21 +217,18 @@ def _kernels(model, images, layers, batch_size, max_gib):
         batch_size = 250
     kernels = {name: _Kernel(count) for name in sizes}
     room = max(1, int(max_gib * 2**30 / (4 * count)))
+    dtype = next(model.parameters()).dtype
     for parts in _passes(sizes, room):
-        dtype = next(model.parameters()).dtype
-        held = {part: torch.empty(count, part[2] - part[1], dtype=dtype) for part in parts}
-        by_name = {}
-        for part in parts:
-            by_name.setdefault(part[0], []).append(part)
+        held = {name: torch.empty(count, part.stop - part.start, dtype=dtype) for name, part in parts.items()}
         for begin in range(0, count, batch_size):
 
-            def take(name, x, begin=begin, by_name=by_name, held=held):
-                for part in by_name.get(name, ()):  # copied at once: the next layer may work in place
-                    held[part][begin : begin + len(x)] = x.flatten(1)[:, part[1] : part[2]]
+            def take(name, x, begin=begin, parts=parts, held=held):
+                if name in parts:  # copied at once: the next layer may work in place
+                    held[name][begin : begin + len(x)] = x.flatten(1)[:, parts[name]]
 
             _run(model, images, begin, begin + batch_size, take, layers)
-        for part, features in held.items():
-            kernels[part[0]].add(features)
+        for name, features in held.items():
+            kernels[name].add(features)
     return kernels
 
 
@@ -311,12 +272,7 @@ def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, b
     least = 4 if unbiased else 2
     if len(images) < least:
         raise ValueError(f"{len(images)} images; expected at least {least}")
-    a = _kernels(model_a, images, layers, batch_size, max_gib)
-    b = a if model_b is model_a else _kernels(model_b, images, layers, batch_size, max_gib)
-    kernels_a = list(a.values())
-    matrix = _similarity(kernels_a, kernels_a if b is a else list(b.values()), unbiased)
-    dead_a, dead_b = (tuple(name for name, kernel in each.items() if kernel.dead) for each in (a, b))
-    return SimilarityResult(matrix, tuple(a), tuple(b), dead_a, dead_b, len(images))
+    return _compared(model_a, model_b, [images], layers, unbiased, batch_size, max_gib)
 
 
 def minibatch_similarity(model_a, model_b, images, *, layers=None, batch_size=250, max_gib=4.0):
@@ -326,24 +282,27 @@ def minibatch_similarity(model_a, model_b, images, *, layers=None, batch_size=25
     """
     if min(batch_size, len(images)) < 4:
         raise ValueError(f"batches of {min(batch_size, len(images))} images; expected at least 4")
-    cross, own_a, own_b, used = 0, 0, 0, 0
-    dead = None
-    for begin in range(0, len(images), batch_size):
-        part = images[begin : begin + batch_size]
-        if len(part) < 4:
-            continue
+    parts = (images[begin : begin + batch_size] for begin in range(0, len(images), batch_size))
+    parts = [part for part in parts if len(part) >= 4]
+    return _compared(model_a, model_b, parts, layers, True, batch_size, max_gib)
+
+
+def _compared(model_a, model_b, parts, layers, unbiased, batch_size, max_gib):
+    """Means over parts of the images; a layer is dead that is so in every part."""
+    cross, own_a, own_b, dead = 0, 0, 0, None
+    for part in parts:
         a = _kernels(model_a, part, layers, batch_size, max_gib)
         b = a if model_b is model_a else _kernels(model_b, part, layers, batch_size, max_gib)
-        flat_a = _vectors(a.values(), True)
-        flat_b = flat_a if b is a else _vectors(b.values(), True)
-        weight = 1 / (len(part) * (len(part) - 3))  # as in the estimate itself; batches differ in size at the end only
+        flat_a = _vectors(a.values(), unbiased)
+        flat_b = flat_a if b is a else _vectors(b.values(), unbiased)
+        weight = 1 / (len(part) * (len(part) - 3)) if unbiased else 1  # as in the estimate itself
         cross = cross + weight * (flat_a @ flat_b.T).numpy()
         own_a, own_b = (own + weight * flat.square().sum(1).numpy() for own, flat in ((own_a, flat_a), (own_b, flat_b)))
         here = tuple({name for name, kernel in each.items() if kernel.dead} for each in (a, b))
         dead = here if dead is None else tuple(old & new for old, new in zip(dead, here, strict=True))
-        used += len(part)
-    matrix = _quotient(cross, own_a, own_b)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        matrix = cross / np.sqrt(np.outer(own_a, own_b))
     matrix[[name in dead[0] for name in a]] = np.nan
     matrix[:, [name in dead[1] for name in b]] = np.nan
     dead_a, dead_b = (tuple(n for n in each if n in gone) for each, gone in zip((a, b), dead, strict=True))
-    return SimilarityResult(matrix, tuple(a), tuple(b), dead_a, dead_b, used)
+    return SimilarityResult(matrix, tuple(a), tuple(b), dead_a, dead_b, sum(map(len, parts)))

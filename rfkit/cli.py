@@ -152,7 +152,7 @@ def _add(commands, run, text):
 
 def _add_analyses(command):
     text = "only these, such as pruning,fine_tune; a wrong name lists all (default: those that need a trained network)"
-    command.add_argument("--analyses", metavar="NAMES", help=text)
+    command.add_argument("--analyses", metavar="NAMES", type=lambda names: names.split(","), help=text)
 
 
 def _add_preset(command, default=None):
@@ -175,7 +175,7 @@ def _preset(options):
 
 
 def _study(options):
-    preset, names = _preset(options), _analyses(options)
+    preset, names = _preset(options), options.analyses
     from rfkit.experiments import runner
 
     chosen, failures = rfkit.experiments.named(names), []
@@ -196,10 +196,6 @@ def _study(options):
     for unit, message in failures:
         print(f"failed: {unit.config.folder}: {message}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _analyses(options):
-    return options.analyses.split(",") if options.analyses else None
 
 
 def _plan(options):
@@ -239,14 +235,15 @@ def _summary(options):
 
 
 def _record(options):
-    preset, names = _preset(options), _analyses(options)
+    preset, names = _preset(options), options.analyses
     target, copied, missing = rfkit.experiments.records_of(preset), 0, []
     if any(each.needs != "network" for each in rfkit.experiments.named(names)):
         found, missing = rfkit.experiments.find(preset, complete=False)  # an analysis that is not there yet comes later
         for run in (run for run in found if not run.path.is_relative_to(target)):
             rfkit.experiments.record(run, target, names, weights=str(run.config.seed) in options.weights.split(","))
             copied += 1
-    networks = [each.name for each in rfkit.experiments.needing("network") if names is None or each.name in names]
+    every = [each for each in rfkit.experiments.ANALYSES.values() if each.needs == "network"]
+    networks = [each.name for each in every if names is None or each.name in names]
     results = sum(rfkit.experiments.record_results(name, preset) for name in networks)
     print(f"{copied} runs and {results} results copied to {target}, {len(missing)} of the preset's runs are missing")
 

@@ -63,38 +63,22 @@ def _require(condition, field, value, expected):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a network is trained with stochastic gradient descent.
+    """How a network is trained with stochastic gradient descent."""
 
-    Attributes:
-        epochs: Passes over the training set.
-        batch_size: Images a step.
-        lr: Learning rate: the start of a cosine or constant schedule, the peak of one-cycle.
-        momentum: Momentum of SGD.
-        nesterov: Nesterov's form of momentum.
-        weight_decay: L2 coefficient, on every parameter.
-        schedule: ``cosine`` (one step an epoch, ``T_max = epochs``), ``one_cycle`` (one step a batch)
-            or ``constant``.
-        clip_value: Each gradient entry is clipped to this magnitude; ``None`` for no clipping.
-        augmentation: One of `AUGMENTATIONS`.
-        train_share: Share of the training images used, a random subset fixed by the seed.
-        selection: ``last`` epoch, or ``best_test`` accuracy (only the author's protocol may).
-        precision: ``float32`` or ``bfloat16`` (autocast).
-        compiled: Let `torch.compile` make the training step; other rounding, so another run.
-    """
-
-    epochs: int
-    lr: float
-    batch_size: int = 128
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 5e-4
+    epochs: int  #: Passes over the training set.
+    lr: float  #: Learning rate: the start of a cosine or constant schedule, the peak of one-cycle.
+    batch_size: int = 128  #: Images a step.
+    momentum: float = 0.9  #: Momentum of SGD.
+    nesterov: bool = False  #: Nesterov's form of momentum.
+    weight_decay: float = 5e-4  #: L2 coefficient, on every parameter.
+    #: ``cosine`` (one step an epoch, ``T_max = epochs``), ``one_cycle`` (one step a batch) or ``constant``.
     schedule: str = "cosine"
-    clip_value: float | None = None
-    augmentation: str = "crop_flip"
-    train_share: float = 1.0
-    selection: str = "last"
-    precision: str = "float32"
-    compiled: bool = False
+    clip_value: float | None = None  #: Each gradient entry is clipped to this magnitude; ``None`` for no clipping.
+    augmentation: str = "crop_flip"  #: One of `AUGMENTATIONS`.
+    train_share: float = 1.0  #: Share of the training images used, a random subset fixed by the seed.
+    selection: str = "last"  #: ``last`` epoch, or ``best_test`` accuracy (only the author's protocol may).
+    precision: str = "float32"  #: ``float32`` or ``bfloat16`` (autocast).
+    compiled: bool = False  #: Let `torch.compile` make the training step; other rounding, so another run.
 
     def __post_init__(self):
         """Check every field, as `ConfigError`."""
@@ -121,37 +105,21 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training: data, network, protocol, seed. Every field is part of the hash but the seed.
+    """One training: data, network, protocol, seed. Every field is part of the hash but the seed."""
 
-    Attributes:
-        dataset: Short name of the data set, as in `rfkit.data.Source`.
-        data_sha256: Checksum of its content, so that two data sets of one name are never mixed up.
-        image_size: Height and width of the images, in pixels.
-        train_images: Number of training images.
-        test_images: Number of test images.
-        architecture: As in `rfkit.models.build`.
-        architecture_sha256: Checksum of the source of a network of your own; empty for the built-in ones.
-        level: RF level.
-        width: Factor on the channel counts.
-        num_classes: Outputs of the network.
-        protocol: One of `PROTOCOLS`; a label, its settings are in `train`.
-        train: `TrainConfig`.
-        seed: Seed of initial weights, batch order and augmentation.
-    """
-
-    dataset: str
-    data_sha256: str
-    image_size: int
-    train_images: int
-    test_images: int
-    architecture: str
-    level: int
-    width: float
-    num_classes: int
-    protocol: str
-    train: TrainConfig
-    seed: int = 0
-    architecture_sha256: str = ""
+    dataset: str  #: Short name of the data set, as in `rfkit.data.Source`.
+    data_sha256: str  #: Checksum of its content, so that two data sets of one name are never mixed up.
+    image_size: int  #: Height and width of the images, in pixels.
+    train_images: int  #: Number of training images.
+    test_images: int  #: Number of test images.
+    architecture: str  #: As in `rfkit.models.build`.
+    level: int  #: RF level.
+    width: float  #: Factor on the channel counts.
+    num_classes: int  #: Outputs of the network.
+    protocol: str  #: One of `PROTOCOLS`; a label, its settings are in `train`.
+    train: TrainConfig  #: `TrainConfig`.
+    seed: int = 0  #: Seed of initial weights, batch order and augmentation.
+    architecture_sha256: str = ""  #: Checksum of the source of a network of your own; empty for the built-in ones.
 
     def __post_init__(self):
         """Check the fields that have a fixed set of values, as `ConfigError`."""
@@ -197,31 +165,22 @@ def run_config(stored):
         raise ConfigError(f"configuration does not fit schema {SCHEMA}: {error}") from error
 
 
-def differences(stored, asked):
+def differences(stored, asked, inside=""):
     """Compare two configurations field by field."""
-    stored, asked = _flat(stored), _flat(asked)
-    keys = [*stored, *(key for key in asked if key not in stored)]
-    return [
-        f"{key}: stored {stored.get(key)!r}, asked {asked.get(key)!r}"
-        for key in keys
-        if stored.get(key) != asked.get(key)
-    ]
+    found = []
+    for key in dict.fromkeys((*stored, *asked)):
+        here, there = stored.get(key), asked.get(key)
+        if isinstance(here, dict) and isinstance(there, dict):
+            found += differences(here, there, f"{inside}{key}.")
+        elif here != there:
+            found.append(f"{inside}{key}: stored {here!r}, asked {there!r}")
+    return found
 
 
 def stable_hash(content):
     """First ten hexadecimal digits of the sha256 of a JSON-able value; the order of keys does not matter."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def _flat(mapping, prefix=""):
-    result = {}
-    for key, value in mapping.items():
-        if isinstance(value, dict):
-            result.update(_flat(value, f"{prefix}{key}."))
-        else:
-            result[prefix + key] = value
-    return result
 
 
 def _is_int(value):

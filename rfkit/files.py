@@ -1,10 +1,12 @@
 """Files that are never half there: written beside their place, flushed, then renamed."""
 
 import csv
+import functools
 import hashlib
 import importlib.resources
 import io
 import json
+import operator
 import os
 import sys
 from contextlib import contextmanager
@@ -89,21 +91,14 @@ def read_json(path, *keys):
     """Read a JSON file, a mapping with these keys where any are named; ``"a.b"`` is the key b of a."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            functools.reduce(operator.getitem, key.split("."), content)
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read ({error}); delete its folder and run rfkit study again") from error
-    if not all(_holds(content, key) for key in keys):
-        raise StoreError(
-            f"{path} holds something else than {' and '.join(keys)}; delete its folder and run rfkit study again"
-        )
+    except (LookupError, TypeError) as error:
+        said = f"holds something else than {' and '.join(keys)}; delete its folder and run rfkit study again"
+        raise StoreError(f"{path} {said}") from error
     return content
-
-
-def _holds(content, key):
-    for part in key.split("."):
-        if not (isinstance(content, dict) and part in content):
-            return False
-        content = content[part]
-    return True
 
 
 def save_tensors(path, tensors):

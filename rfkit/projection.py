@@ -18,17 +18,11 @@ CONSTANT = 3.0
 
 @dataclass(frozen=True)
 class ProjectionResult:
-    """Gradients of many freshly initialised networks, projected into the image.
+    """Gradients of many freshly initialised networks, projected into the image."""
 
-    Attributes:
-        pattern: Array (H, W), mean over networks of the absolute gradient, mean over the colours counted.
-        maxima: Array (repeats,), largest absolute gradient of each network.
-        patterns: Array (repeats, H, W), the pattern of each network.
-    """
-
-    pattern: np.ndarray
-    maxima: np.ndarray
-    patterns: np.ndarray
+    pattern: np.ndarray  #: Array (H, W), mean over networks of the absolute gradient, mean over the colours counted.
+    maxima: np.ndarray  #: Array (repeats,), largest absolute gradient of each network.
+    patterns: np.ndarray  #: Array (repeats, H, W), the pattern of each network.
 
 
 class _Linearised(TorchFunctionMode):

@@ -180,17 +180,13 @@ def equivalence(first, second, margin, *, paired=True):
 
 
 def holm(p_values):
-    """p-values corrected for their number.
-
-    Source: Holm (1979).
-    """
+    """p-values corrected for their number, by Holm (1979)."""
     if not all(math.isfinite(p) for p in p_values):
         raise ValueError(f"cannot correct {list(p_values)}: every p-value must be finite")
-    order, corrected, worst = sorted(range(len(p_values)), key=p_values.__getitem__), [1.0] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        worst = max(worst, min(1.0, p_values[i] * (len(p_values) - rank)))
-        corrected[i] = worst
-    return corrected
+    order, corrected = np.argsort(p_values, kind="stable"), np.empty(len(p_values))
+    steps = np.sort(p_values) * np.arange(len(p_values), 0, -1)
+    corrected[order] = np.maximum.accumulate(np.minimum(1.0, steps))
+    return corrected.tolist()
 
 
 def cosines(patterns, reference):
@@ -203,17 +199,12 @@ def cosines(patterns, reference):
 
 @dataclass(frozen=True)
 class DensityResult:
-    """Spectral density of a Hessian by stochastic Lanczos quadrature.
+    """Spectral density of a Hessian by stochastic Lanczos quadrature."""
 
-    Attributes:
-        nodes: Array (probes, steps), Ritz values.
-        weights: Array (probes, steps), their weights, each row summing to 1.
-        zeros: Share of the spectrum that is exactly zero because the loss does not depend on those coordinates; the
-            weights describe the rest.
-    """
-
-    nodes: np.ndarray
-    weights: np.ndarray
+    nodes: np.ndarray  #: Array (probes, steps), Ritz values.
+    weights: np.ndarray  #: Array (probes, steps), their weights, each row summing to 1.
+    #: Share of the spectrum that is exactly zero because the loss does not depend on those coordinates; the weights
+    #: describe the rest.
     zeros: float = 0.0
 
     def density(self, at, variance=None):

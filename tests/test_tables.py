@@ -231,7 +231,7 @@ def test_plots_draw_what_they_are_given():
     assert list(dense.get_ydata()) == [91.0, 82.0] and list(pruned.get_ydata()) == [12.0, 74.0]
     ax = report.plot_accuracy_by_rate(frame)
     assert [list(line.get_ydata()) for line in ax.lines] == [[91, 55, 12], [82, 80, 74]]
-    assert {line.get_color() for line in ax.lines} == {report.LEVEL_STYLE[1][0], report.LEVEL_STYLE[4][0]}
+    assert {line.get_color() for line in ax.lines} == {report.plots.LEVEL_STYLE[1][0], report.plots.LEVEL_STYLE[4][0]}
     both = pd.concat([frame, frame.assign(architecture="resnet50")])
     axes = report.by_network(both, report.plot_accuracy_by_rate)
     assert [ax.get_title() for ax in axes.flat] == ["VGG19-like, made up", "ResNet50, made up"]

@@ -270,35 +270,15 @@ def render():
     return book / "index.html"
 
 
-FIGURE_STYLE = """
-[id^="patch_"] > path[style="fill: #ffffff"] { fill: none !important; }
-@media (prefers-color-scheme: dark) {
-  :is([style*="fill: #262626"], [style*="fill: #333333"], [style*="fill: #666666"]) { fill: #dfe3e8 !important; }
-  :is([style*="stroke: #262626"], [style*="stroke: #333333"]) { stroke: #dfe3e8 !important; }
-  [style*="stroke: #000000"] { stroke: #dfe3e8 !important; }
-  [style*="stroke: #dddddd"] { stroke: #3a4149 !important; }
-  [style*="stroke: #cccccc"] { stroke: #7d8590 !important; }
-  [style*="fill: #0072b2"] { fill: #3d9bff !important; }
-  [style*="stroke: #0072b2"] { stroke: #3d9bff !important; }
-  [style*="fill: #56b4e9"] { fill: #a8dcff !important; }
-  [style*="stroke: #56b4e9"] { stroke: #a8dcff !important; }
-  [style*="fill: #009e73"] { fill: #2cc79b !important; }
-  [style*="stroke: #009e73"] { stroke: #2cc79b !important; }
-  [style*="fill: #d55e00"] { fill: #ff8a3d !important; }
-  [style*="stroke: #d55e00"] { stroke: #ff8a3d !important; }
-}
-"""
-"""Matplotlib's SVG on a page of the theme's colour: an image follows the colour scheme of the page it is in."""
-
-
 def _polish(root):
     """Mend what the theme leaves on every page, and let figures follow its dark mode."""
-    panels = {}
+    # Matplotlib's SVG on a page of the theme's colour: an image follows the colour scheme of the page it is in
+    panels, style = {}, (Path(report.__file__).parent / "web" / "figure.css").read_text(encoding="utf-8")
     for path in (root / "_images").glob("*.svg"):
         drawn = path.read_text(encoding="utf-8")
         if found := re.search(r'data-panels="[^"]*"', drawn):
             panels[path.name] = found[0]
-        path.write_text(drawn.replace('<style type="text/css">', f'<style type="text/css">{FIGURE_STYLE}', 1), "utf-8")
+        path.write_text(drawn.replace('<style type="text/css">', f'<style type="text/css">{style}', 1), "utf-8")
     for path in root.rglob("*.html"):
         html = path.read_text(encoding="utf-8")
         html = re.sub(r"\s*<script>const THEBE_JS_URL.*?</script>", "", html)  # twice on every page, and never used

@@ -17,24 +17,16 @@ LEAST_PAIRS = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """What one contrast came to on one data set.
+    """What one contrast came to on one data set."""
 
-    Attributes:
-        contrast: `Contrast`.
-        dataset: Data set of the paper beside which the runs stand.
-        values: Mapping of (architecture, level) to the outcome of each seed, for the networks of the contrast.
-        difference: Mean over seeds, changed network minus the other; for ``"nearer"`` how much nearer it is to the
-            third network than to the other.
-        interval: (low, high), 95 %, paired by seed; None for a single seed.
-        verdict: ``"for"`` the cause, ``"against"`` it, or ``"undecided"``.
-    """
-
-    contrast: presets.Contrast
-    dataset: str
-    values: dict
+    contrast: presets.Contrast  #: `Contrast`.
+    dataset: str  #: Data set of the paper beside which the runs stand.
+    values: dict  #: Mapping of (architecture, level) to the outcome of each seed, for the networks of the contrast.
+    #: Mean over seeds, changed network minus the other; for ``"nearer"`` how much nearer it is to the third network
+    #: than to the other.
     difference: float
-    interval: tuple[float, float] | None
-    verdict: str
+    interval: tuple[float, float] | None  #: (low, high), 95 %, paired by seed; None for a single seed.
+    verdict: str  #: ``"for"`` the cause, ``"against"`` it, or ``"undecided"``.
 
 
 def judge_contrasts(by_run):

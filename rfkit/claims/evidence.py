@@ -15,27 +15,20 @@ PAPER_TEST_IMAGES = 10_000
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims are tested on.
+    """What the claims are tested on."""
 
-    Attributes:
-        runs: As made by `rfkit.outcomes.by_run`, perhaps with columns ``top_eigenvalue_init`` and ``top_eigenvalue``.
-        floors: As made by `rfkit.outcomes.floors`.
-        paired: Whether a seed stands for the same initial weights at every level.
-        pairs: One row a pair of seeds: paper_dataset, architecture, rf_level, seed (of the pair), deep_similarity.
-        maxima: {definition: {architecture: {level: maxima of each network}}} of the projected gradient.
-        parameters: {(dataset, architecture): {level: number of parameters}}.
-        not_five: As made by `seeds_behind_tables`.
-        shapes: {definition: {architecture: {level: cosine to the first level}}} of the mean pattern, moved to fit.
-    """
-
+    #: As made by `rfkit.outcomes.by_run`, perhaps with columns ``top_eigenvalue_init`` and ``top_eigenvalue``.
     runs: pd.DataFrame
-    floors: set = field(default_factory=set)
-    paired: bool = True
+    floors: set = field(default_factory=set)  #: As made by `rfkit.outcomes.floors`.
+    paired: bool = True  #: Whether a seed stands for the same initial weights at every level.
+    #: One row a pair of seeds: paper_dataset, architecture, rf_level, seed (of the pair), deep_similarity.
     pairs: pd.DataFrame | None = None
+    #: {definition: {architecture: {level: maxima of each network}}} of the projected gradient.
     maxima: dict = field(default_factory=dict)
+    #: {definition: {architecture: {level: cosine to the first level}}} of the mean pattern, moved to fit.
     shapes: dict = field(default_factory=dict)
-    parameters: dict = field(default_factory=dict)
-    not_five: pd.DataFrame | None = None
+    parameters: dict = field(default_factory=dict)  #: {(dataset, architecture): {level: number of parameters}}.
+    not_five: pd.DataFrame | None = None  #: As made by `seeds_behind_tables`.
 
 
 def evidence_of_study():

@@ -44,31 +44,19 @@ KEEPS_SHAPE = {"E4": "linearised", "E7": "true"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one claim came to in one combination.
+    """What one claim came to in one combination."""
 
-    Attributes:
-        claim: Key of `CLAIMS`.
-        dataset: ``cifar10`` or ``tiny_imagenet``; empty for all.
-        architecture: Network; empty for all.
-        towards: Whether the data lie in the claimed direction; None if they lie nowhere, or the verdict is by no test.
-        p: Two-sided p-value before correction; None where the verdict is not by a test.
-        smallest_p: Smallest p-value this number of seeds can reach.
-        effect: Size of the effect, in words.
-        test: The test.
-        verdict: Set by `judge` where there is a p-value.
-        p_holm: p-value corrected over the family.
-    """
-
-    claim: str
-    dataset: str
-    architecture: str
+    claim: str  #: Key of `CLAIMS`.
+    dataset: str  #: ``cifar10`` or ``tiny_imagenet``; empty for all.
+    architecture: str  #: Network; empty for all.
+    #: Whether the data lie in the claimed direction; None if they lie nowhere, or the verdict is by no test.
     towards: bool | None
-    p: float | None
-    smallest_p: float | None
-    effect: str
-    test: str
-    verdict: str = UNDECIDED
-    p_holm: float | None = None
+    p: float | None  #: Two-sided p-value before correction; None where the verdict is not by a test.
+    smallest_p: float | None  #: Smallest p-value this number of seeds can reach.
+    effect: str  #: Size of the effect, in words.
+    test: str  #: The test.
+    verdict: str = UNDECIDED  #: Set by `judge` where there is a p-value.
+    p_holm: float | None = None  #: p-value corrected over the family.
 
 
 def _values(evidence, dataset, architecture, outcome, *, floor_rate=None, table=None):

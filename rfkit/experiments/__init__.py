@@ -4,7 +4,6 @@ What trains or measures (`rfkit.experiments.runner`) is imported when it is used
 """
 
 from rfkit.experiments.analysis import CELL, Analysis, Work, describe, inside_block, paper_dataset, rows_of
-from rfkit.experiments.effective_fields import mean_patterns
 from rfkit.experiments.finding import (
     WIDTHS,
     Unit,
@@ -21,12 +20,11 @@ from rfkit.experiments.finding import (
     units,
 )
 from rfkit.experiments.gradient_projection import MAIN as DEFINITIONS
-from rfkit.experiments.gradient_projection import VARIANTS as GRADIENT_VARIANTS
 from rfkit.experiments.gradient_projection import fitted_to_first
 from rfkit.experiments.pair import of_author as author_similarities
 from rfkit.experiments.recipes import networks as recipe_networks
 from rfkit.experiments.recipes import variants as recipe_variants
-from rfkit.experiments.registry import ANALYSES, named, needing
+from rfkit.experiments.registry import ANALYSES, named
 from rfkit.experiments.results import Request, TooLongError, follow, measure, measured, record_results, requests
 from rfkit.experiments.spectrum import STAGES
 from rfkit.experiments.store import BusyError, Run, Store, record, verify

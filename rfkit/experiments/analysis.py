@@ -22,32 +22,25 @@ NEEDS = ("run", "pair", "network")
 
 @dataclass(frozen=True)
 class Analysis:
-    """One kind of measurement, from its settings to the tidy frame it is read into.
+    """One kind of measurement, from its settings to the tidy frame it is read into."""
 
-    Attributes:
-        name: Unique; part of the folder of every result.
-        needs: ``"run"``, a trained network; ``"pair"``, two seeds of one; ``"network"``, one that the analysis makes
-            itself, so that nothing is trained for it.
-        settings: What is computed: of (preset, unit) a mapping, or None where the preset does not plan it; for
-            ``"network"`` of (preset) a list of (mapping, data set or None). Settings are hashed into the folder of the
-            result, except ``rates``: a curve of more rates serves where fewer are asked for.
-        compute: Of (subject, settings, `Work`) the result: a mapping of JSON-able values and numpy arrays. The
-            subject is a `Run`, a pair of them, or None.
-        frame: Of finished runs (or of stored results, for ``"network"``) a tidy data frame.
-        cost: Of (settings, unit) the work, in training steps on one image; for ``"network"`` of (settings, data) the
-            seconds on one core. Nothing to speak of by default.
-        planned: Whether a study makes it unless other analyses are named.
-        on_cpu: Whether it computes on the CPU wherever the networks were trained.
-    """
-
-    name: str
+    name: str  #: Unique; part of the folder of every result.
+    #: ``"run"``, a trained network; ``"pair"``, two seeds of one; ``"network"``, one that the analysis makes itself, so
+    #: that nothing is trained for it.
     needs: str
+    #: What is computed: of (preset, unit) a mapping, or None where the preset does not plan it; for ``"network"`` of
+    #: (preset) a list of (mapping, data set or None). Settings are hashed into the folder of the result, except
+    #: ``rates``: a curve of more rates serves where fewer are asked for.
     settings: Callable
+    #: Of (subject, settings, `Work`) the result: a mapping of JSON-able values and numpy arrays. The subject is a
+    #: `Run`, a pair of them, or None.
     compute: Callable
-    frame: Callable
+    frame: Callable  #: Of finished runs (or of stored results, for ``"network"``) a tidy data frame.
+    #: Of (settings, unit) the work, in training steps on one image; for ``"network"`` of (settings, data) the seconds
+    #: on one core. Nothing to speak of by default.
     cost: Callable = lambda settings, unit: 0
-    planned: bool = True
-    on_cpu: bool = False
+    planned: bool = True  #: Whether a study makes it unless other analyses are named.
+    on_cpu: bool = False  #: Whether it computes on the CPU wherever the networks were trained.
 
     def __post_init__(self):
         """Check what it needs."""
@@ -57,19 +50,12 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Work:
-    """What a computation is given beside its subject and settings.
+    """What a computation is given beside its subject and settings."""
 
-    Attributes:
-        data: `rfkit.data.ImageData`, or None for an analysis without a data set.
-        device: `torch.device`.
-        scratch: Folder for checkpoints of long computations; removed when the result is stored.
-        progress: Whether to show bars.
-    """
-
-    data: Any
-    device: Any
-    scratch: Path
-    progress: bool = False
+    data: Any  #: `rfkit.data.ImageData`, or None for an analysis without a data set.
+    device: Any  #: `torch.device`.
+    scratch: Path  #: Folder for checkpoints of long computations; removed when the result is stored.
+    progress: bool = False  #: Whether to show bars.
 
 
 def describe(run):

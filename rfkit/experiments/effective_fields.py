@@ -65,15 +65,4 @@ def frame(found, run):
             yield about | {"layer_field_px": layer["field_px"]} | sizes
 
 
-def mean_patterns(runs):
-    """Mean pattern of the last activation after training over the seeds, by (architecture, level)."""
-    found = {}
-    for run in runs:
-        result = run.result("effective_fields")
-        if result and result["final"]:
-            cell = run.config.architecture, run.config.level
-            found.setdefault(cell, []).append(np.asarray(result["final_pattern"]))
-    return {cell: np.mean(each, 0) for cell, each in found.items()}
-
-
 ANALYSIS = Analysis("effective_fields", "run", settings, compute, frame, cost, planned=False, on_cpu=True)

@@ -23,17 +23,11 @@ WIDTHS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 
 @dataclass(frozen=True)
 class Unit:
-    """One seed of one cell: a training, and the analyses that are asked of it.
+    """One seed of one cell: a training, and the analyses that are asked of it."""
 
-    Attributes:
-        config: `RunConfig`.
-        dataset: As in `rfkit.data.load`.
-        asked: Name of an analysis to its settings.
-    """
-
-    config: RunConfig
-    dataset: str
-    asked: dict = field(default_factory=dict, hash=False)
+    config: RunConfig  #: `RunConfig`.
+    dataset: str  #: As in `rfkit.data.load`.
+    asked: dict = field(default_factory=dict, hash=False)  #: Name of an analysis to its settings.
 
     @property
     def kind(self):

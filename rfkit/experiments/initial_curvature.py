@@ -8,10 +8,7 @@ from rfkit.experiments.analysis import Analysis
 from rfkit.presets import CONTRAST_NETS
 
 CHANGES = {
-    "level 1": ("vgg19", 1, None),
-    "level 2": ("vgg19", 2, None),
-    "level 3": ("vgg19", 3, None),
-    "level 4": ("vgg19", 4, None),
+    **{f"level {level}": ("vgg19", level, None) for level in (1, 2, 3, 4)},
     "level 3, third pool open": (CONTRAST_NETS + "open_third_pool", 3, None),
     "level 1, centre taps": (CONTRAST_NETS + "centre_taps", 1, None),
     "level 1, maps averaged to 1×1": ("vgg19", 1, "average"),

@@ -88,15 +88,10 @@ def cost(settings, unit):
 def frame(found, run):
     """A row a layer (place: from 1): accuracy of its probe; dense and without_blocks are of the whole network."""
     for place, layer in enumerate(found["layers"], start=1):
-        about = {
-            "layer": layer["name"],
-            "inside": inside_block(layer["name"]),
-            "place": place,
-            "accuracy": layer["accuracy"],
-            "map": layer["map"],
-        }
+        about = {"layer": layer["name"], "inside": inside_block(layer["name"]), "place": place}
+        about |= {"accuracy": layer["accuracy"], "map": layer["map"], "layer_field_px": layer["field_px"]}
         whole = {"dense": found["dense"], "without_blocks": found["without_blocks"]}
-        yield about | {"layer_field_px": layer["field_px"], "image_px": run.config.image_size} | whole
+        yield about | {"image_px": run.config.image_size} | whole
 
 
 ANALYSIS = Analysis("probes", "run", settings, compute, frame, cost, planned=False)

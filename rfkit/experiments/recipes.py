@@ -2,7 +2,6 @@
 
 import functools
 from collections import namedtuple
-from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -10,31 +9,14 @@ import pandas as pd
 from rfkit.config import TrainConfig, one_of
 from rfkit.experiments.analysis import Analysis
 
-FRAMEWORKS = ("numpy", "torch")
 SECONDS_PER_IMAGE = 1e-3
 """About what a step costs for one image: 786 s for 18 epochs of CIFAR-10 in torch on two cores."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A network and how it is trained: `training` has fields of `TrainConfig`, or arguments of `descent.train`."""
-
-    name: str
-    framework: str
-    network: str
-    epochs: int
-    options: dict = field(default_factory=dict)
-    training: dict = field(default_factory=dict)
-    seed: int = 0
-
-    def __post_init__(self):
-        """Check the framework, as `ConfigError`."""
-        one_of("framework", self.framework, FRAMEWORKS)
-
-    @property
-    def settings(self):
-        """All but the name."""
-        return {key: value for key, value in asdict(self).items() if key != "name"}
+def _recipe(name, framework, network, epochs, options, training):
+    """A network and how it is trained: fields of `TrainConfig`, or arguments of `descent.train`."""
+    about = {"framework": framework, "network": network, "epochs": epochs, "seed": 0}
+    return {"name": name} | about | {"options": options, "training": training}
 
 
 _Scale = namedtuple(
@@ -54,29 +36,21 @@ _SCALES = {
 
 
 def networks(preset_name):
-    """The three networks of question 4: the hand-out's, a deeper one in numpy, one in torch; ``paper`` is as ``study``.
-
-    Returns:
-        List of `Recipe`.
-    """
+    """The recipes of question 4: the hand-out's, a deeper one in numpy, one in torch; ``paper`` is as ``study``."""
     scale = _scale(preset_name)
     by_numpy = {"optimizer": "Adam", "batch_size": 100, "flip": "flip" in scale.augmentation}
     small = {"filters": 8, "kernel": 5, "hidden": 64} if preset_name in ("smoke", "demo") else {}
     return [
-        Recipe("three layers, numpy", "numpy", "ThreeLayerConvNet", scale.three_layers, small | {"decay": 1e-3},
-               by_numpy | {"lr": 1e-3}),
-        Recipe("batch-normalised, numpy", "numpy", "DeepConvNet", scale.deep, {"stages": scale.stages},
-               by_numpy | {"lr": scale.numpy_lr}),
-        Recipe("residual, torch", "torch", "SmallResNet", scale.torch, {"widths": scale.widths}, _by_torch(scale)),
+        _recipe("three layers, numpy", "numpy", "ThreeLayerConvNet", scale.three_layers, small | {"decay": 1e-3},
+                by_numpy | {"lr": 1e-3}),
+        _recipe("batch-normalised, numpy", "numpy", "DeepConvNet", scale.deep, {"stages": scale.stages},
+                by_numpy | {"lr": scale.numpy_lr}),
+        _recipe("residual, torch", "torch", "SmallResNet", scale.torch, {"widths": scale.widths}, _by_torch(scale)),
     ]  # fmt: skip
 
 
 def variants(preset_name):
-    """What each choice of the residual network bought: the same training, a choice taken back at a time.
-
-    Returns:
-        List of `Recipe`, the unchanged one first.
-    """
+    """What each choice of the residual network bought: recipes, the unchanged one first, then one taken back each."""
     scale = _scale(preset_name)
     widths, base = {"widths": scale.variant_widths}, _by_torch(scale)
     cases = {
@@ -88,7 +62,7 @@ def variants(preset_name):
         "constant learning rate": ({}, {"schedule": "constant", "lr": scale.torch_lr / 3}),
     }
     return [
-        Recipe(name, "torch", "SmallResNet", scale.variants, widths | options, base | changes)
+        _recipe(name, "torch", "SmallResNet", scale.variants, widths | options, base | changes)
         for name, (options, changes) in cases.items()
     ]
 
@@ -107,7 +81,7 @@ def _by_torch(scale):
 def settings(preset, recipes=None):
     """The recipes of a preset, or those given, on its first data set."""
     wanted = [*networks(preset.name), *variants(preset.name)] if recipes is None else recipes
-    return [(recipe.settings, preset.datasets[0]) for recipe in wanted]
+    return [({k: v for k, v in recipe.items() if k != "name"}, preset.datasets[0]) for recipe in wanted]
 
 
 def compute(_, settings, work):
@@ -159,7 +133,7 @@ def _with_torch(recipe, data, progress):
     history = [
         {"epoch": row["epoch"], "loss": row["train_loss"], "accuracy": row["test_accuracy"]} for row in result.history
     ]
-    answers = training.predictions(net, data.test_images)
+    answers = torch.cat([logits.argmax(1) for logits in training.outputs(net, data.test_images)]).numpy()
     return history, answers, net.features[0][0].weight.detach().numpy(), net.parameters()
 
 

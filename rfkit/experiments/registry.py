@@ -35,8 +35,3 @@ def named(names=None):
     if names is None:
         return [each for each in ANALYSES.values() if each.planned]
     return [ANALYSES[one_of("analysis", name, tuple(ANALYSES))] for name in names]
-
-
-def needing(what):
-    """The analyses that need a ``"run"``, a ``"pair"`` or a ``"network"``."""
-    return [each for each in ANALYSES.values() if each.needs == what]

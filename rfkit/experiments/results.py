@@ -15,17 +15,11 @@ class TooLongError(RuntimeError):
 
 @dataclass(frozen=True)
 class Request:
-    """One result of an analysis that needs no run.
+    """One result of an analysis that needs no run."""
 
-    Attributes:
-        analysis: Its name.
-        settings: What is computed.
-        dataset: As in `rfkit.data.load`; None for an analysis without a data set.
-    """
-
-    analysis: str
-    settings: dict = field(hash=False)
-    dataset: str | None = None
+    analysis: str  #: Its name.
+    settings: dict = field(hash=False)  #: What is computed.
+    dataset: str | None = None  #: As in `rfkit.data.load`; None for an analysis without a data set.
 
     def __str__(self):
         about = (self.settings.get(name) for name in ("architecture", "network", "variant", "level"))
@@ -136,8 +130,8 @@ def follow(recipes, preset, *, make=True):
         results = (measure if make else measured)("recipe", preset, settings)
         if not results:
             chosen = f"{preset.name} --datasets {preset.datasets[0]} --analyses recipe"
-            print(f"{recipe.name!r} is not recorded; run: rfkit study {chosen}")
-        found += [each | {"name": recipe.name} for each in results]
+            print(f"{recipe['name']!r} is not recorded; run: rfkit study {chosen}")
+        found += [each | {"name": recipe["name"]} for each in results]
     return found
 
 

@@ -106,21 +106,12 @@ def _train(config, run, data, device):
     save_tensors(weights / "last.pt", result.last_state)
     selected = result.history[result.selected_epoch - 1]
     write_csv(run.path / "metrics.csv", result.history)
-    write_json(
-        run.path / "summary.json",
-        {
-            "test_accuracy": selected["test_accuracy"],
-            "test_loss": selected["test_loss"],
-            "train_accuracy": selected["train_accuracy"],
-            "train_loss": selected["train_loss"],
-            "selected_epoch": result.selected_epoch,
-            "last_test_accuracy": result.history[-1]["test_accuracy"],
-            "shrink_factor": result.shrink_factor,
-            "field_px": field_px,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "prunable_weights": prunable,
-        },
-    )
+    kept = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+    write_json(run.path / "summary.json", {name: selected[name] for name in kept} | {
+        "selected_epoch": result.selected_epoch, "last_test_accuracy": result.history[-1]["test_accuracy"],
+        "shrink_factor": result.shrink_factor, "field_px": field_px,
+        "parameters": sum(p.numel() for p in model.parameters()), "prunable_weights": prunable,
+    })  # fmt: skip
     seconds = sum(row["seconds"] for row in result.history)  # of all sessions together
     write_json(run.path / "provenance.json", clock.stop(device, seconds))
     store.finish(run.path)

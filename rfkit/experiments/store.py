@@ -153,14 +153,10 @@ def _read_result(folder, settings):
 
 @dataclass(frozen=True)
 class Run:
-    """A stored run, finished or not, and the analyses that are asked of it.
+    """A stored run, finished or not, and the analyses that are asked of it."""
 
-    Attributes:
-        path: Its folder.
-        asked: Name of an analysis to its settings; results are read by these, never by date.
-    """
-
-    path: Path
+    path: Path  #: Its folder.
+    #: Name of an analysis to its settings; results are read by these, never by date.
     asked: dict = field(default_factory=dict, hash=False)
 
     @property

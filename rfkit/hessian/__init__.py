@@ -20,21 +20,13 @@ TRAIN_BATCH = 128
 
 @dataclass(frozen=True)
 class EigenResult:
-    """The largest eigenvalues of a Hessian.
+    """The largest eigenvalues of a Hessian."""
 
-    Attributes:
-        values: Array (k,), algebraically largest first, or largest in magnitude first.
-        residuals: Array (k,), bound on the distance of each to an eigenvalue; 0 for exact zeros.
-        products: Hessian-vector products that were needed.
-        parameters: Size of the Hessian.
-        left_out: Coordinates whose rows are exactly zero, since the loss does not depend on them.
-    """
-
-    values: np.ndarray
-    residuals: np.ndarray
-    products: int
-    parameters: int
-    left_out: int
+    values: np.ndarray  #: Array (k,), algebraically largest first, or largest in magnitude first.
+    residuals: np.ndarray  #: Array (k,), bound on the distance of each to an eigenvalue; 0 for exact zeros.
+    products: int  #: Hessian-vector products that were needed.
+    parameters: int  #: Size of the Hessian.
+    left_out: int  #: Coordinates whose rows are exactly zero, since the loss does not depend on them.
 
 
 class HessianOperator:

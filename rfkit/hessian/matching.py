@@ -1,20 +1,15 @@
 """Two seeds of one network with their channels in one order, so that the line between them compares like with like."""
 
 import copy
-from typing import NamedTuple
+from collections import namedtuple
 
 import torch
 from torch import nn
 
 from rfkit import training
 
-
-class _Group(NamedTuple):
-    """Channels that can be put in another order together: where they are seen, made and read."""
-
-    seen: list[str]
-    made: list[str]
-    read: list[str]
+_Group = namedtuple("_Group", "seen made read")
+"""Channels that can be put in another order together: where they are seen, made and read."""
 
 
 def matched(model, other, images):

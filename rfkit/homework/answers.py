@@ -24,11 +24,7 @@ def field_of_layer(k, kernels, strides):
 
 
 def two_ways(kernels, strides):
-    """(e) Two changes that make the field of the last layer larger: two of depth, stride, pooling and larger kernels.
-
-    Returns:
-        Two pairs (kernels, strides) of the changed networks; a pool is a layer with a kernel and a stride.
-    """
+    """(e) Two pairs (kernels, strides) with a larger last field by two of depth, stride, pooling and larger kernels."""
     deeper = [*kernels, 3], [*strides, 1]
     larger_kernels = [side + 2 for side in kernels], list(strides)
     return deeper, larger_kernels

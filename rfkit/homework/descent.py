@@ -7,17 +7,11 @@ import numpy as np
 
 @dataclass
 class Momentum:
-    """Gradient descent with momentum.
+    """Gradient descent with momentum."""
 
-    Attributes:
-        lr: Learning rate; may be changed between steps.
-        momentum: Share of the last step that is taken again.
-        velocity: State, by parameter name.
-    """
-
-    lr: float = 0.01
-    momentum: float = 0.9
-    velocity: dict = field(default_factory=dict)
+    lr: float = 0.01  #: Learning rate; may be changed between steps.
+    momentum: float = 0.9  #: Share of the last step that is taken again.
+    velocity: dict = field(default_factory=dict)  #: State, by parameter name.
 
     def step(self, parameters, gradients):
         """One update, in place."""
@@ -31,26 +25,17 @@ class Momentum:
 class Adam:
     """Adam.
 
-    Attributes:
-        lr: Learning rate; may be changed between steps.
-        beta1: Decay of the mean of the gradients.
-        beta2: Decay of the mean of their squares.
-        eps: Added to the denominator.
-        steps: Steps taken.
-        mean: State.
-        square: State.
-
     Source:
         Kingma & Ba (2015), Algorithm 1.
     """
 
-    lr: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    steps: int = 0
-    mean: dict = field(default_factory=dict)
-    square: dict = field(default_factory=dict)
+    lr: float = 1e-3  #: Learning rate; may be changed between steps.
+    beta1: float = 0.9  #: Decay of the mean of the gradients.
+    beta2: float = 0.999  #: Decay of the mean of their squares.
+    eps: float = 1e-8  #: Added to the denominator.
+    steps: int = 0  #: Steps taken.
+    mean: dict = field(default_factory=dict)  #: State.
+    square: dict = field(default_factory=dict)  #: State.
 
     def step(self, parameters, gradients):
         """One update, in place."""

@@ -18,25 +18,6 @@ HANDOUT = {
     "CNN": "hw4_cifar10_cnn",
 }
 """Notebooks of the hand-out in its order, and the chapters they are made from; question 1 to 4."""
-README = """# Homework: receptive fields and convolutional networks
-
-Four notebooks: *Receptive-Fields* (10 points), *CNN-Layers* (40), *CNN-BatchNorm* (20), *CNN* (30). They need Python
-3.11 or newer:
-
-    pip install jupyterlab PATH_OR_ADDRESS_OF_RFKIT
-    jupyter lab
-
-where your teacher names the path or address. That is about 400 MB; PyTorch is not needed.
-
-- Write your code where a cell says "your code here". The cells below it check it as far as can be seen; hidden tests
-  with other numbers decide about the points.
-- Write your name into the first cell of each. The exercises at their ends are not graded.
-- Hand in the four notebooks with their names unchanged: each must run by itself, from its first cell to its last. A
-  cell that fails or takes longer than a minute is left out; the grader's computer may be slower than yours, so keep
-  the training in *CNN* below twenty seconds.
-- Do not change the names, arguments and results of the functions.
-- If a PDF is asked for, `rfkit assignment pdf FOLDER` prints them, run and saved, as one; formulas need the network.
-"""
 EDITIONS = ("full", "student")
 HIDDEN_TESTS = Path(__file__).parent / "hidden_tests"
 YOUR_CODE = 'raise NotImplementedError("your code here")'
@@ -143,7 +124,8 @@ def build(folder, tests=None, *, solutions=False):
         nbformat.write(_handout(nbformat.read(source, as_version=4), solutions), path)
         written.append(path)
     if not solutions:
-        (folder / "README.md").write_text(README, encoding="utf-8")
+        readme = Path(__file__).with_name("handout.md").read_text(encoding="utf-8")
+        (folder / "README.md").write_text(readme, encoding="utf-8")
         written.append(folder / "README.md")
     if tests is not None:
         written += _template(Path(tests))

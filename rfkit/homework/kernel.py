@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections import namedtuple
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
 
@@ -179,11 +179,7 @@ class _KernelLost(StudentError):
     """The kernel hung or died and was stopped."""
 
 
-@dataclass(frozen=True)
-class _FailedCell:
-    source: str
-    error: StudentError
-    because: str | None
+_FailedCell = namedtuple("_FailedCell", "source error because")
 
 
 def _code_cells(path, problems):

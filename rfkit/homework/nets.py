@@ -38,9 +38,8 @@ class ThreeLayerConvNet:
         nl.require(kernel % 2 == 1, f"kernel is {kernel}; expected an odd side, so that padding keeps the size")
         nl.require(height % 2 == 0 and width % 2 == 0, f"images of {height}x{width}; the 2x2 pool needs even sides")
         self.decay, self.padding = decay, kernel // 2
-        random = np.random.default_rng(seed)
         flat = filters * (height // 2) * (width // 2)
-        made = partial(_weights, random, weight_scale, dtype)
+        made = partial(_weights, np.random.default_rng(seed), weight_scale, dtype)
         self.parameters = {
             "w1": made(filters, channels, kernel, kernel),
             "b1": np.zeros(filters, dtype),

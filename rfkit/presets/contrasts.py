@@ -26,28 +26,19 @@ SHORTER_EPOCHS = (3, 5, 8, 12)
 
 @dataclass(frozen=True)
 class Contrast:
-    """One network against another, and what would speak for a cause.
+    """One network against another, and what would speak for a cause."""
 
-    Attributes:
-        key: D1 to D6, with the level where there are several.
-        cause: What the contrast would speak for.
-        cell: (architecture, level) of the changed network.
-        against: The same of the network it is set against.
-        outcome: Column of `rfkit.outcomes.by_run`.
-        expected: ``"higher"`` or ``"lower"`` than the other, ``"equal"`` within the margin, or ``"nearer"`` to the
-            third network than to the other.
-        margin: For ``"equal"``, in the unit of the outcome.
-        third: (architecture, level) of a third network: for ``"nearer"``, or as the end of a way on which the changed
-            network has gone some share.
-    """
-
-    key: str
-    cause: str
-    cell: tuple[str, int]
-    against: tuple[str, int]
-    outcome: str
+    key: str  #: D1 to D6, with the level where there are several.
+    cause: str  #: What the contrast would speak for.
+    cell: tuple[str, int]  #: (architecture, level) of the changed network.
+    against: tuple[str, int]  #: The same of the network it is set against.
+    outcome: str  #: Column of `rfkit.outcomes.by_run`.
+    #: ``"higher"`` or ``"lower"`` than the other, ``"equal"`` within the margin, or ``"nearer"`` to the third network
+    #: than to the other.
     expected: str
-    margin: float | None = None
+    margin: float | None = None  #: For ``"equal"``, in the unit of the outcome.
+    #: (architecture, level) of a third network: for ``"nearer"``, or as the end of a way on which the changed network
+    #: has gone some share.
     third: tuple[str, int] | None = None
 
 

@@ -45,91 +45,52 @@ PROTOCOL_FINE_TUNING = MappingProxyType({
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Which Hessian spectra are computed, before and after training.
+    """Which Hessian spectra are computed, before and after training."""
 
-    Attributes:
-        k: Largest eigenvalues.
-        images: Of the training set, so many.
-        probes: Starting vectors of the density.
-        steps: Lanczos steps from each.
-        seeds: Of these seeds only.
-        levels: At these levels only; ``None`` for all.
-        datasets: Beside these data sets of the paper only, by image size.
-        author_steps: Lanczos steps of the author's construction.
-    """
-
-    k: int
-    images: int
-    probes: int
-    steps: int
-    seeds: tuple[int, ...]
-    levels: tuple[int, ...] | None = None
-    datasets: tuple[str, ...] = ("cifar10",)
-    author_steps: int = 90
+    k: int  #: Largest eigenvalues.
+    images: int  #: Of the training set, so many.
+    probes: int  #: Starting vectors of the density.
+    steps: int  #: Lanczos steps from each.
+    seeds: tuple[int, ...]  #: Of these seeds only.
+    levels: tuple[int, ...] | None = None  #: At these levels only; ``None`` for all.
+    datasets: tuple[str, ...] = ("cifar10",)  #: Beside these data sets of the paper only, by image size.
+    author_steps: int = 90  #: Lanczos steps of the author's construction.
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which pairs of seeds are compared, before and after training.
+    """Which pairs of seeds are compared, before and after training."""
 
-    Attributes:
-        images: Of the test set, so many.
-        levels: At these levels only; ``None`` for all.
-        points: Points on the straight line between the two trained networks.
-        line_images: Of the training set, so many, for the loss on that line.
-    """
-
-    images: int
-    levels: tuple[int, ...] | None = None
-    points: int = 11
-    line_images: int = 512
+    images: int  #: Of the test set, so many.
+    levels: tuple[int, ...] | None = None  #: At these levels only; ``None`` for all.
+    points: int = 11  #: Points on the straight line between the two trained networks.
+    line_images: int = 512  #: Of the training set, so many, for the loss on that line.
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How much to run: data sets, networks, levels, seeds, width, epochs, pruning rates.
+    """How much to run: data sets, networks, levels, seeds, width, epochs, pruning rates."""
 
-    Attributes:
-        name: ``smoke``, ``demo``, ``study`` or ``paper``.
-        protocol: One of `rfkit.config.PROTOCOLS`.
-        datasets: As in `rfkit.data.load`.
-        architectures: As in `rfkit.models.build`.
-        levels: RF levels.
-        seeds: Seeds; levels are paired by them.
-        width: Factor on the channel counts.
-        epochs: Epochs of a training; ``None`` for the protocol's own.
-        epochs_of: Exceptions to `epochs`, as ``{(dataset, architecture): epochs}`` pairs.
-        rates: Pruning rates, fractions of the prunable weights.
-        fine_tuning_epochs: Epochs of fine-tuning; ``None`` for the protocol's own.
-        fine_tuned_seeds: Seeds whose pruned networks are fine-tuned; ``None`` for all.
-        spectrum: Hessian spectra; ``None`` for none.
-        pairs: Pairs of seeds that are compared; ``None`` for none.
-        left_out: Cells (dataset, architecture, level) that are not run.
-        image_limit: Largest number of (training, test) images used; ``None`` for all.
-        precision: As in `rfkit.config.TrainConfig`.
-        compiled: As in `rfkit.config.TrainConfig`.
-        purpose: One sentence for people.
-    """
-
-    name: str
-    protocol: str
-    datasets: tuple[str, ...]
-    purpose: str
-    architectures: tuple[str, ...] = ("vgg19", "resnet50")
-    levels: tuple[int, ...] = (1, 2, 3, 4)
-    seeds: tuple[int, ...] = (0,)
-    width: float = 1.0
-    epochs: int | None = None
+    name: str  #: ``smoke``, ``demo``, ``study`` or ``paper``.
+    protocol: str  #: One of `rfkit.config.PROTOCOLS`.
+    datasets: tuple[str, ...]  #: As in `rfkit.data.load`.
+    purpose: str  #: One sentence for people.
+    architectures: tuple[str, ...] = ("vgg19", "resnet50")  #: As in `rfkit.models.build`.
+    levels: tuple[int, ...] = (1, 2, 3, 4)  #: RF levels.
+    seeds: tuple[int, ...] = (0,)  #: Seeds; levels are paired by them.
+    width: float = 1.0  #: Factor on the channel counts.
+    epochs: int | None = None  #: Epochs of a training; ``None`` for the protocol's own.
+    #: Exceptions to `epochs`, as ``{(dataset, architecture): epochs}`` pairs.
     epochs_of: tuple[tuple[tuple[str, str], int], ...] = ()
-    rates: tuple[float, ...] = PAPER_RATES
-    fine_tuning_epochs: int | None = None
-    fine_tuned_seeds: tuple[int, ...] | None = None
-    spectrum: Spectrum | None = None
-    pairs: Pairs | None = None
-    left_out: tuple[tuple[str, str, int], ...] = ()
-    image_limit: tuple[int, int] | None = None
-    precision: str = "float32"
-    compiled: bool = False
+    rates: tuple[float, ...] = PAPER_RATES  #: Pruning rates, fractions of the prunable weights.
+    fine_tuning_epochs: int | None = None  #: Epochs of fine-tuning; ``None`` for the protocol's own.
+    fine_tuned_seeds: tuple[int, ...] | None = None  #: Seeds whose pruned networks are fine-tuned; ``None`` for all.
+    spectrum: Spectrum | None = None  #: Hessian spectra; ``None`` for none.
+    pairs: Pairs | None = None  #: Pairs of seeds that are compared; ``None`` for none.
+    left_out: tuple[tuple[str, str, int], ...] = ()  #: Cells (dataset, architecture, level) that are not run.
+    image_limit: tuple[int, int] | None = None  #: Largest number of (training, test) images used; ``None`` for all.
+    precision: str = "float32"  #: As in `rfkit.config.TrainConfig`.
+    compiled: bool = False  #: As in `rfkit.config.TrainConfig`.
 
     def __post_init__(self):
         """Check every list of values, as `ConfigError`."""
@@ -335,7 +296,4 @@ def get(name, protocol=None):
         ConfigError: If the name or the protocol is unknown.
     """
     preset = _PRESETS[one_of("preset", name, names())]
-    if protocol is None or protocol == preset.protocol:
-        return preset
-    one_of("protocol", protocol, PROTOCOLS)
-    return replace(preset, protocol=protocol)
+    return preset if protocol is None else replace(preset, protocol=protocol)

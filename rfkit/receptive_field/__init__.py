@@ -29,35 +29,27 @@ LARGEST_IMAGE = 4096  # pixels; a field that still fills an image of this size i
 
 @dataclass(frozen=True)
 class Field:
-    """What one unit of a feature map sees. Sizes, strides and centres are in input pixels, (height, width).
+    """What one unit of a feature map sees. Sizes, strides and centres are in input pixels, (height, width)."""
 
-    Attributes:
-        name: Path of the module that made the map; ``#2`` and so on where it ran again, and ``.operation``
-            for what a module does between its children.
-        size: Extent of the field; `math.inf` where the whole image is seen, 0 where nothing is. Where fields
-            depend on the unit's phase (transposed convolution), the largest.
-        stride: Distance between the fields of neighbouring units.
-        center: Centre of the field of the first unit, reckoned back by the stride from a unit with that size;
-            below 0 when padding reaches beyond the image.
-        shape: Height and width of the map, in units.
-        aligned: False where branches of different stride or centre were joined: `size` is then the extent of
-            their union.
-        statistics: True where a normalisation on the way took statistics over the image (group and instance norm,
-            batch norm in training mode), which see all of it and are not counted in `size`.
-        clipped: True where the image ended before the field did (only `measured` can meet this).
-        operation: The operation that made the map.
-        axes: The `rfkit.receptive_field.rules.Axis` of each axis, by `trace` only.
-    """
-
+    #: Path of the module that made the map; ``#2`` and so on where it ran again, and ``.operation`` for what a module
+    #: does between its children.
     name: str
+    #: Extent of the field; `math.inf` where the whole image is seen, 0 where nothing is. Where fields depend on the
+    #: unit's phase (transposed convolution), the largest.
     size: tuple
-    stride: tuple
+    stride: tuple  #: Distance between the fields of neighbouring units.
+    #: Centre of the field of the first unit, reckoned back by the stride from a unit with that size; below 0 when
+    #: padding reaches beyond the image.
     center: tuple
-    shape: tuple = ()
+    shape: tuple = ()  #: Height and width of the map, in units.
+    #: False where branches of different stride or centre were joined: `size` is then the extent of their union.
     aligned: bool = True
+    #: True where a normalisation on the way took statistics over the image (group and instance norm, batch norm in
+    #: training mode), which see all of it and are not counted in `size`.
     statistics: bool = False
-    clipped: bool = False
-    operation: str = ""
+    clipped: bool = False  #: True where the image ended before the field did (only `measured` can meet this).
+    operation: str = ""  #: The operation that made the map.
+    #: The `rfkit.receptive_field.rules.Axis` of each axis, by `trace` only.
     axes: tuple = field(default=(), repr=False, compare=False)
 
     def span(self, axis, unit):

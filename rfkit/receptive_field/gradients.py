@@ -178,21 +178,13 @@ def mean_pattern(model, name, call, images, batch=8):
 
 @dataclass(frozen=True)
 class EffectiveField:
-    """How strongly the middle unit of a layer depends on each pixel.
+    """How strongly the middle unit of a layer depends on each pixel."""
 
-    Attributes:
-        name: The layer.
-        pattern: Array (H, W), mean absolute gradient.
-        size: The theoretical field in pixels, (height, width).
-        repeats: Number of images.
-        seed: Of random images; None for given ones.
-    """
-
-    name: str
-    pattern: np.ndarray
-    size: tuple
-    repeats: int
-    seed: int | None
+    name: str  #: The layer.
+    pattern: np.ndarray  #: Array (H, W), mean absolute gradient.
+    size: tuple  #: The theoretical field in pixels, (height, width).
+    repeats: int  #: Number of images.
+    seed: int | None  #: Of random images; None for given ones.
 
     def area_px(self, threshold=0.0455):
         """Pixels whose gradient is at least a share of the largest.

@@ -15,16 +15,12 @@ class NoRule(Exception):
 
 @dataclass(frozen=True)
 class State:
-    """What a tensor's elements see of the input.
+    """What a tensor's elements see of the input."""
 
-    Attributes:
-        dims: For every dimension its factors (size, axis), in memory order; axis is None for channels, batch
-            and the like. Reshaping multiplies and splits these lists, nothing else.
-        maps: For every axis of the input its `rules.Axis`. An axis that is in no dimension is seen whole.
-    """
-
+    #: For every dimension its factors (size, axis), in memory order; axis is None for channels, batch and the like.
+    #: Reshaping multiplies and splits these lists, nothing else.
     dims: tuple
-    maps: tuple
+    maps: tuple  #: For every axis of the input its `rules.Axis`. An axis that is in no dimension is seen whole.
 
     def dim_of(self, axis):
         """The dimension that is this axis and nothing else, or None."""
@@ -182,11 +178,6 @@ def squeeze(recorder, func, args, kwargs, outputs):
     asked = range(len(dims)) if len(args) == 1 else [args[1]] if isinstance(args[1], int) else args[1]
     gone = {d % len(dims) for d in asked if args[0].shape[d] == 1}
     return collapse(state, gone, [f for i, f in enumerate(dims) if i not in gone])
-
-
-def expand(recorder, func, args, kwargs, outputs):
-    """Broadcasting made explicit."""
-    return combine([get(args[0])], outputs.shape)
 
 
 def slicing(recorder, func, args, kwargs, outputs):

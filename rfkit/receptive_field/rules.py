@@ -19,21 +19,13 @@ from fractions import Fraction
 
 @dataclass(frozen=True)
 class Axis:
-    """Fields along one axis, in input pixels.
+    """Fields along one axis, in input pixels."""
 
-    Attributes:
-        low: First pixel seen by the unit of each phase.
-        high: Last pixel seen by the unit of each phase; below `low` where a unit sees nothing.
-        step: Pixels between units one period apart.
-        aligned: False once branches of different stride or centre were joined.
-        statistics: True once a normalisation by statistics of the whole image was ignored.
-    """
-
-    low: tuple
-    high: tuple
-    step: int
-    aligned: bool = True
-    statistics: bool = False
+    low: tuple  #: First pixel seen by the unit of each phase.
+    high: tuple  #: Last pixel seen by the unit of each phase; below `low` where a unit sees nothing.
+    step: int  #: Pixels between units one period apart.
+    aligned: bool = True  #: False once branches of different stride or centre were joined.
+    statistics: bool = False  #: True once a normalisation by statistics of the whole image was ignored.
 
     @property
     def period(self):

@@ -296,7 +296,6 @@ RULES = {
         layout.reshape: "view _unsafe_view reshape _reshape_alias",
         layout.transpose: "permute transpose t",
         layout.squeeze: "unsqueeze squeeze",
-        layout.expand: "expand",
         layout.slicing: "slice",
         layout.pieces: "split split_with_sizes",
         layout.select: "select unbind",
@@ -305,7 +304,7 @@ RULES = {
         unchanged: "clone detach alias _to_copy contiguous native_dropout bernoulli lift_fresh",
         copied: "copy",
         restrided: "as_strided",
-        pointwise: "hardswish hardsigmoid hardtanh prelu rrelu_with_noise",
+        pointwise: "expand hardswish hardsigmoid hardtanh prelu rrelu_with_noise",
         constant: "empty_like zeros_like ones_like full_like rand_like randn_like new_empty new_zeros new_ones "
         "new_full",
     }.items()

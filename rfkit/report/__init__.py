@@ -4,13 +4,9 @@ from rfkit.report.answers import answer_table
 from rfkit.report.effort import recorded_table, stage_table
 from rfkit.report.live import explorer, explorer_presets, knob, knob_networks, network_link, stepper
 from rfkit.report.plots import (
-    WIDTH_IN,
     beside,
     by_network,
-    field_label,
-    level_style,
     network_label,
-    nothing,
     plot_accuracy_by_field,
     plot_accuracy_by_rate,
     plot_field_boxes,
@@ -19,7 +15,7 @@ from rfkit.report.plots import (
     plot_patterns,
     use_style,
 )
-from rfkit.report.plots_homework import plot_confusion, plot_filters, plot_learning, plot_running, plot_spreads
+from rfkit.report.plots_homework import plot_confusion, plot_filters, plot_lines
 from rfkit.report.plots_landscape import (
     KINDS,
     plot_as_run,
@@ -37,7 +33,6 @@ from rfkit.report.plots_pruning import (
     plot_contrast_curves,
     plot_contrasts,
     plot_effective_fields,
-    plot_fine_tuning,
     plot_kept_taps,
     plot_layer_sparsity,
     plot_networks,
@@ -47,7 +42,6 @@ from rfkit.report.plots_pruning import (
     plot_taps,
     plot_usable_rates,
 )
-from rfkit.report.styles import LEVEL_STYLE, STYLES
 from rfkit.report.summaries import (
     author_ritz_table,
     blocks_table,

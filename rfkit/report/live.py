@@ -129,7 +129,8 @@ def _level(level, seeds):
     if len(used):
         final = used[used["stage"] == "final"]
         drawn["half"] = round(final[final["place"] == final["place"].max()]["half_px"].mean())
-        (pattern,) = experiments.mean_patterns(seeds).values()
+        found = (run.result("effective_fields") for run in seeds)
+        pattern = np.mean([each["final_pattern"] for each in found if each and each["final"]], 0)
         shade = np.zeros((*pattern.shape, 4), np.uint8)
         shade[..., 3] = 255 * 0.85 * (1 - pattern / pattern.max())
         drawn["used"] = _address(Image.fromarray(shade))

@@ -75,6 +75,8 @@ def on_axes(width_in=WIDTH_IN / 2, height_in=3.2):
         @functools.wraps(plot)
         def drawn(*args, ax=None, **options):
             ax = ax if ax is not None else plt.subplots(figsize=(width_in, height_in))[1]
+            if args and getattr(args[0], "empty", False):
+                return nothing(ax, options.get("title", ""))
             plot(*args, ax=ax, **options)
             return ax
 
@@ -91,13 +93,16 @@ def level_style(level):
 
 @on_axes()
 def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
-    """Dense and pruned test accuracy against the receptive field."""
-    styles = {0.0: ("#333333", "o", "-", "dense"), rate: ("#D55E00", "s", "--", f"pruned, rate {rate:g}")}
-    for value, (color, marker, line, label) in styles.items():
-        part = frame[frame["pruning_rate"] == value]
-        mean = part.groupby("rf_level")["accuracy"].mean()
+    """Dense and pruned test accuracy against the receptive field; fine-tuned too where the frame has both."""
+    part = frame[frame["pruning_rate"] == rate]
+    pruned = (f"pruned, rate {rate:g}", "#D55E00", "s", "--")
+    columns = {"dense": ("dense", "#333333", "o", "-"), "accuracy": pruned}
+    if "pruned" in part:  # the frame of the analysis ``fine_tune``
+        columns |= {"accuracy": ("fine-tuned", "#0072B2", "^", "-."), "pruned": pruned}
+    for column, (label, color, marker, line) in columns.items():
+        mean = part.groupby("rf_level")[column].mean()
         ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
-        ax.plot(part["rf_level"], part["accuracy"], marker, color=color, alpha=0.35, markersize=4)
+        ax.plot(part["rf_level"], part[column], marker, color=color, alpha=0.35, markersize=4)
     field_axis(frame, ax)
 
 

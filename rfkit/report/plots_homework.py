@@ -6,34 +6,15 @@ import numpy as np
 from rfkit.report import plots
 
 
-@plots.on_axes(plots.WIDTH_IN, 2.8)
-def plot_running(path, targets, *, ax=None):
-    """Running statistics of a batch norm over batches."""
-    for values, target, label, (color, _, line) in zip(
-        zip(*path, strict=True), targets, ("mean", "variance"), plots.STYLES, strict=False
-    ):
-        ax.plot(range(1, len(values) + 1), values, line, color=color, label=f"running {label}")
+@plots.on_axes(plots.WIDTH_IN, 3)
+def plot_lines(curves, *, targets=(), ax=None, **labels):
+    """Values step by step, one line a name, and dotted what they should come to; `labels` are set on the axes."""
+    for (label, values), (color, marker, line) in zip(curves.items(), plots.STYLES, strict=False):
+        look = {"color": color, "linestyle": line, "marker": "" if targets else marker, "markersize": 5}
+        ax.plot(range(1, len(values) + 1), values, label=label, **look)
+    for target, (color, *_) in zip(targets, plots.STYLES, strict=False):
         ax.axhline(target, color=color, linestyle=":", linewidth=1)
-    ax.set(xlabel="batch", ylabel="value")
-    ax.legend()
-
-
-@plots.on_axes(plots.WIDTH_IN, 2.8)
-def plot_spreads(spreads, *, ax=None):
-    """Size of activations block by block, one line a mode."""
-    for (label, values), (color, marker, line) in zip(spreads.items(), plots.STYLES, strict=False):
-        ax.plot(range(1, len(values) + 1), values, color=color, marker=marker, linestyle=line, label=label)
-    ax.set(xlabel="block", ylabel="mean magnitude", yscale="log")
-    ax.legend()
-
-
-@plots.on_axes(plots.WIDTH_IN, 3.4)
-def plot_learning(made, *, ax=None):
-    """Held-out accuracy epoch by epoch, one line a recipe."""
-    for each, (color, marker, line) in zip(made, plots.STYLES, strict=False):
-        epochs, values = zip(*((row["epoch"], row["accuracy"]) for row in each["values"]["history"]), strict=True)
-        ax.plot(epochs, values, color=color, marker=marker, linestyle=line, markersize=5, label=each["name"])
-    ax.set(xlabel="epoch", ylabel="test accuracy (%)")
+    ax.set(**labels)
     ax.legend()
 
 

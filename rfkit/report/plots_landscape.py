@@ -13,8 +13,6 @@ AUTHOR_VARIANCE = 0.0032
 @plots.on_axes()
 def plot_density(spectra, *, title="", ax=None):
     """Spectral density of the Hessian, one line a receptive field."""
-    if spectra.empty:
-        return plots.nothing(ax, title)
     reach = max(abs(d.nodes).max() for d in spectra["density"])
     linear = reach * 1e-4
     grid = np.linspace(-np.arcsinh(reach / linear), np.arcsinh(reach / linear), 600)
@@ -38,8 +36,6 @@ def plot_density(spectra, *, title="", ax=None):
 @plots.on_axes()
 def plot_as_run(ritz, *, title="", ax=None):
     """The spectrum as the author's code draws it: a narrow Gaussian at each Ritz value."""
-    if ritz.empty:
-        return plots.nothing(ax, title)
     for row in ritz.itertuples():
         nodes = row.density.nodes[0]
         near = np.linspace(-0.6, 0.6, 41)  # ten standard deviations around each
@@ -57,8 +53,6 @@ def plot_as_run(ritz, *, title="", ax=None):
 @plots.on_axes()
 def plot_eigenvalues(spectra, *, title="", ax=None):
     """The largest eigenvalues by rank, one line a receptive field."""
-    if spectra.empty:
-        return plots.nothing(ax, title)
     for level, part in spectra.groupby("rf_level"):
         mean = np.mean(list(part["values"]), 0)
         # marks a few ranks apart, so that of two curves in one place both are seen
@@ -82,8 +76,6 @@ def plot_surface(places, losses, *, levels=12, title="", ax=None):
 @plots.on_axes(plots.WIDTH_IN, 3.2)
 def plot_line(pairs, *, ax=None):
     """Loss between two seeds, one line a pair of seeds, alike for one receptive field."""
-    if pairs.empty:
-        return plots.nothing(ax)
     for level, part in pairs.groupby("rf_level"):
         label = plots.field_label(level, part["field_px"].iloc[0])
         for i, (places, losses) in enumerate(part["line"]):

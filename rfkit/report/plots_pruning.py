@@ -37,22 +37,6 @@ def plot_taps(share, *, title="", ax=None):
     ax.grid(False)
 
 
-@plots.on_axes()
-def plot_fine_tuning(tuned, *, ax=None):
-    """Dense, pruned and fine-tuned test accuracy against the receptive field."""
-    rate = tuned["pruning_rate"].iloc[0]
-    styles = {
-        "dense": ("#333333", "o", "-", "dense"),
-        "accuracy": ("#0072B2", "^", "-.", "fine-tuned"),
-        "pruned": ("#D55E00", "s", "--", f"pruned, rate {rate:g}"),
-    }
-    for column, (color, marker, line, label) in styles.items():
-        mean = tuned.groupby("rf_level")[column].mean()
-        ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
-        ax.plot(tuned["rf_level"], tuned[column], marker, color=color, alpha=0.35, markersize=4)
-    plots.field_axis(tuned, ax)
-
-
 def plot_networks(found, *, ax=None):
     """The maps after the level pool of some networks, a square per convolution, orange where most of its taps are dead.
 

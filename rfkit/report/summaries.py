@@ -245,18 +245,11 @@ def untrained_spectrum_table(found):
 def author_ritz_table():
     """Extreme Ritz values in the author's files, for readers."""
     found = read_reference("author_hessian_summary.csv").query("dataset == 'cifar10' and rf_level > 0")
-    rows = [
-        {
-            "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture),
-            "Level": row.rf_level,
-            "Stage": row.stage,
-            "Augmented": row.random_augmentation,
-            "Smallest": three(row.min_ritz),
-            "Largest": three(row.max_ritz),
-        }
-        for row in found.sort_values(["architecture", "stage", "random_augmentation", "rf_level"]).itertuples()
-    ]
-    return pd.DataFrame(rows)
+    found = found.sort_values(["architecture", "stage", "random_augmentation", "rf_level"])
+    found = found.assign(min_ritz=found["min_ritz"].map(three), max_ritz=found["max_ritz"].map(three))
+    columns = ["architecture", "rf_level", "stage", "random_augmentation", "min_ritz", "max_ritz"]
+    titles = ["Network", "Level", "Stage", "Augmented", "Smallest", "Largest"]
+    return found[columns].replace({"architecture": ARCHITECTURE_LABELS}).set_axis(titles, axis=1)
 
 
 def sharpness_variant_table(runs):

@@ -26,27 +26,16 @@ NOTHING = pd.DataFrame({"": ["nothing of this is in this build"]})
 
 @dataclass(frozen=True)
 class Table:
-    """A table as a reader sees it: HTML in Jupyter, MyST Markdown with a label in the book.
+    """A table as a reader sees it: HTML in Jupyter, MyST Markdown with a label in the book."""
 
-    Attributes:
-        body: Its rows.
-        caption: One sentence; without one the table has no number.
-        label: For ``numref``, or for ``ref`` where the caption is literal.
-        words_from: Column, counted from 1, from which on cells hold words that wrap; figures do not.
-        notes: Lines below the table, such as its provenance.
-        literal: Whether the caption holds the paper's own number, which Sphinx's counter cannot be told.
-        sortable: Whether readers of the book may sort it by a press on a heading.
-        folded: Whether readers of the book unfold it first.
-    """
-
-    body: pd.DataFrame
-    caption: str
-    label: str
-    words_from: int | None = None
-    notes: tuple[str, ...] = ()
-    literal: bool = False
-    sortable: bool = False
-    folded: bool = False
+    body: pd.DataFrame  #: Its rows.
+    caption: str  #: One sentence; without one the table has no number.
+    label: str  #: For ``numref``, or for ``ref`` where the caption is literal.
+    words_from: int | None = None  #: Column, counted from 1, from which on cells hold words that wrap; figures do not.
+    notes: tuple[str, ...] = ()  #: Lines below the table, such as its provenance.
+    literal: bool = False  #: Whether the caption holds the paper's own number, which Sphinx's counter cannot be told.
+    sortable: bool = False  #: Whether readers of the book may sort it by a press on a heading.
+    folded: bool = False  #: Whether readers of the book unfold it first.
 
     def _repr_markdown_(self):
         whole = self._unfolded()
@@ -152,13 +141,9 @@ def _paper_table(n, runs, preset, builds):
 
 @dataclass(frozen=True)
 class Tabs:
-    """Tables of one kind, one at a time in the book, one below the other in Jupyter.
+    """Tables of one kind, one at a time in the book, one below the other in Jupyter."""
 
-    Attributes:
-        tables: Title of a tab to its `Table`.
-    """
-
-    tables: dict[str, Table]
+    tables: dict[str, Table]  #: Title of a tab to its `Table`.
 
     def _repr_markdown_(self):
         items = (f"::::{{tab-item}} {title}\n{table._repr_markdown_()}\n::::" for title, table in self.tables.items())

@@ -14,6 +14,5 @@ from rfkit.training.loop import (
     loss_and_accuracy,
     outputs,
     pick_device,
-    predictions,
     watched,
 )

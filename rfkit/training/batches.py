@@ -1,7 +1,5 @@
 """Batches of augmented, normalised images, made on whole tensors: no per-image Python work."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -90,14 +88,6 @@ class TrainingBatches:
             return self.images[chosen.to(self.device)]
         offsets = torch.randint(2 * PADDING + 1, (2, count), generator=self.generator)
         return crops(self.images, chosen, offsets, flip, self.size)
-
-
-@contextmanager
-def seeded(seed, epoch, device):
-    """Random numbers of an epoch's layers, such as dropout: the same when it is run again, and nobody else's."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(1_000_003 * seed + epoch)
-        yield
 
 
 def crops(padded, chosen, offsets, flip, size):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from rfkit.config import whole
 from rfkit.files import first_line
-from rfkit.training.batches import TrainingBatches, model_inputs, remember_statistics, seeded
+from rfkit.training.batches import TrainingBatches, model_inputs, remember_statistics
 
 
 class DivergedError(RuntimeError):
@@ -22,21 +22,16 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training leaves beside the weights.
+    """What a training leaves beside the weights."""
 
-    Attributes:
-        history: A mapping an epoch: loss and accuracy (percent) on training and test images, learning
-            rate, seconds. Training figures are running ones, on augmented images in train mode.
-        selected_epoch: Epoch whose weights the model has now, counted from 1.
-        shrink_factor: What plain decay leaves of a weight that never gets a gradient,
-            the product of ``1 - lr * weight_decay / (1 - momentum)`` over all steps.
-        last_state: State dict of the last epoch.
-    """
-
+    #: A mapping an epoch: loss and accuracy (percent) on training and test images, learning rate, seconds. Training
+    #: figures are running ones, on augmented images in train mode.
     history: tuple[dict, ...]
-    selected_epoch: int
+    selected_epoch: int  #: Epoch whose weights the model has now, counted from 1.
+    #: What plain decay leaves of a weight that never gets a gradient, the product of ``1 - lr * weight_decay / (1 -
+    #: momentum)`` over all steps.
     shrink_factor: float
-    last_state: dict
+    last_state: dict  #: State dict of the last epoch.
 
 
 def pick_device(device=None):
@@ -110,7 +105,9 @@ def fit(
         for norm in norms:
             norm.eval()
         epoch = state["epoch"] + 1
-        with seeded(seed, epoch, device):
+        # of layers such as dropout: the same when the epoch is run again, and nobody else's
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(1_000_003 * seed + epoch)
             loss, accuracy, shrink = _epoch(stepped, batches, sgd, plan if every_step else None, config, after_step)
         if not every_step:
             plan.step()
@@ -170,25 +167,19 @@ def _epoch(model, batches, optimizer, schedule, config, after_step):
             loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        shrink *= step(model, optimizer, schedule, config, after_step)
+        if config.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
+        shrink *= 1 - optimizer.param_groups[0]["lr"] * config.weight_decay / (1 - config.momentum)
+        optimizer.step()
+        if after_step is not None:
+            after_step()
+        if schedule is not None:
+            schedule.step()
         # sums stay on the device: reading them here would make a GPU wait at every step
         total_loss += loss.detach() * len(labels)
         correct += (logits.detach().argmax(1) == labels).sum()
         count += len(labels)
     return float(total_loss) / count, 100 * int(correct) / count, shrink
-
-
-def step(model, optimizer, schedule, config, after=None):
-    """One step along the gradients that are there."""
-    if config.clip_value is not None:
-        torch.nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
-    rate = optimizer.param_groups[0]["lr"]
-    optimizer.step()
-    if after is not None:
-        after()
-    if schedule is not None:
-        schedule.step()
-    return 1 - rate * config.weight_decay / (1 - config.momentum)
 
 
 @contextmanager
@@ -260,11 +251,6 @@ def outputs(model, images, batch_size=500):
         with evaluation_mode(model), torch.inference_mode():  # not around the loop: modes are the caller's in between
             logits = model(model_inputs(model, images[start : start + batch_size], device)).float()
         yield logits
-
-
-def predictions(model, images, batch_size=500):
-    """The class of the largest logit, in evaluation mode."""
-    return torch.cat([logits.argmax(1) for logits in outputs(model, images, batch_size)]).cpu().numpy()
 
 
 def evaluate(model, images, labels, batch_size=500):
