@@ -426,6 +426,18 @@ def test_a_result_of_other_weights_is_refused(tmp_path):
             run.result("pruning")
 
 
+def test_a_pair_whose_first_seed_was_trained_again_is_refused(tmp_path):
+    runs, settings = Store(tmp_path), {"other_seed": RUN.seed}
+    with runs.claim(RUN) as first, runs.claim(replace(RUN, seed=RUN.seed + 1), {"pair": settings}) as second:
+        first, second = finished(first), replace(finished(second), asked={"pair": settings})
+        weights = {"final": second.weights_sha256, "other": first.weights_sha256}
+        store.save_result(second.folder_of("pair", settings), settings, {"diagonal": 1.0}, None, weights)
+        assert second.result("pair") == {"diagonal": 1.0}
+        finished(first, 1.0)
+        with pytest.raises(StoreError, match="was made from other weights"):
+            second.result("pair")
+
+
 def test_field_order_and_kinds_of_numbers_do_not_matter():
     _, run = complete()
     stored = json.loads((run.path / "config.json").read_text())

@@ -36,8 +36,9 @@ def complete(unit, runs, *, analyses=None, data=None, device=None):
 
 def compare(unit, runs, *, analyses=None, data=None, device=None):
     """Make the analyses of a unit that need another seed of its network, where both are there with their weights."""
-    todo = _pairs_to_compare(unit, runs, named(analyses))
-    for name, settings, first, second in todo:
+    second = runs.run(unit.config, unit.asked)
+    todo = second.pairs(named(analyses))
+    for name, settings, first in todo:
         data = data if data is not None else finding.load(unit.dataset)
         with store.claimed(folder := second.folder_of(name, settings), wait=True):
             if second.result(name) is not None:  # another process was faster
@@ -45,17 +46,6 @@ def compare(unit, runs, *, analyses=None, data=None, device=None):
             weights = {"final": second.weights_sha256, "other": first.weights_sha256}
             _measure(ANALYSES[name], (first, second), settings, folder, data, training.pick_device(device), weights)
     return len(todo)
-
-
-def _pairs_to_compare(unit, runs, analyses):
-    second, found = runs.run(unit.config, unit.asked), []
-    if not second.done or not second.has_weights("final"):  # the seed gives those before training
-        return []
-    for name, settings in second.missing([each for each in analyses if each.needs == "pair"]).items():
-        first = store.Run(second.path.with_name(f"seed{settings['other_seed']}"))
-        if first.done and first.has_weights("final"):
-            found.append((name, settings, first, second))
-    return found
 
 
 def _measure(analysis, subject, settings, folder, data, device, weights, progress=False):
@@ -139,7 +129,7 @@ def run_all(wanted, *, analyses=None, jobs=None, root=None, device=None, image_l
     todo.sort(key=lambda unit: (unit.config.seed, -_flops(unit.config)))
     options = (analyses, str(runs.root), device, image_limit)
     failures = _work_through(todo, complete, options, jobs, device, progress)
-    pairs = [unit for unit in wanted if _pairs_to_compare(unit, runs, chosen)]
+    pairs = [unit for unit in wanted if runs.run(unit.config, unit.asked).pairs(chosen)]
     return failures + _work_through(pairs, compare, options, jobs, device, progress)
 
 

@@ -248,7 +248,10 @@ class Run:
         stored = read_result(folder := self.folder_of(name, settings), settings)
         if stored is None:
             return None
-        if self.weights_sha256 and stored["weights"].get("final", self.weights_sha256) != self.weights_sha256:
+        made_from = {"final": self.weights_sha256}
+        if "other_seed" in settings:
+            made_from["other"] = Run(self.path.with_name(f"seed{settings['other_seed']}")).weights_sha256
+        if any(known and stored["weights"].get(which, known) != known for which, known in made_from.items()):
             raise StoreError(
                 f"{folder} was made from other weights than those of {self.path}, perhaps another machine's; delete "
                 "it and run rfkit study again"
@@ -259,6 +262,14 @@ class Run:
         """Those of some analyses that are asked of this run and not made yet: name to settings."""
         asked = {each.name: self.asked[each.name] for each in analyses if each.name in self.asked}
         return {name: settings for name, settings in asked.items() if self.result(name) is None}
+
+    def pairs(self, analyses):
+        """(name, settings, first `Run`) of those of some analyses that compare this run with one that is there."""
+        if not (self.done and self.has_weights("final")):  # the seed gives those before training
+            return []
+        todo = self.missing([each for each in analyses if each.needs == "pair"])
+        found = [(name, each, Run(self.path.with_name(f"seed{each['other_seed']}"))) for name, each in todo.items()]
+        return [pair for pair in found if pair[2].done and pair[2].has_weights("final")]
 
     def places(self, name, rates):
         """Indices of the rates that are asked for, and of 0 (dense), in a result that may have more."""

@@ -41,7 +41,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     found, missing = finding.find(preset, root)
     runs = Store(root)
     todo = [finding.unit_of(preset, *cell) for cell in missing]
-    if not todo and not any(_waits_for_its_pair(run, found) for run in found):
+    if not todo and not any(run.pairs(named()) for run in found):
         return found
     in_part = bool(found and finding.recorded(preset))
     absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
@@ -72,16 +72,6 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     if failures:
         raise RuntimeError("; ".join(f"{unit.config.folder}: {message}" for unit, message in failures))
     return finding.find(preset, root)[0]
-
-
-def _waits_for_its_pair(run, found):
-    """Whether a pair of seeds could be compared now: both are there with their weights."""
-    for settings in run.missing([each for each in named() if each.needs == "pair"]).values():
-        other = run.path.with_name(f"seed{settings['other_seed']}")
-        both = [run, *(each for each in found if each.path == other)]
-        if len(both) == 2 and all(each.has_weights("final") for each in both):
-            return True
-    return False
 
 
 def _seconds(unit, runs, device, analyses=None):
