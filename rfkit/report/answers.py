@@ -8,30 +8,33 @@ from rfkit.tables import MISSING
 QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
-        "It falls in every network and data set (ours on Tiny ImageNet are one seed each). Much of it is the price of "
-        "less computation: narrowed to as few multiplications, the smallest field of our VGG19-like networks is no "
-        "more accurate than levels 2 and 3; trained for less instead, it stays ahead by 1 to 4 points.",
+        "Accuracy falls in every network and data set (ours on Tiny ImageNet are one seed each). Much of the fall is "
+        "the price of less computation: narrowed to as few multiplications, our VGG19-like network with the smallest "
+        "field is no more accurate than levels 2 and 3; trained for fewer epochs instead, it stays ahead by 1 to 4 "
+        "points.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
-        "By the rate that is printed it mostly does. In the VGG19-like network on 32-pixel images most of that is "
-        "dead weights. Where no weight is dead, most larger fields still break later, and why is open.",
+        "By the pruning rate that the paper prints, it mostly does. In the VGG19-like network on 32-pixel images most "
+        "of that is dead weights, which can never change the output. Where no weight is dead, most larger fields still "
+        "break (lose 5 points of accuracy) at a higher rate, and why is open.",
     ),
     (
         "The difference needs more than 80 % of the weights to go.", ("C5",), "supp-rates", "does not hold",
-        "What is lost shrinks with the field at lower rates too. (The order of pruned accuracies turns round only "
-        "above 0.8 in the author's VGG19-like networks on CIFAR-10, and already at 0.8 in ours.)",
+        "The accuracy lost shrinks as the field grows at lower rates too. (The order of pruned accuracies is reversed "
+        "only above 0.8 in the author's VGG19-like networks on CIFAR-10, and already at 0.8 in ours.)",
     ),
     (
         "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "partly",
-        "Before training they do, but the size of the last maps does it, not the field: crop the maps of the smallest "
-        "field to one pixel, so that no unit sees more, and its loss is about as curved, in both networks. No mean "
-        "over positions is left to spread the gradient.",
+        "Before training they do, but the cause is the size of the last maps, not the field: crop the maps of the "
+        "smallest field to one pixel, so that no unit sees more, and its loss is about as curved as that of the "
+        "largest, in both networks. With one pixel no mean over positions is left to spread the gradient.",
     ),
     (
         "Larger fields make the deep layers of two seeds less alike.", ("C8",), "s33-representations", "partly",
-        "Much less in ResNet50 (0.84 to 0.23, but one pair of seeds: undecided), most of it inside blocks that do "
-        "little; a little, and significantly, in the VGG19-like network (0.87 to 0.85).",
+        "Much less alike in ResNet50 (similarity falls from 0.84 to 0.23, of block outputs from 0.92 to 0.38, but with "
+        "one pair of seeds: undecided); slightly less alike, and significantly so, in the VGG19-like network (0.87 to "
+        "0.85).",
     ),
 )  # fmt: skip
 """What the paper says, the claims that test it, the chapter, the verdict and why."""

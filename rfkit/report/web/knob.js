@@ -94,7 +94,7 @@
       add(svg, "text", { x: 98 + 50 * j, y: 49 * i + 28, "text-anchor": "middle" }, tap.seen > 0 ? tap.kept.toFixed(2) : "dead");
     }));
     const corner = Math.round(100 * level.taps[0][0].seen);
-    note(svg, "The size of each weight after training over that before, the middle one being 1. " + (corner < 1 ?
+    note(svg, "The size of each weight after training divided by that before, relative to the middle one. " + (corner < 1 ?
       "Dead ones only ever multiply the zeros around the map." : `At ${100 - corner} % of the positions a corner multiplies the zeros around the map.`));
   }
 
