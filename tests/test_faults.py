@@ -267,6 +267,42 @@ def wrong_outputs(folder, patch):
     return message_of(training.check_outputs, net, 10, 32), "refused before it is trained"
 
 
+def broken_network(folder, patch):
+    (folder / "mynet.py").write_text("def net(level, num_classes):\n    return {}[level]\n", encoding="utf-8")
+    patch.syspath_prepend(str(folder))
+    patch.delitem(sys.modules, "mynet", raising=False)
+    both = TINY.select(architectures=["mynet:net", "vgg19"])
+    patch.setenv("RFKIT_RUNS", str(folder / "runs"))
+    failures = runner.run_all(experiments.units(both), analyses=["pruning"], jobs=1, image_limit=both.image_limit)
+    assert len(failures) == 1 and len(list(Store().runs())) == 1
+    return message_of(training.flops, failures[0][0].config), "the networks beside it are trained"
+
+
+def stopped_download(folder, patch):
+    from torchvision.datasets import utils
+
+    def half(url, root, name, md5):
+        (Path(root) / name).write_bytes(b"half of it")
+        raise OSError(errno.ECONNRESET, "Connection reset by peer")
+
+    patch.setattr(utils, "download_url", half)
+    said = message_of(data.load, "tiny_imagenet", root=folder / "data")
+    assert [path.name for path in (folder / "data").iterdir() if path.name != ".lock"] == []
+    return said, "nothing is left; another process never meets half of it"
+
+
+def no_kernel(folder, patch):
+    from rfkit.homework import editions, grading, kernel
+
+    def refused(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    patch.chdir(ROOT)
+    editions.build(folder / "hw")
+    patch.setattr(kernel.KernelManager, "start_kernel", refused)
+    return message_of(grading.grade, folder / "hw"), "grading stops; it costs no student a point"
+
+
 def other_weights(folder, patch):
     _, run = finished(folder)
     (result,) = run.path.glob("analysis/pruning-*/result.json")
@@ -306,6 +342,9 @@ FAULTS = {
     "an image is cut short": damaged_image,
     "images are asked for at 30,000 pixels": huge_size,
     "a network has another number of outputs than classes": wrong_outputs,
+    "a network of your own fails": broken_network,
+    "a download is cut off": stopped_download,
+    "no kernel can be started to grade in": no_kernel,
     "a result was made from another machine's weights": other_weights,
     "a notebook's parameter is misspelled": misspelled,
 }

@@ -217,7 +217,9 @@ def test_a_network_that_needs_values_is_costed_and_trained_and_a_broken_one_fail
     names = ["valued:broken", "valued:needs_values"]
     chosen = presets.get("smoke").select(architectures=names, levels=1, datasets="digits", epochs=1)
     failures = runner.run_all(experiments.units(chosen), analyses=["pruning"], jobs=1, image_limit=chosen.image_limit)
-    assert [(unit.config.architecture, message) for unit, message in failures] == [("valued:broken", "'nothing'")]
+    assert [(unit.config.architecture, message) for unit, message in failures] == [
+        ("valued:broken", "KeyError: 'nothing'")
+    ]
     with pytest.raises(ValueError, match="valued:broken fails: KeyError: 'nothing'"):
         experiments.plan(chosen.select(architectures="valued:broken"))
 

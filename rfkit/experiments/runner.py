@@ -165,8 +165,9 @@ def _work_through(todo, do, options, jobs, device, progress):
     for done, (index, result) in enumerate(results, start=1):
         unit = todo[index]
         if isinstance(result, Exception):
-            failures.append((unit, str(result)))
-            result = f"FAILED, {result}"
+            plain = isinstance(result, ValueError | RuntimeError | OSError)  # else of a network's own code
+            failures.append((unit, str(result) if plain else f"{type(result).__name__}: {result}"))
+            result = f"FAILED, {failures[-1][1]}"
         bar.update()
         if progress:
             minutes = (time.perf_counter() - start) / 60
