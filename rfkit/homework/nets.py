@@ -39,7 +39,8 @@ class ThreeLayerConvNet:
         nl.require(height % 2 == 0 and width % 2 == 0, f"images of {height}x{width}; the 2x2 pool needs even sides")
         self.decay, self.padding = decay, kernel // 2
         flat = filters * (height // 2) * (width // 2)
-        made = partial(_weights, np.random.default_rng(seed), weight_scale, dtype)
+        rng = np.random.default_rng(seed)
+        made = partial(_weights, rng, weight_scale, dtype)
         self.parameters = {
             "w1": made(filters, channels, kernel, kernel),
             "b1": np.zeros(filters, dtype),
