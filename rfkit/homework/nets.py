@@ -63,7 +63,8 @@ class ThreeLayerConvNet:
 
     def loss(self, x, labels):
         """Mean cross-entropy with its decay, and a mapping of names as in `parameters` to gradients: a tuple."""
-        out, (conv, relu1, pool, affine1, relu2, affine2) = self.scores(x, train=True)
+        out, caches = self.scores(x, train=True)
+        conv, relu1, pool, affine1, relu2, affine2 = caches
         loss, upstream = nl.softmax_loss(out, labels)
         grads = {}
         upstream, grads["w3"], grads["b3"] = nl.affine_backward(upstream, affine2)
