@@ -66,7 +66,7 @@ class TrainConfig:
     """How a network is trained with stochastic gradient descent."""
 
     epochs: int  #: Passes over the training set.
-    lr: float  #: Learning rate: the start of a cosine or constant schedule, the peak of one-cycle.
+    lr: float  #: Learning rate, the start of a cosine or constant schedule or the peak of one-cycle.
     batch_size: int = 128  #: Images a step.
     momentum: float = 0.9  #: Momentum of SGD.
     nesterov: bool = False  #: Nesterov's form of momentum.
@@ -144,7 +144,7 @@ class RunConfig:
 
     @property
     def folder(self):
-        """Folder of this run inside a store, relative: ``<dataset>-<architecture>-level<l>-…/seed<k>``."""
+        """Folder of this run, relative to its store, ``<dataset>-<architecture>-level<l>-…/seed<k>``."""
         architecture = self.architecture.replace(":", ".")
         name = f"{self.dataset}-{architecture}-level{self.level}-{self.protocol}-{self.hash10}"
         return f"{name}/seed{self.seed}"

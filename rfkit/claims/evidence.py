@@ -21,13 +21,13 @@ class Evidence:
     runs: pd.DataFrame
     floors: set = field(default_factory=set)  #: As made by `rfkit.outcomes.floors`.
     paired: bool = True  #: Whether a seed stands for the same initial weights at every level.
-    #: One row a pair of seeds: paper_dataset, architecture, rf_level, seed (of the pair), deep_similarity.
+    #: One row per pair of seeds, with paper_dataset, architecture, rf_level, seed (of the pair), deep_similarity.
     pairs: pd.DataFrame | None = None
-    #: {definition: {architecture: {level: maxima of each network}}} of the projected gradient.
+    #: Maxima of the projected gradient of each network, by definition, architecture and level.
     maxima: dict = field(default_factory=dict)
-    #: {definition: {architecture: {level: cosine to the first level}}} of the mean pattern, moved to fit.
+    #: Cosine of the mean pattern, moved to fit, to that of the first level, by definition, architecture and level.
     shapes: dict = field(default_factory=dict)
-    parameters: dict = field(default_factory=dict)  #: {(dataset, architecture): {level: number of parameters}}.
+    parameters: dict = field(default_factory=dict)  #: Number of parameters, by (dataset, architecture) and level.
     not_five: pd.DataFrame | None = None  #: As made by `seeds_behind_tables`.
 
 

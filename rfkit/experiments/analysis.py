@@ -28,11 +28,11 @@ class Analysis:
     #: ``"run"``, a trained network; ``"pair"``, two seeds of one; ``"network"``, one that the analysis makes itself, so
     #: that nothing is trained for it.
     needs: str
-    #: What is computed: of (preset, unit) a mapping, or None where the preset does not plan it; for ``"network"`` of
+    #: What is computed, of (preset, unit) a mapping, or None where the preset does not plan it; for ``"network"`` of
     #: (preset) a list of (mapping, data set or None). Settings are hashed into the folder of the result, except
     #: ``rates``: a curve of more rates serves where fewer are asked for.
     settings: Callable
-    #: Of (subject, settings, `Work`) the result: a mapping of JSON-able values and numpy arrays. The subject is a
+    #: Of (subject, settings, `Work`) the result, a mapping of JSON-able values and numpy arrays. The subject is a
     #: `Run`, a pair of them, or None.
     compute: Callable
     frame: Callable  #: Of finished runs (or of stored results, for ``"network"``) a tidy data frame.

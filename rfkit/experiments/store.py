@@ -180,7 +180,7 @@ class Run:
 
     @cached_property
     def summary(self) -> dict:
-        """Results of the training: accuracies, selected epoch, shrink factor."""
+        """Results of the training, with accuracies, selected epoch, shrink factor."""
         return read_json(self._checked("summary.json"), "test_accuracy")
 
     @cached_property

@@ -37,7 +37,7 @@ class Contrast:
     #: than to the other.
     expected: str
     margin: float | None = None  #: For ``"equal"``, in the unit of the outcome.
-    #: (architecture, level) of a third network: for ``"nearer"``, or as the end of a way on which the changed network
+    #: (architecture, level) of a third network, for ``"nearer"``, or as the end of a way on which the changed network
     #: has gone some share.
     third: tuple[str, int] | None = None
 

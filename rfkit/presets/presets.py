@@ -80,7 +80,7 @@ class Preset:
     seeds: tuple[int, ...] = (0,)  #: Seeds; levels are paired by them.
     width: float = 1.0  #: Factor on the channel counts.
     epochs: int | None = None  #: Epochs of a training; ``None`` for the protocol's own.
-    #: Exceptions to `epochs`, as ``{(dataset, architecture): epochs}`` pairs.
+    #: Exceptions to `epochs`, as pairs ``((dataset, architecture), epochs)``.
     epochs_of: tuple[tuple[tuple[str, str], int], ...] = ()
     rates: tuple[float, ...] = PAPER_RATES  #: Pruning rates, fractions of the prunable weights.
     fine_tuning_epochs: int | None = None  #: Epochs of fine-tuning; ``None`` for the protocol's own.
@@ -158,7 +158,7 @@ class Preset:
 
     @property
     def headline_rate(self):
-        """The rate that figures single out: the paper's 0.9 where it is run, else the highest."""
+        """The rate that figures single out, the paper's 0.9 where it is run, else the highest."""
         return 0.9 if 0.9 in self.rates else max(self.rates)
 
     @property

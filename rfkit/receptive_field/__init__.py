@@ -42,7 +42,7 @@ class Field:
     #: padding reaches beyond the image.
     center: tuple
     shape: tuple = ()  #: Height and width of the map, in units.
-    #: False where branches of different stride or centre were joined: `size` is then the extent of their union.
+    #: False where branches of different stride or centre were joined; `size` is then the extent of their union.
     aligned: bool = True
     #: True where a normalisation on the way took statistics over the image (group and instance norm, batch norm in
     #: training mode), which see all of it and are not counted in `size`.

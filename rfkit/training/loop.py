@@ -24,7 +24,7 @@ class DivergedError(RuntimeError):
 class FitResult:
     """What a training leaves beside the weights."""
 
-    #: A mapping an epoch: loss and accuracy (percent) on training and test images, learning rate, seconds. Training
+    #: A mapping per epoch, of loss and accuracy (percent) on training and test images, learning rate, seconds. Training
     #: figures are running ones, on augmented images in train mode.
     history: tuple[dict, ...]
     selected_epoch: int  #: Epoch whose weights the model has now, counted from 1.
