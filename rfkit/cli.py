@@ -152,21 +152,23 @@ def _add(commands, run, text):
 
 def _add_analyses(command):
     text = "only these, such as pruning,fine_tune; a wrong name lists all (default: those that need a trained network)"
-    command.add_argument("--analyses", metavar="NAMES", type=lambda names: names.split(","), help=text)
+    command.add_argument(
+        "--analyses", metavar="NAMES", type=lambda names: names.split(",") if names else None, help=text
+    )
 
 
 def _add_preset(command, default=None):
     command.add_argument("preset", nargs="?" if default else None, default=default, help="smoke, demo, study or paper")
     command.add_argument("--protocol", help="as_stated, as_run, careful or short")
-    for name in CHOICES[:-2]:
-        command.add_argument(f"--{name}", help="instead of the preset's; lists as 1,3")
-    command.add_argument("--precision", help="bfloat16 instead of float32: autocast, for devices that are fast at it")
-    command.add_argument("--compiled", action="store_true", help="training steps by torch.compile")
+    texts = {"precision": "bfloat16 instead of float32: autocast, for devices that are fast at it"}
+    for name in (name for name in CHOICES if name != "compiled"):
+        command.add_argument(f"--{name}", help=texts.get(name, "instead of the preset's; lists as 1,3"))
+    command.add_argument("--compiled", action="store_true", default=None, help="training steps by torch.compile")
     command.add_argument("--contrasts", action="store_true", help="the changed networks of the contrasts instead")
 
 
 def _preset(options):
-    changes = {name: getattr(options, name) for name in CHOICES} | {"compiled": options.compiled or None}
+    changes = {name: getattr(options, name) for name in CHOICES}
     chosen = rfkit.presets.get(options.preset, options.protocol)
     if not options.contrasts:
         return chosen.select(**changes)

@@ -14,15 +14,7 @@ METHODS = ("fast", "naive")
 
 
 def require(condition, message):
-    """Refuse what does not hold.
-
-    Args:
-        condition: What must be true.
-        message: What was found and what was expected.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Refuse what does not hold, as a `ValueError` that says what was found and what was expected."""
     if not condition:
         raise ValueError(message)
 

@@ -151,17 +151,9 @@ def _build(preset, jobs, device, max_minutes, edition):
     trained = time.perf_counter()
     print(f"{len(runs)} runs ready ({trained - start:.0f} s)", flush=True)
     stage(preset, runs)
-    base = presets.get(preset.name)
-    given = {"preset": preset.name, "device": device, "protocol": preset.protocol}
-    for field in presets.CHOICES:
-        value = getattr(preset, field)
-        given[field] = (list(value) if isinstance(value, tuple) else value) if value != getattr(base, field) else None
-    if preset.epochs_of != base.epochs_of:  # asked for, though the preset has the same number beside exceptions
-        given["epochs"] = preset.epochs
-    given = {
-        key: value for key, value in given.items()
-        if value is not None and (key == "epochs" or value != getattr(base, key, None))
-    }  # fmt: skip
+    changed = presets.changes(preset, presets.get(preset.name))
+    given = {"preset": preset.name, "device": device} | changed
+    given = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items() if v is not None}
     # the largest first: they take longest, and none is left to one process at the end
     names = sorted(names, key=lambda name: -Path(f"notebooks/{name}.ipynb").stat().st_size)
     tasks = [(_execute_staged, (name, {k: v for k, v in given.items() if k in defaults(name)})) for name in names]

@@ -96,13 +96,9 @@ def command(preset):
     base, words = presets.get(preset.name), [preset.name]
     if all(name.startswith(presets.CONTRAST_NETS) for name in preset.architectures):
         base, words = presets.of_contrasts(base), [preset.name, "--contrasts"]
-    for name in ("protocol", *presets.CHOICES):
-        value = getattr(preset, name)
-        if value is True:
-            words.append(f"--{name}")
-        elif value != getattr(base, name) or (name == "epochs" and preset.epochs_of != base.epochs_of):
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words.append(f"--{name} {shlex.quote(text)}")
+    for name, value in presets.changes(preset, base).items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        words.append(f"--{name}" if value is True else f"--{name} {shlex.quote(text)}")
     return " ".join(words)
 
 

@@ -30,8 +30,7 @@ def compute(_, settings, work):
     weights = get_model_weights(settings["network"]).DEFAULT
     side = weights.transforms.keywords["crop_size"]
     shape = (3, side, side)
-    torch.manual_seed(0)
-    model = _untrained(settings["network"], side)
+    model = _without_data(settings["network"], side)
     result = {
         "image_px": side, "parameters": sum(p.numel() for p in model.parameters()), "gflops": weights.meta["_ops"],
         "top1": weights.meta["_metrics"]["ImageNet-1K"]["acc@1"], "weights": weights.name,
@@ -45,24 +44,42 @@ def compute(_, settings, work):
     last = receptive_field.receptive_field(model, shape)
     endless = next((each.name for each in fields if max(each.size) == float("inf")), None)
     result |= {"field_px": _finite(last), "stride": last.stride[0], "map": last.shape[0], "endless_from": endless}
-    if not result["attends"] and result["gflops"] <= LARGEST_GFLOPS:
-        effective = receptive_field.effective(model, None, side, repeats=settings["repeats"])
-        result |= {"half_px": effective.side_px(0.5), "layer": effective.name}
     if result["squeezes"]:
         for name, module in list(model.named_modules()):
             if isinstance(module, SqueezeExcitation):
                 model.set_submodule(name, nn.Identity())
         last = receptive_field.receptive_field(model, shape)
-    return result | {"convolutions_px": _finite(last)}
+    result["convolutions_px"] = _finite(last)
+    if not result["attends"] and result["gflops"] <= LARGEST_GFLOPS:
+        torch.manual_seed(0)
+        untrained = _with_data(settings["network"], side)
+        effective = receptive_field.effective(untrained, None, side, repeats=settings["repeats"])
+        result |= {"half_px": effective.side_px(0.5), "layer": effective.name}
+    return result
 
 
-def _untrained(name, side):
+def _with_data(name, side):
     from torchvision.models import get_model
 
     options = {"image_size": side} if name.startswith("vit_") else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of other initial weights in later releases
         return get_model(name, **options).eval()
+
+
+def _without_data(name, side):
+    """A network whose weights take no memory."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class OnMeta(TorchFunctionMode):
+        """Weights alone: a network may compute with small tensors while it is built."""
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
+
+    with OnMeta():
+        return _with_data(name, side)
 
 
 def _finite(field):

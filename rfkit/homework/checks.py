@@ -172,12 +172,16 @@ def network(three_layers):
 
 
 def _scores(p, x):
-    """Scores of the three layers by ours, which a kernel that grades question 2 or 3 cannot import."""
-    from rfkit import numpy_layers as nl
-
-    maps = nl.relu_forward(nl.conv_forward(x, p["w1"], p["b1"], padding=1)[0])[0]
-    hidden = nl.relu_forward(nl.affine_forward(nl.max_pool_forward(maps, size=2)[0], p["w2"], p["b2"])[0])[0]
-    return nl.affine_forward(hidden, p["w3"], p["b3"])[0]
+    """Scores of the three layers written out, one place after the other."""
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    maps = np.stack([
+        [(padded[:, :, i : i + 3, j : j + 3, None] * p["w1"].transpose(1, 2, 3, 0)).sum((1, 2, 3)) for j in range(6)]
+        for i in range(6)
+    ])  # fmt: skip
+    maps = np.maximum(maps + p["b1"], 0).transpose(2, 3, 0, 1)  # (N, F, H, W)
+    pooled = maps.reshape(len(x), 2, 3, 2, 3, 2).max((3, 5))
+    hidden = np.maximum(pooled.reshape(len(x), -1) @ p["w2"] + p["b2"], 0)
+    return hidden @ p["w3"] + p["b3"]
 
 
 def held_out(network, images, labels, *, least=90):

@@ -52,7 +52,7 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
         "submission": folder.resolve().name,
         "total": sum(question["points"] for question in questions),
         "of": sum(question["of"] for question in questions),
-        "memory_limited": memory_gib > 0 and sys.platform.startswith("linux"),  # else the system enforces no limit
+        "memory_limited": bool(memory_gib) and sys.platform.startswith("linux"),  # else the system enforces no limit
         "to_read": TO_READ,
         "questions": questions,
     }

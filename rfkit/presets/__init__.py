@@ -18,6 +18,7 @@ from rfkit.presets.presets import (
     Pairs,
     Preset,
     Spectrum,
+    changes,
     field_px,
     get,
     names,

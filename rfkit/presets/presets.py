@@ -211,6 +211,13 @@ class Preset:
         return {"rate": FINE_TUNED_RATE, "train": train, "frozen_batchnorm": self.protocol == "as_run"}
 
 
+def changes(preset, base):
+    """Protocol and choices in which a preset differs from another one; epochs also where only the exceptions differ."""
+    found = {name for name in ("protocol", *CHOICES) if getattr(preset, name) != getattr(base, name)}
+    found |= {"epochs"} if preset.epochs_of != base.epochs_of else set()
+    return {name: getattr(preset, name) for name in ("protocol", *CHOICES) if name in found}
+
+
 def _plain(value):
     """Python's own number or list for one of numpy's."""
     return value.tolist() if hasattr(value, "tolist") else value

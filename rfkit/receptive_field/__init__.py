@@ -192,10 +192,11 @@ def _pick(fields, layer, call=None):
     exact = [each for each in fields if each.name == layer]
     inside = [each for each in fields if each.name.startswith(f"{layer}.")]
     if call is not None:
-        label, suffix = (layer, "") if call == 1 else (f"{layer}#{call}", f"#{call}")
+        number = "" if call == 1 else str(call)
+        label = f"{layer}#{call}" if number else layer
         exact = [each for each in fields if each.name == label]
-        of_call = [each for each in inside if "".join(each.name.rpartition("#")[1:]) * ("#" in each.name) == suffix]
-        inside = of_call + [each for each in fields if call > 1 and each.name.startswith(f"{label}.")] or inside
+        of_call = [each for each in inside if each.name.partition("#")[2] == number]
+        inside = of_call + [each for each in fields if number and each.name.startswith(f"{label}.")] or inside
     if not exact and not inside:
         names = ", ".join(each.name for each in fields)
         raise ValueError(f"no layer {layer!r} with a spatial map; expected one of: {names}")

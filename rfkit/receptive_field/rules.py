@@ -1,15 +1,12 @@
 """How one operation moves receptive fields: exact integer algebra, one rule for each kind of operation.
 
-Along one axis, `Axis` holds the interval of input pixels that each unit of a map sees. Units repeat with
-a period: unit ``q * period + r`` sees ``[low[r] + q * step, high[r] + q * step]``. The period is 1 for
-ordinary networks; transposed convolutions and upsampling give units of different phases different fields.
-Intervals are not clipped by the image: they are those of a unit far from every border.
+Along one axis, `Axis` holds the interval of input pixels that each unit of a map sees. Units repeat with a period: unit
+``q * period + r`` sees ``[low[r] + q * step, high[r] + q * step]``. The period is 1 for ordinary networks; transposed
+convolutions and upsampling give units of different phases different fields. Intervals are not clipped by the image.
+Every rule is a list of input units seen by each output unit, for `remap`.
 
-Every rule is a list of input units seen by each output unit, composed by `remap`.
-
-Source:
-    Araujo, Norris and Sim, *Computing Receptive Fields of Convolutional Neural Networks*, Distill 2019,
-    for size, stride and alignment over all paths; phases are our extension to transposed convolutions.
+Source: Araujo, Norris and Sim, *Computing Receptive Fields of Convolutional Neural Networks*, Distill 2019, for size,
+stride and alignment over all paths; phases are our extension to transposed convolutions.
 """
 
 import math

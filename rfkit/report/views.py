@@ -65,14 +65,7 @@ def named(frame, caption, label):
 
 
 def show_code(*functions):
-    """The code of functions as it stands in the library, for a book about them; without docstrings and checks of input.
-
-    Args:
-        *functions: Python functions or classes.
-
-    Returns:
-        Markdown for Jupyter and the book.
-    """
+    """The code of functions or classes as it stands in the library, without docstrings and checks of input."""
     from IPython.display import Markdown
 
     return Markdown("```python\n" + "\n\n\n".join(map(_body, functions)) + "\n```")
@@ -139,18 +132,15 @@ def _paper_table(n, runs, preset, builds):
     return Table(pd.DataFrame(columns), caption, f"paper-table-{n}", notes=tuple(notes), literal=True)
 
 
-@dataclass(frozen=True)
-class Tabs:
-    """Tables of one kind, one at a time in the book, one below the other in Jupyter."""
-
-    tables: dict[str, Table]  #: Title of a tab to its `Table`.
+class Tabs(dict):
+    """Title to `Table`, of one kind: one at a time in the book, one below the other in Jupyter."""
 
     def _repr_markdown_(self):
-        items = (f"::::{{tab-item}} {title}\n{table._repr_markdown_()}\n::::" for title, table in self.tables.items())
+        items = (f"::::{{tab-item}} {title}\n{table._repr_markdown_()}\n::::" for title, table in self.items())
         return ":::::{tab-set}\n" + "\n".join(items) + "\n:::::"
 
     def _repr_html_(self):
-        return "".join(table._repr_html_() for table in self.tables.values())
+        return "".join(table._repr_html_() for table in self.values())
 
 
 def show_paper_tables(numbers, runs, preset):
