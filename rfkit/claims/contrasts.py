@@ -112,7 +112,7 @@ def contrast_table(findings):
             "Outcome": presets.CONTRAST_OUTCOMES[contrast.outcome],
             "Expected of": f"{contrast.cause}: {contrast.expected}{margin}",
             "Difference": f"{found.difference:+.{digits}f}{_share(found)}",
-            "95 %": f"{found.interval[0]:+.{digits}f} … {found.interval[1]:+.{digits}f}" if found.interval else "–",
+            "95 %": " to ".join(f"{end:+.{digits}f}" for end in found.interval or ()) or "–",
             "Seeds": len(found.values[contrast.cell]),
             "Speaks": f"{found.verdict} {contrast.cause}" if found.verdict != "undecided" else "undecided",
             "In the plan": contrast.key,
