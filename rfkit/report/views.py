@@ -267,23 +267,44 @@ def provenance_line(runs):
         "data": sorted({run.provenance["data"]["label"] for run in runs}),
         "protocol": sorted({config.protocol for config in configs}),
         "width": sorted({f"{config.width:g}" for config in configs}),
-        "epochs": _epochs(configs),
+        "epochs": _where(configs, lambda config: config.train.epochs),
         "precision": sorted({config.train.precision for config in configs} - {"float32"}),
-        "seeds": sorted({config.seed for config in configs}),
+        "seeds": _where(configs, lambda config: config.seed),
         "device": sorted({run.provenance["device"] for run in runs}),
     }
     return _said({key: values for key, values in said.items() if values}) + "."
 
 
-def _epochs(configs):
-    """Epochs, with the networks' names where they differ."""
-    by_network = {}
+def _where(configs, setting):
+    """Values of a setting, with the names of networks and data wherever these differ in it."""
+    found = {}
     for config in configs:
-        name = ARCHITECTURE_LABELS.get(config.architecture, config.architecture)
-        by_network.setdefault(name, set()).add(config.train.epochs)
-    if len(set(map(frozenset, by_network.values()))) == 1:
-        return sorted(next(iter(by_network.values())))
-    return [f"{' and '.join(map(str, sorted(epochs)))} ({name})" for name, epochs in by_network.items()]
+        network = ARCHITECTURE_LABELS.get(config.architecture, config.architecture)
+        data = experiments.paper_dataset(config)
+        found.setdefault((network, DATASET_LABELS.get(data, data)), set()).add(setting(config))
+    for name in ("", "{0}", "{1}", "{0} on {1}"):
+        groups = {}
+        for pair, values in found.items():
+            groups.setdefault(name.format(*pair), set()).add(tuple(sorted(values)))
+        if all(len(group) == 1 for group in groups.values()):
+            break
+    if "" in groups:
+        return [_and(groups[""].pop())]
+    names = {}
+    for each, group in groups.items():
+        names.setdefault(group.pop(), []).append(each)
+    return [
+        f"{_and(values)} ({' and '.join(each) if len(each) < 3 else 'otherwise'})"
+        for values, each in sorted(names.items(), key=lambda item: len(item[1]))
+    ]
+
+
+def _and(values):
+    """Numbers in words: 10 and 30; 0, 1 and 4; 0 to 5."""
+    if len(values) > 2 and values[-1] - values[0] == len(values) - 1:
+        return f"{values[0]} to {values[-1]}"
+    *others, last = map(str, values)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def recipe_line(made):
