@@ -40,6 +40,8 @@ class SimilarityResult:
         """Mean similarity of each layer to the same layer of the other network, live layers only."""
         if self.matrix.shape[0] != self.matrix.shape[1]:
             return float("nan")
+        if not 0 < share <= 1:
+            raise ValueError(f"share is {share!r}; expected a share of the layers, above 0 and up to 1")
         values = np.diagonal(self.matrix)
         values = values[len(values) - math.ceil(round(share * len(values), 9)) :]
         values = values[np.isfinite(values)]

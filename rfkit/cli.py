@@ -239,10 +239,15 @@ def _summary(options):
 def _record(options):
     preset, names = _preset(options), options.analyses
     target, copied, missing = rfkit.experiments.records_of(preset), 0, []
+    weights = {word.strip() for word in options.weights.split(",")} - {""}
+    for word in weights - {str(seed) for seed in preset.seeds}:
+        raise ConfigError(
+            f"--weights names {word!r}; expected seeds of the preset, {', '.join(map(str, preset.seeds))}"
+        )
     if any(each.needs != "network" for each in rfkit.experiments.named(names)):
         found, missing = rfkit.experiments.find(preset, complete=False)  # an analysis that is not there yet comes later
         for run in (run for run in found if not run.path.is_relative_to(target)):
-            rfkit.experiments.record(run, target, names, weights=str(run.config.seed) in options.weights.split(","))
+            rfkit.experiments.record(run, target, names, weights=str(run.config.seed) in weights)
             copied += 1
     every = [each for each in rfkit.experiments.ANALYSES.values() if each.needs == "network"]
     networks = [each.name for each in every if names is None or each.name in names]
@@ -362,8 +367,6 @@ def _assignment(options):
             print(f"rfkit: {remark}", file=sys.stderr)
     else:
         limits = {name: getattr(options, name) for name in ("jobs", "seconds", "memory_gib")}
-        if options.memory_gib < 0:
-            raise ConfigError(f"memory is {options.memory_gib:g} GiB; expected a positive number, or 0 for no limit")
         if not any(folder.is_dir() for folder in options.folders):
             raise ConfigError(f"no folder {options.folders[0]}; expected folders of submissions")
         graded = []

@@ -19,6 +19,8 @@ DILATIONS = {
 class CentreTap(nn.Conv2d):
     """A convolution that holds a whole kernel and uses its centre only: all other weights are dead."""
 
+    taps_alone = True  # a tap that is taken out changes none of the others
+
     def forward(self, x):
         """Maps (N, C, h, w) to maps (N, K, h, w)."""
         row, column = (side // 2 for side in self.weight.shape[-2:])

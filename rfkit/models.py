@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from rfkit.config import one_of
+from rfkit.config import one_of, width_factor
 from rfkit.files import first_line, home, importing_from_home
 
 ARCHITECTURES = ("vgg19", "resnet50")
@@ -207,9 +207,7 @@ def build(architecture, level, *, width=1.0, num_classes=10):
     if ":" in architecture:
         return _own(architecture, level, num_classes, width)
     one_of("architecture", architecture, (*ARCHITECTURES, "module:callable"))
-    if not width > 0:
-        raise ValueError(f"width is {width!r}; expected a positive factor on the channel counts, such as 1.0 or 0.125")
-    return {"vgg19": _vgg19, "resnet50": _resnet50}[architecture](level, width, num_classes)
+    return {"vgg19": _vgg19, "resnet50": _resnet50}[architecture](level, width_factor(width), num_classes)
 
 
 def _own(architecture, level, num_classes, width):
@@ -221,11 +219,13 @@ def _own(architecture, level, num_classes, width):
     names = {each.name for each in parameters}
     takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [each.name for each in parameters if each.default is each.empty and each.kind in positional]
+    kinds = (*positional, inspect.Parameter.KEYWORD_ONLY)
+    required = [each.name for each in parameters if each.default is each.empty and each.kind in kinds]
+    by_place = all(each.kind in positional for each in parameters if each.name in required)
     given = {"level": level, "num_classes": num_classes, "width": width}
     given = {name: each for name, each in given.items() if name in names or (takes_more and name == "num_classes")}
     unknown = [name for name in required if name not in given]
-    if unknown and len(required) == 2:  # whatever they are called
+    if unknown and len(required) == 2 and by_place:  # whatever they are called
         network = maker(level, num_classes, **{name: each for name, each in given.items() if name not in required})
     elif unknown:
         raise ValueError(
@@ -246,10 +246,10 @@ def _import(path):
     try:
         with importing_from_home():
             return getattr(_current(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a module of a user's does when it is imported
         raise ValueError(
-            f"cannot import architecture {path!r}: {error}; expected 'module:callable' importable from the "
-            "current folder or the environment"
+            f"cannot import architecture {path!r}: {type(error).__name__}: {error}; expected 'module:callable' "
+            "importable from the current folder or the environment"
         ) from error
 
 

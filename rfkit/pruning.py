@@ -262,10 +262,11 @@ def multiplications(model, input_shape):
 
     Source: Blalock et al. (2020): theoretical speed-up is the ratio of multiply-adds of dense and pruned network.
     """
-    places = {}
-    for name, (module, calls) in maps(model, input_shape).items():
+    names, places = {id(weight): name for name, weight in model.named_parameters()}, {}
+    for layer, (module, calls) in maps(model, input_shape).items():
         spread = isinstance(module, nn.modules.conv._ConvTransposeNd)  # each of its weights meets every place it reads
-        places[f"{name}.weight".lstrip(".")] = sum(math.prod(before if spread else after) for before, after in calls)
+        name = names.get(id(module.weight), f"{layer}.weight".lstrip("."))  # one weight of several layers has one name
+        places[name] = places.get(name, 0) + sum(math.prod(before if spread else after) for before, after in calls)
     return places
 
 
@@ -296,6 +297,8 @@ def without_dead_taps(model, input_shape):
         module = thin.get_submodule(name)
         if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str):
             continue
+        if type(module) is not nn.Conv2d and not getattr(module, "taps_alone", False):
+            continue  # a kernel that is made of its weights, or of other parameters, may need all of them
         if sum(module.weight is other for m in thin.modules() for other in m._parameters.values()) > 1:
             continue  # shared with another layer, which may use all of it
         share = utilisation(module, calls)

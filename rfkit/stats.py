@@ -72,8 +72,8 @@ def jonckheere_trend(groups, *, falling=False):
 
     Returns:
         (p, smallest): one-sided p-value by the normal approximation with ties, as that of Kendall's tau of level and
-        value, which is the same test (for a dozen values and more it is too large rather than too small where it is
-        below 0.05); smallest p-value of so many values, exact.
+        value, which is the same test (of 12 to 24 values without ties it is up to 15 % too small between about 0.01 and
+        0.05, and too large below); smallest p-value of so many values, exact.
 
     Raises:
         ValueError: If there are too few levels, one has no value, or a value is NaN.
@@ -95,7 +95,7 @@ def jonckheere_trend(groups, *, falling=False):
 
 
 def rank_correlation(x, y):
-    """Spearman's rank correlation and its two-sided p-value."""
+    """(Spearman's rank correlation, its two-sided p-value, the smallest p-value of so many values)."""
     from scipy.stats import rankdata, spearmanr
 
     if len(x) != len(y) or len(x) < 3:
@@ -128,7 +128,7 @@ def paired_interval(first, second, level=0.95):
 def _differences(first, second):
     if len(first) != len(second) or len(first) < 2:
         raise ValueError(f"{len(first)} and {len(second)} values; expected the same number of at least 2")
-    return np.subtract(second, first)
+    return np.asarray(second, float) - np.asarray(first, float)
 
 
 def welch_interval(mean_a, std_a, n_a, mean_b, std_b, n_b, level=0.95):

@@ -257,6 +257,11 @@ def test_intervals_agree_with_scipy():
     assert stats.equivalence(list(a), list(b[:5]), 3) == pytest.approx(one_sided)
 
 
+def test_differences_that_are_all_the_same_are_an_interval_of_one_point():
+    first, second = (pd.Series(values, index=[3, 4]) for values in ([1.0, 2.0], [3.0, 4.0]))
+    assert stats.paired_interval(first, second) == (2.0, 2.0)
+
+
 def test_jonckheere_counts_the_orders_of_independent_groups():
     groups = [[1.0, 2.0, 2.5], [2.2, 3.0], [3.5, 2.4, 4.0]]
     values, sizes = np.concatenate(groups), [len(group) for group in groups]

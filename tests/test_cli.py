@@ -46,6 +46,9 @@ def test_bad_notebook_parameters_are_one_clear_line(words, message, capsys):
         (["show", "nothing"], "unknown run 'nothing'"),
         (["book", "dmeo"], "did you mean 'demo'?"),
         (["plan", "smoke", "--device", "gpu"], "device 'gpu' cannot be used"),
+        (["study", "smoke", "--levels", "True"], "levels holds True"),
+        (["record", "smoke", "--weights", "all"], "--weights names 'all'; expected seeds of the preset, 0"),
+        (["book", "smoke", "-j", "-1"], "jobs holds -1"),
     ],
 )
 def test_bad_requests_are_one_clear_line(words, message, capsys):
@@ -196,6 +199,7 @@ def test_parameters_of_a_notebook():
         {"epochs": 3, "levels": [1, 4], "seeds": [2]},
         {"width": 1, "rates": [0.9, 0.5]},
         {"precision": "bfloat16", "compiled": True},
+        {"architectures": "rfkit.contrast_nets:dilated", "levels": [1]},  # all of it, as no --contrasts would
     ],
 )
 def test_command_asks_for_what_it_was_made_from(changes):

@@ -257,6 +257,9 @@ def test_two_ways_are_any_two(solved, tmp_path):
             add_cell(Path(path), f"def two_ways(k, s):\n    return ({ways[first]}), ({ways[second]})\n")
             *_, test = grading.grade(tmp_path)["questions"][0]["tests"]
             assert test["points"] == 2 * (first != second), (first, second, test["message"])
+    add_cell(Path(path), "def two_ways(k, s):\n    return (k + [3], s), (k, s)\n")
+    *_, test = grading.grade(tmp_path)["questions"][0]["tests"]
+    assert "kernels and" in test["message"] and "expected one of each a layer" in test["message"]
 
 
 def test_the_given_class_is_no_design_of_ones_own(solved, tmp_path):
@@ -364,6 +367,9 @@ def test_gradescope_refuses_what_it_cannot_pack(tmp_path):
         gradescope.build(tmp_path / "a.zip", visibility="public")
     with pytest.raises(ConfigError, match=r"q1\.py"):
         gradescope.build(tmp_path / "a.zip", tmp_path)
+    for limit, value in {"seconds": 0, "memory_gib": -1}.items():
+        with pytest.raises(ConfigError, match=f"is {value}.*expected a positive number"):
+            gradescope.build(tmp_path / "a.zip", **{limit: value})
     assert not list(tmp_path.iterdir())
 
 

@@ -287,6 +287,8 @@ def test_bad_requests(options, message):
         hessian.top_eigenvalues(model, images, labels, **options)
     with pytest.raises(ValueError, match="23 images and 3 labels"):
         hessian.top_eigenvalues(model, images, labels[:3])
+    with pytest.raises(ValueError, match="points is 1; expected an odd number from 3 on"):
+        hessian.surface(model, images, labels, points=1)
     with pytest.raises(ValueError, match="unknown start 'zero'"):
         hessian.spectral_density(model, images, labels, start="zero")
 

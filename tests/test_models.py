@@ -84,33 +84,6 @@ def test_bad_input_shape():
         models.build("vgg19", 1, width=1 / 16)(torch.zeros(2, 1, 32, 32))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("vgg91", 1), "unknown architecture 'vgg91'.*vgg19, resnet50"),
-        (("vgg19", 0), "RF level is 0"),
-        (("vgg19", True), "RF level is True"),
-        (("vgg19", 1.5), "RF level is 1.5"),
-        (("no_such_module:net", 1), "cannot import architecture"),
-        (("math:no_such", 1), "cannot import architecture"),
-        (("math:pow", 2), "returned float"),
-    ],
-)
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        models.build(*arguments)
-
-
-def test_width_must_be_positive():
-    with pytest.raises(ValueError, match="width is -1"):
-        models.build("vgg19", 1, width=-1)
-
-
-def test_feature_extractor_needs_features():
-    with pytest.raises(ValueError, match="Linear has no 'features'"):
-        models.feature_extractor(nn.Linear(2, 2))
-
-
 NETS = """
 from torch import nn
 
@@ -125,6 +98,10 @@ def by_name(*, num_classes, level, width=1.0):
 
 def two_of_any_name(a, b):
     return net(b)
+
+
+def by_keyword(*, level, outputs):
+    return net(outputs)
 
 
 def no_level(num_classes=10):
@@ -146,9 +123,40 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "_config.yml").touch()
     (tmp_path / "mynets.py").write_text(NETS)
+    (tmp_path / "unreadable.py").write_text("def net(:\n")
     monkeypatch.chdir(tmp_path / "notebooks")
     for name in ("mynets", "valued"):
         monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("vgg91", 1), "unknown architecture 'vgg91'.*vgg19, resnet50"),
+        (("vgg19", 0), "RF level is 0"),
+        (("vgg19", True), "RF level is True"),
+        (("vgg19", 1.5), "RF level is 1.5"),
+        (("no_such_module:net", 1), "cannot import architecture"),
+        (("math:no_such", 1), "cannot import architecture"),
+        (("math:pow", 2), "returned float"),
+        (("mynets:by_keyword", 1), "mynets:by_keyword needs outputs"),
+        (("unreadable:net", 1), "cannot import architecture 'unreadable:net': SyntaxError"),
+    ],
+)
+def test_bad_arguments(own, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        models.build(*arguments)
+
+
+@pytest.mark.parametrize("width", [-1, float("inf")])
+def test_width_must_be_positive(width):
+    with pytest.raises(ValueError, match=f"width is {width}"):
+        models.build("vgg19", 1, width=width)
+
+
+def test_feature_extractor_needs_features():
+    with pytest.raises(ValueError, match="Linear has no 'features'"):
+        models.feature_extractor(nn.Linear(2, 2))
 
 
 def test_a_callable_is_given_what_it_has_arguments_for(own):
@@ -233,3 +241,18 @@ def test_an_edited_network_is_read_anew(own):
     path.write_text(VALUES.replace("WIDTHS = 4", "WIDTHS = 16"))
     after = source_sha256("valued:needs_values"), models.count_parameters("valued:needs_values", 1)
     assert before[0] != after[0] and (before[1], after[1]) == (310, 2938)
+
+
+@pytest.mark.parametrize("name", ["dead_weights", "untrained_spectrum"])
+def test_results_of_a_network_of_a_users_name_its_source(own, name):
+    from rfkit import experiments, presets
+
+    chosen, path, asked = (
+        presets.get("smoke").select(architectures="valued:needs_values", levels=1),
+        Path("../valued.py"),
+        [],
+    )
+    for text in (VALUES, VALUES.replace("WIDTHS = 4", "WIDTHS = 16")):
+        path.write_text(text)
+        asked.append(experiments.ANALYSES[name].settings(chosen)[0])
+    assert asked[0] != asked[1]

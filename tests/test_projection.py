@@ -288,6 +288,14 @@ def test_exchanging_the_level_is_building_anew(variant):
     assert both["maxima"]["3"] == alone["maxima"]["3"]
 
 
+def test_every_level_of_a_changed_network_is_built_anew():
+    """What else its level changes than the pool is not known: the enlargement of an image, for one."""
+    settings = next(each for each, _ in ANALYSIS.settings(presets.get("smoke")) if each["variant"] == "true")
+    settings |= {"architecture": "rfkit.contrast_nets:enlarged", "width": 1 / 32, "repeats": 1, "input_size": 32}
+    both = ANALYSIS.compute(None, settings | {"levels": [1, 2]}, None)
+    assert both["maxima"]["2"] == ANALYSIS.compute(None, settings | {"levels": [2]}, None)["maxima"]["2"]
+
+
 def test_a_small_overlap_is_not_a_likeness():
     """Two corners of noise overlap in a few pixels somewhere; that they are alike there says nothing."""
     random = np.random.default_rng(0)

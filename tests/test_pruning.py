@@ -275,6 +275,54 @@ def test_multiplications():
     assert 2 * counted == counter.get_total_flops()
 
 
+def test_multiplications_of_a_shared_weight_are_those_of_both_layers():
+    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.MaxPool2d(4), nn.Conv2d(3, 3, 3, padding=1))
+    model[2].weight = model[0].weight
+    assert pruning.multiplications(model, (3, 4, 4)) == {"0.weight": 16 + 1}
+
+
+class Standardised(nn.Conv2d):
+    """A kernel that is made of all of its weights."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight / weight.std((1, 2, 3), keepdim=True), self.bias)
+
+
+@pytest.mark.parametrize("made", ["standardised", "normalised"])
+def test_only_taps_that_stand_alone_are_taken_out(made):
+    last = Standardised(4, 4, 3, padding=1)
+    if made == "normalised":
+        last = torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3, padding=1))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), last).eval()
+    images = torch.randn(2, 3, 4, 4)
+    assert torch.equal(pruning.without_dead_taps(model, (3, 4, 4))(images), model(images))
+
+
+class Bounded(nn.Sequential):
+    """Two convolutions, a bound after the first, a mean and a linear layer."""
+
+    def __init__(self, bound):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 2))
+        self.bound = bound
+
+    def forward(self, x):
+        return self[2](self[1](self.bound(self[0](x))).mean((2, 3)))
+
+
+BOUNDS = {
+    "clip": lambda x: torch.clip(x, 0, 1),
+    "clamp_": lambda x: x.clamp_(0, 1),
+    "clamp_max": lambda x: x.clamp_max(0.1),
+    "threshold": nn.Threshold(5, 0),
+}
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_a_bounded_activation_kills_no_weight(bound):
+    assert pruning.counts(pruning.usable_weights(Bounded(BOUNDS[bound]), (3, 8, 8))) == (144, 144)
+
+
 def kept_of(masks):
     return sum(int(mask.sum()) for mask in masks.values())
 

@@ -266,6 +266,27 @@ def test_a_single_layer_is_a_model():
     assert rf.measured(conv(5)).size == rf.receptive_field(conv(5)).size == (5, 5)
 
 
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(3, 2, 1, return_indices=True), nn.AdaptiveMaxPool2d(8, return_indices=True)]
+)
+def test_pools_that_give_their_indices_are_pools(pool):
+    net = Net(lambda self, x: self.b(self.pool(self.a(x))[0]), a=conv(3, padding=1), pool=pool, b=conv(3))
+    alike = copy.deepcopy(net)
+    alike.pool.return_indices = False
+    alike.run = lambda self, x: self.b(self.pool(self.a(x)))
+    assert rf.measured(net, "b").size == rf.measured(alike, "b").size
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4)])
+def test_upsampling_between_aligned_corners_of_a_single_unit(size):
+    def run(self, x):
+        first = F.avg_pool2d(self.a(x), 2, 16) if size == (1, 1) else F.avg_pool2d(self.a(x), 2, 30)[:, :, :1, :1]
+        return self.b(F.interpolate(first, size=size, mode="bilinear", align_corners=True))
+
+    net = Net(run, a=conv(3, padding=1), b=conv(1))
+    assert rf.receptive_field(net, layer="b", input_shape=(3, 40, 40)).size == (4, 4)
+
+
 def test_errors_name_what_there_is():
     net = nn.Sequential(conv(3), nn.ReLU())
     with pytest.raises(ValueError, match="no layer 'conv9'.*expected one of: 0, 1"):

@@ -239,6 +239,12 @@ def test_plots_draw_what_they_are_given():
     plt.close("all")
 
 
+def test_a_figure_of_nothing_and_a_field_without_bounds():
+    empty = pd.DataFrame(columns=["data_label", "architecture", "rf_level", "field_px"])
+    assert report.by_network(empty, report.plot_accuracy_by_rate) == []
+    report.plot_field_boxes(np.zeros((4, 4, 3)), {1: float("inf")})
+
+
 def test_curves_have_everything_the_reporting_standard_asks():
     dense, _, last = experiments.frame("pruning", RUNS[:1]).to_dict("records")
     assert (dense["pruning_rate"], dense["usable_sparsity"], dense["speed_up"], dense["chance"]) == (0, 0, 1, 10)
@@ -329,6 +335,7 @@ def test_two_data_sets_of_one_size_are_not_averaged():
 
 def test_numbers_have_three_significant_digits():
     values = {0: "0", 1.3: "1.30", -70.24: "-70.2", 3083: "3,080", 203_000: "2.03·10⁵", -0.00123: "-1.23·10⁻³"}
+    values |= {0.9999: "1.00", 9.999: "10.0", 99.96: "100", 9999.6: "1.00·10⁴"}
     assert {value: tables.three(value) for value in values} == values
 
 

@@ -14,7 +14,7 @@ import nbformat
 import yaml
 
 from rfkit import claims, experiments, presets, report
-from rfkit.config import ConfigError, check_keys, literal, one_of
+from rfkit.config import ConfigError, check_keys, literal, one_of, whole
 from rfkit.experiments import pool, store
 from rfkit.homework import editions, kernel
 
@@ -112,7 +112,8 @@ def _execute_staged(name, parameters):
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
             for key, value in parameters.items():
-                cell.source = re.sub(rf"^{key} = .*$", f"{key} = {value!r}", cell.source, flags=re.MULTILINE)
+                said = f"{key} = {value!r}".replace("\\", r"\\")
+                cell.source = re.sub(rf"^{key} = .*$", said, cell.source, flags=re.MULTILINE)
     output = STAGE / "notebooks" / f"{name}.ipynb"
     output.parent.mkdir(exist_ok=True)
     nbformat.write(notebook, output)
@@ -139,6 +140,8 @@ def build(preset, *, jobs=None, device=None, max_minutes=60, edition="full"):
     """
     one_of("edition", edition, editions.EDITIONS)
     notebook_names()  # nothing is made where there are none
+    if jobs is not None:
+        whole("jobs", jobs, 1)
     busy = f"another rfkit book is building in {Path.cwd()}; wait until it has ended"
     with store.locked(Path("_build"), busy=busy):
         return _build(preset, jobs, device, max_minutes, edition)

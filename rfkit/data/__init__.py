@@ -102,8 +102,8 @@ def load(name, *, root=None, image_size=None):
         DataError: If the name is unknown or the files are incomplete, broken or inconsistent.
     """
     root = Path(root) if root is not None else default_root()
-    if image_size is not None and (isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1):
-        raise DataError(f"image_size is {image_size!r}; expected a number of pixels, such as 32 or 64")
+    if image_size is not None and (type(image_size) is not int or not 1 <= image_size <= LARGEST_PX):
+        raise DataError(f"image_size is {image_size!r}; expected a number of pixels from 1 to {LARGEST_PX}, such as 32")
     if name == "digits":
         return _with_statistics(*_digits(image_size or 32))
     if name == "cifar10":

@@ -115,3 +115,9 @@ def source_sha256(architecture):
     if spec is None or not spec.has_location:  # nor built into Python
         raise ConfigError(f"cannot find the module of architecture {architecture!r}; expected 'module:callable'")
     return hashlib.sha256(b"is given its width\n" + Path(spec.origin).read_bytes()).hexdigest()
+
+
+def of_source(architecture):
+    """Settings that name the source of a user's own network; none for ours, whose results were stored without."""
+    sha256 = source_sha256(architecture)
+    return {"architecture_sha256": sha256} if sha256 else {}

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rfkit.experiments.analysis import Analysis
+from rfkit.experiments.analysis import Analysis, of_source
 from rfkit.presets import CONTRAST_CELLS
 
 IMAGE_PX = (32, 64)
@@ -13,7 +13,7 @@ def settings(preset):
     cells = [(name, level, px) for name in preset.architectures for level in preset.levels for px in IMAGE_PX]
     cells += [(*cell, IMAGE_PX[0]) for cell in CONTRAST_CELLS]
     return [
-        ({"architecture": name, "level": level, "width": 1.0, "image_px": px, "version": 2}, None)
+        ({"architecture": name, "level": level, "width": 1.0, "image_px": px, "version": 2} | of_source(name), None)
         for name, level, px in cells
     ]
 
@@ -39,6 +39,9 @@ def counted(model, settings):
     fields = {field.name: field for field in receptive_field.trace(model, shape)}
     for name, mask in usable.items():
         layer = name.removesuffix(".weight")
+        if name not in seen or layer not in fields:  # linear, or a convolution of the mean: it meets no padding
+            met, beyond = met + float(mask.sum()), beyond + mask.numel()
+            continue
         met += float((mask * seen[name]).sum())
         conv, field = modules[layer], fields[layer]
         step = field.stride[0] / conv.stride[0]  # between the units that the convolution reads

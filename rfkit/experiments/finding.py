@@ -94,7 +94,7 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
 def command(preset):
     """The arguments of ``rfkit study`` that make the runs of a preset, such as ``demo --levels 1,3 --epochs 2``."""
     base, words = presets.get(preset.name), [preset.name]
-    if all(name.startswith(presets.CONTRAST_NETS) for name in preset.architectures):
+    if preset.pairs is None and all(name.startswith(presets.CONTRAST_NETS) for name in preset.architectures):
         base, words = presets.of_contrasts(base), [preset.name, "--contrasts"]
     for name, value in presets.changes(preset, base).items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

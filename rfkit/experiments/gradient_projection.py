@@ -96,7 +96,8 @@ class _Networks:
 
         from rfkit import models
 
-        if self.seed == torch.initial_seed() and isinstance(self.network, models.LevelNet):
+        own = ":" in self.settings["architecture"]  # what else its level changes is not known
+        if self.seed == torch.initial_seed() and isinstance(self.network, models.LevelNet) and not own:
             self.network.set_level(level)
             torch.set_rng_state(self.state_after)  # what is drawn next is the same as after a fresh network
             return self.network

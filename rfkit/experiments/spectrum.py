@@ -5,10 +5,10 @@ import numpy as np
 from rfkit.experiments.analysis import Analysis, rows_of
 from rfkit.stats import DensityResult
 
+CALIBRATION_IMAGES = 1_000
 STAGES = {"init": "before training", "final": "after training"}
 ZERO = 1e-3
 """Eigenvalues below this share of the largest count as zero: a Ritz value stands for a whole bulk of them."""
-CALIBRATION_IMAGES = 1_000
 MATVECS_PER_EIGENVALUE = 5
 """About as many Hessian-vector products as are needed; each costs two training steps."""
 

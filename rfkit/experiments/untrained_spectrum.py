@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from rfkit.data import PAPER_DATASET_BY_SIZE
-from rfkit.experiments.analysis import DESCRIBED, Analysis
+from rfkit.experiments.analysis import DESCRIBED, Analysis, of_source
 from rfkit.experiments.spectrum import COMPARED, summary
 from rfkit.presets import field_px
 
@@ -16,7 +16,7 @@ def settings(preset, *, width=1.0, **options):
         "seed": 0, "k": 90, "tol": 1e-2, "images": 32, "probes": 1, "steps": 40, "calibration_images": 1000,
     }  # fmt: skip
     return [
-        ({"architecture": name, "level": level, "width": width} | usual | options, preset.datasets[0])
+        ({"architecture": name, "level": level, "width": width} | of_source(name) | usual | options, preset.datasets[0])
         for level in sorted(preset.levels, reverse=True)
         for name in preset.architectures
     ]

@@ -53,8 +53,8 @@ def surface(model, images, labels, *, reach=1.0, points=9, seed=0):
 
     Source: Li et al. (2018), Sec. 4, filter normalisation.
     """
-    if points % 2 == 0:
-        raise ValueError(f"points is {points}; expected an odd number, so that the network itself is in the middle")
+    if points % 2 != 1 or points < 3:
+        raise ValueError(f"points is {points}; expected an odd number from 3 on: the network itself is in the middle")
     generator = torch.Generator().manual_seed(seed)
     moved, start = copy.deepcopy(model), dict(model.named_parameters())
     directions = [{name: _like_filters(p, generator) for name, p in start.items() if p.dim() > 1} for _ in range(2)]

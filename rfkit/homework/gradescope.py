@@ -43,6 +43,7 @@ def build(path, tests=None, *, visibility="after_published", seconds=60, memory_
     """Write the zip of an autograder; a `ConfigError` if the tests are not there."""
     tests, path = Path(tests) if tests is not None else HIDDEN_TESTS, Path(path)
     one_of("visibility", visibility, VISIBILITIES)
+    grading.check_limits(seconds, memory_gib)
     grading.test_files(tests)
     options = {"visibility": visibility, "seconds": seconds, "memory_gib": memory_gib}
     package = Path(rfkit.__file__).parent

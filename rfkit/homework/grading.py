@@ -23,6 +23,14 @@ TO_READ = "the derivations of question 1 (a) to (e); their points above are for 
 """What no test can grade."""
 
 
+def check_limits(seconds, memory_gib):
+    """Refuse limits that nothing can keep."""
+    if not seconds > 0:
+        raise ConfigError(f"seconds is {seconds:g}; expected a positive number")
+    if memory_gib and not memory_gib > 0:
+        raise ConfigError(f"memory is {memory_gib:g} GiB; expected a positive number, or 0 for no limit")
+
+
 def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
     """Grade a submission.
 
@@ -38,12 +46,13 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
         ``of``, ``problems`` and ``tests`` (name, points, of, message).
 
     Raises:
-        ConfigError: If a folder or a test file is not there.
+        ConfigError: If a folder or a test file is not there, or a limit is negative.
         SetupError: If this computer cannot start a kernel to grade in.
     """
     folder, suites = Path(folder), _suites(Path(tests) if tests is not None else HIDDEN_TESTS)
     if not folder.is_dir():
         raise ConfigError(f"no folder {folder}; expected one with {', '.join(f'{name}.ipynb' for name in HANDOUT)}")
+    check_limits(seconds, memory_gib)
     limits, questions = {"seconds": seconds, "memory_gib": memory_gib}, []
     for number, name in enumerate(HANDOUT, start=1):
         tried = _question(_notebook(folder, name), suites[number], BLOCKED[number], limits)

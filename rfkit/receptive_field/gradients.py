@@ -12,8 +12,9 @@ from torch.overrides import TorchFunctionMode
 IDENTITY = frozenset(
     "relu relu_ relu6 hardtanh hardtanh_ silu silu_ gelu sigmoid sigmoid_ tanh tanh_ hardsigmoid hardswish leaky_relu "
     "leaky_relu_ elu elu_ selu celu prelu rrelu softplus mish softsign logsigmoid hardshrink softshrink tanhshrink "
-    "threshold clamp abs dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout batch_norm group_norm "
-    "instance_norm layer_norm local_response_norm normalize".split()
+    "_threshold threshold threshold_ clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ clip clip_ abs dropout "
+    "dropout1d dropout2d dropout3d alpha_dropout feature_dropout batch_norm group_norm instance_norm layer_norm "
+    "local_response_norm normalize".split()
 )
 
 
@@ -31,10 +32,12 @@ class _Linear(TorchFunctionMode):
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
         if name in IDENTITY:
             return args[0] * 1.0
-        if name in ("max_pool1d", "max_pool2d", "max_pool3d") and not kwargs.pop("return_indices", False):
-            return _mean_pool(*args, **kwargs)
-        if name.startswith("adaptive_max_pool"):
-            return getattr(F, name.replace("max", "avg"))(*args[:2])
+        if name.startswith(("max_pool", "adaptive_max_pool")):
+            pooled = name.removesuffix("_with_indices")
+            mean = (
+                getattr(F, pooled.replace("max", "avg"))(*args[:2]) if name[0] == "a" else _mean_pool(*args, **kwargs)
+            )
+            return mean if pooled == name else (mean, func(*args, **kwargs)[1])
         if name in ("softmax", "log_softmax"):
             dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
             return args[0].mean(dim, keepdim=True).expand_as(args[0])

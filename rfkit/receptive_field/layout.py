@@ -150,8 +150,6 @@ def reshape(recorder, func, args, kwargs, outputs):
                 raise NoRule(f"splits an axis of the image (shape {tuple(args[0].shape)} to {tuple(shape)})")
         if size == 1 and todo and todo[0][0] == 1:
             factors.append(tuple(todo.pop(0)))
-        while left == 1 and size != 1 and todo and todo[0][0] == 1 and len(dims) + 1 == len(shape):
-            todo.pop(0)
         dims.append(tuple(factors) or ((size, None),))
     return State(tuple(dims), state.maps)
 

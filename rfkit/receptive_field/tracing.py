@@ -179,8 +179,8 @@ def upsampling(recorder, func, args, kwargs, outputs):
         scale = 1 / Fraction(factor).limit_denominator(10_000) if factor else Fraction(size, out)
         if corners:
             scale = Fraction(size - 1, out - 1) if out > 1 else Fraction(0)
-        if scale == 0:
-            return rules.whole(axis)
+        if scale == 0:  # a single unit on one of the two sides: every unit reads the first one
+            return rules.remap(axis, 1, 0, lambda r: [0])
         if "nearest" in name:
             return rules.nearest(axis, scale, exact="exact" in name)
         return rules.interpolated(axis, scale, 4 if "cubic" in name else 2, corners)

@@ -194,7 +194,7 @@ def plot_field_boxes(image, fields_px, *, title="", ax=None):
     """Receptive fields of the middle unit drawn around a real image, at scale."""
     height, width = image.shape[:2]
     ax.imshow(image, extent=(-width / 2, width / 2, height / 2, -height / 2), interpolation="nearest")
-    reach = 0.54 * max(*filter(math.isfinite, fields_px.values()), height)
+    reach = 0.54 * max([*filter(math.isfinite, fields_px.values()), height])
     for level, side in fields_px.items():
         style = level_style(level)
         label = f"level {level}: {side:g} px" if math.isfinite(side) else f"level {level}: every pixel"
@@ -216,6 +216,9 @@ def beside(count, *, rows=1, height_in=3.4, **shared):
 
 def by_network(frame, plot, **options):
     """The same plot for every network (in columns) and data set (in rows)."""
+    if frame.empty:
+        nothing(beside(1, height_in=2)[0])
+        return []
     places = [list(frame[column].unique()) for column in ("data_label", "architecture")]
     rows, columns = map(len, places)
     size = (WIDTH_IN, 3.3 * rows)

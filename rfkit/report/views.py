@@ -246,9 +246,9 @@ def glance(frame, runs, preset):
         rate = preset.headline_rate
         means = part.groupby(["rf_level", "pruning_rate"])["accuracy"].mean()
         fields = part.groupby("rf_level")["field_px"].first()
-        grows = f"From {fields[low]} to {fields[high]} pixels of receptive field"
-        if fields.isna().any():
-            grows = f"From RF level {low} to {high}"
+        grows = f"From RF level {low} to {high}"
+        if fields.notna().all():
+            grows = f"From {fields[low]:g} to {fields[high]:g} pixels of receptive field"
         name = ARCHITECTURE_LABELS.get(architecture, architecture)
         dense, pruned = (f"from {means[low, r]:.1f} to {means[high, r]:.1f} %" for r in (0.0, rate))
         lines.append(

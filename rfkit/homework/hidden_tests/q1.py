@@ -58,6 +58,7 @@ k1, s1, k2, s2 = (np.array(list(v), float) for v in (k1, s1, k2, s2))
     kinds = set()
     for ks, ss in ((k1, s1), (k2, s2)):
         ks, ss = [int(k) for k in ks], [int(s) for s in ss]
+        assert len(ks) == len(ss), f"{len(ks)} kernels and {len(ss)} strides; expected one of each a layer"
         assert fields(ks, ss)[-1] > before, f"kernels {ks}, strides {ss} see no more"
         longer, strided = len(ks) > len(kernels), math.prod(ss) > math.prod(steps)
         kinds.add(("pooling" if longer else "stride") if strided else "depth" if longer else "kernel or dilation")
