@@ -67,7 +67,7 @@ def linear_cka(x, y, *, unbiased=False):
     """
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     least = 4 if unbiased else 2
-    if x.dim() != 2 or y.dim() != 2 or len(x) != len(y) or len(x) < least:
+    if x.dim() != 2 or y.dim() != 2 or len(x) != len(y) or len(x) < least or 0 in (*x.shape, *y.shape):
         raise ValueError(
             f"features have shapes {tuple(x.shape)} and {tuple(y.shape)}; expected (n, p) and (n, q), n ≥ {least}"
         )

@@ -43,9 +43,13 @@ def whole(field, value, least):
     return value
 
 
+def _number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def width_factor(width):
     """Check a factor on channel counts."""
-    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < math.inf:
+    if not _number(width) or width <= 0:
         raise ConfigError(f"width is {width!r}; expected a positive factor such as 0.125")
     return float(width)
 
@@ -84,12 +88,13 @@ class TrainConfig:
         """Check every field, as `ConfigError`."""
         _require(_is_int(self.epochs) and self.epochs >= 1, "epochs", self.epochs, "a whole number of at least 1")
         _require(_is_int(self.batch_size) and self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
-        _require(0 < self.lr < math.inf, "lr", self.lr, "a positive learning rate")
-        _require(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
+        _require(_number(self.lr) and self.lr > 0, "lr", self.lr, "a positive learning rate")
+        _require(_number(self.momentum) and 0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
         _require(self.momentum > 0 or not self.nesterov, "momentum", self.momentum, "more than 0 for Nesterov's form")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of at least 0")
-        _require(self.clip_value is None or self.clip_value > 0, "clip_value", self.clip_value, "None or positive")
-        _require(0 < self.train_share <= 1, "train_share", self.train_share, "a share in (0, 1]")
+        decay, clip, share = self.weight_decay, self.clip_value, self.train_share
+        _require(_number(decay) and decay >= 0, "weight_decay", decay, "a number of at least 0")
+        _require(clip is None or (_number(clip) and clip > 0), "clip_value", clip, "None or positive")
+        _require(_number(share) and 0 < share <= 1, "train_share", share, "a share in (0, 1]")
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("selection", self.selection, SELECTIONS)
         one_of("precision", self.precision, ("float32", "bfloat16"))

@@ -74,7 +74,7 @@ def test_dead_features_are_nan_with_a_warning():
         assert np.isnan(cka.linear_cka(x, np.full((20, 3), 0.1, np.float32)))
 
 
-@pytest.mark.parametrize("x, y", [((5, 2), (6, 2)), ((5,), (5, 2)), ((1, 2), (1, 2))])
+@pytest.mark.parametrize("x, y", [((5, 2), (6, 2)), ((5,), (5, 2)), ((1, 2), (1, 2)), ((5, 0), (5, 2))])
 def test_bad_features(x, y):
     with pytest.raises(ValueError, match="expected .n, p. and .n, q."):
         cka.linear_cka(np.zeros(x), np.zeros(y))

@@ -293,6 +293,12 @@ def test_bad_requests(options, message):
         hessian.spectral_density(model, images, labels, start="zero")
 
 
+def test_a_batch_of_one_is_refused_for_its_statistics_only():
+    _, images, labels = case()
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 5)).double()
+    assert len(hessian.top_eigenvalues(plain, images, labels, k=1, mode="train", batch_size=11).values) == 1
+
+
 def test_fresh_images_make_an_operator_that_moves():
     model, images, labels = case()
     drawn = iter(range(100))

@@ -83,7 +83,8 @@ class HessianOperator:
         self._batch = None if batch_size is None else whole("batch_size", batch_size, 1)
         if mode == "train" and batch_size is None:
             self._batch = min(TRAIN_BATCH, len(images))
-        if mode == "train" and len(images) > 1 and len(images) % self._batch == 1:
+        normalised = any(hasattr(module, "track_running_stats") for module in self._model.modules())
+        if mode == "train" and normalised and len(images) > 1 and len(images) % self._batch == 1:
             raise ValueError(
                 f"{len(images)} images in batches of {self._batch} leave a batch of one, which has no statistics; "
                 "choose another batch_size"
