@@ -189,7 +189,7 @@ def _ours(frame, dataset, rate):
 
 def p_value(p):
     """A p-value, two digits where they say anything."""
-    return MISSING if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+    return MISSING if p is None else "<\u00a00.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 def from_to(first, last):

@@ -187,7 +187,8 @@ def test_seeds_that_a_network_lacks_are_left_out():
 def test_the_table_says_everything():
     cells = {(V, 1): [0.5, 0.52], (V, 3): [0.8, 0.8], NAMES["centre_taps"]: [0.7, 0.73]}
     (row,) = claims.contrast_table(claims.judge_contrasts(runs(cells))).to_dict("records")
-    assert row["Changed"] == "level 1, centre taps: 0.715" and row["Against"] == "level 1: 0.510, level 3: 0.800"
+    assert row["Changed"] == "level 1, centre taps" and row["Against"] == "level 1"
+    assert row["Outcome"] == "breaking point: 0.715 against 0.510 (level 3: 0.800)"
     assert (
         row["Difference"] == "+0.205 (71% of the way)"
         and row["Seeds"] == 2

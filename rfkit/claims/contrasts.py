@@ -104,15 +104,16 @@ def contrast_table(findings):
     for found in findings:
         contrast, digits = found.contrast, 1 if found.contrast.outcome == "dense" else 3
         mean = {cell: f"{np.mean(values):.{digits}f}" for cell, values in found.values.items()}
-        third = f", {presets.contrast_label(*contrast.third)}: {mean[contrast.third]}" if contrast.third else ""
+        third = f" ({presets.contrast_label(*contrast.third)}: {mean[contrast.third]})" if contrast.third else ""
+        values = f"{mean[contrast.cell]} against {mean[contrast.against]}{third}"
         margin = f" within ±{contrast.margin:g}" if contrast.margin else ""
         rows.append({
-            "Changed": f"{presets.contrast_label(*contrast.cell)}: {mean[contrast.cell]}",
-            "Against": f"{presets.contrast_label(*contrast.against)}: {mean[contrast.against]}{third}",
-            "Outcome": presets.CONTRAST_OUTCOMES[contrast.outcome],
+            "Changed": presets.contrast_label(*contrast.cell),
+            "Against": presets.contrast_label(*contrast.against),
+            "Outcome": f"{presets.CONTRAST_OUTCOMES[contrast.outcome]}: {values}",
             "Expected of": f"{contrast.cause}: {contrast.expected}{margin}",
             "Difference": f"{found.difference:+.{digits}f}{_share(found)}",
-            "95 %": " to ".join(f"{end:+.{digits}f}" for end in found.interval or ()) or "–",
+            "95 %": "\u00a0to ".join(f"{end:+.{digits}f}" for end in found.interval or ()) or "–",
             "Seeds": len(found.values[contrast.cell]),
             "Speaks": f"{found.verdict} {contrast.cause}" if found.verdict != "undecided" else "undecided",
             "In the plan": contrast.key,

@@ -69,14 +69,15 @@ def plot_contrasts(by_run, *, outcome="dense", ax=None):
         look = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
         ax.plot(values, [place] * len(values), alpha=0.35, markersize=5, **look)
         ax.plot([values.mean()], [place], markersize=8, **look)
-    ax.set_yticks(range(len(cells)), [presets.contrast_label(*cell) for cell in cells])
+    ax.set_yticks(range(len(cells)), [presets.contrast_label(*cell) for cell in cells], fontsize=9)
     ax.set(xlabel=presets.CONTRAST_OUTCOMES[outcome], ylim=(len(cells) - 0.5, -0.5))
 
 
 @plots.on_axes(plots.WIDTH_IN / 2, 4.2)
 def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     """Accuracy lost by pruning, one line a level or changed network."""
-    for (architecture, level), part in frame.groupby(["architecture", "rf_level"]):
+    cells = sorted(frame.groupby(["architecture", "rf_level"]), key=lambda cell: cell[0] in presets.CONTRAST_CELLS)
+    for (architecture, level), part in cells:
         lost = part.assign(lost=part["dense"] - part["accuracy"]).groupby(x)["lost"].mean()
         ax.plot(
             lost.index, lost, label=presets.contrast_label(architecture, level), **_contrast_style(architecture, level)
@@ -93,7 +94,8 @@ def _contrast_style(architecture, level):
         return plots.level_style(level)
     i = presets.CONTRAST_CELLS.index((architecture, level))
     color = ("#CC79A7", "#56B4E9", "#888888", "#888888", "#888888", "#9C755F", "#8172B3")[i]
-    return {"color": color, "linestyle": "-", "marker": "xv^<>Pd"[i], "markersize": 5}
+    line = {3: "--", 4: ":"}.get(i, "-")  # of the enlarged images
+    return {"color": color, "linestyle": line, "marker": "xv^<>Pd"[i], "markersize": 5}
 
 
 @plots.on_axes(plots.WIDTH_IN / 2, 3.6)
