@@ -107,7 +107,8 @@ def test_the_authors_rates_in_weights_that_can_matter():
     rerun = report.rerun_table(tables.author_runs()).set_index(["Network", "Level"])
     assert rerun.loc[("ResNet50", 2), "Lost at 0.95, rerun"] == "46.9"
     extra = report.unused_rows_table(tables.author_runs())
-    assert extra["Largest difference"].tolist()[2:] == ["0.00"] * 6
+    assert extra["Largest difference"].tolist()[5:] == ["0.00"] * 6
+    assert extra["Level"].tolist()[:3] == [0] * 3 and extra["Pruned at 0.9 (%)"].iloc[1] == "11.88 ± 4.18"
 
 
 def test_larger_fields_beside_the_smallest_of_equal_cost_and_of_equal_loss(monkeypatch):
