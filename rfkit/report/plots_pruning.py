@@ -85,7 +85,7 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
     for legend in ax.figure.legends:  # one for all panels
         legend.remove()
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
 
 
 def _contrast_style(architecture, level):
