@@ -208,6 +208,11 @@ def test_one_and_three_dimensions():
     assert rf.measured(nn.Sequential(nn.Conv1d(2, 2, 3), nn.MaxPool1d(2)), input_shape=(2, 80)).size == (4,)
 
 
+def test_a_field_that_grows_with_the_image_is_that_of_the_first_one():
+    net = nn.Sequential(conv(3, padding=1), nn.AdaptiveAvgPool2d(7), conv(1))
+    assert rf.measured(net, "2").size == rf.receptive_field(net, layer="2").size == (12, 12)
+
+
 def test_adaptive_pooling_has_torchs_bins():
     net = nn.Sequential(conv(3), nn.AdaptiveAvgPool2d((4, 31)))
     field = rf.trace(net, (3, 18, 33))[-1]

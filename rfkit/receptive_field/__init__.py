@@ -265,7 +265,7 @@ def measured(model, layer=None, input_shape=None):
             before global pooling.
         input_shape: Channels and spatial size of the image. By default the image has the channels and axes of the
             first convolution, starts at 64 pixels and grows along each axis until the field is not clipped, up to
-            `LARGEST_IMAGE`.
+            `LARGEST_IMAGE`; a field that grows with it, as under an adaptive pool, is that of 64 pixels.
 
     Returns:
         `Field`. With a given `input_shape` that ends before the field does, `clipped` is true and `size` is what
@@ -292,7 +292,9 @@ def measured(model, layer=None, input_shape=None):
                 break
             before = None if cut else extent
             grown[1 + axis] *= 2
-        found, count, cut = _supports(double, name, call, grown, axis)
+        with_image = input_shape is None and not cut and extent != before  # as under an adaptive pool
+        found, count, cut = _supports(double, name, call, shape if with_image else grown, axis)
+        cut = cut and not with_image
         extents = {unit: 0 if seen is None else seen[1] - seen[0] + 1 for unit, seen in found.items()}
         largest = max(extents.values())
         first = next(unit for unit, extent in extents.items() if extent == largest)

@@ -302,11 +302,7 @@ def unused_rows_table(author):
     """Rows of `author_runs` that no table of the paper uses: without a pool, batches of 32, levels 5 to 7."""
     shot = author[author["fine_tuned"] == 0].sort_values(["dataset", "architecture", "rf_level"], kind="stable")
     shot = shot.assign(gap=(shot["dense_test_accuracy"] - shot["pruned_test_accuracy"]).abs())
-    kinds = {
-        "no added": "no added pool",
-        "batch size 32": "trained with batches of 32",
-        "levels 5-7": "level pools 5 to 7",
-    }
+    kinds = {"no added": "no added pool", "batch size 32": "batches of 32", "levels 5-7": "level pools 5 to 7"}
     chosen = [shot[shot["note"].str.contains(key, na=False)].assign(What=words) for key, words in kinds.items()]
     return _cells(pd.concat(chosen), ["What", "architecture", "dataset", "rf_level"], {
         "Dense (%)": ("dense_test_accuracy", 2), "Pruned at 0.9 (%)": ("pruned_test_accuracy", 2),
