@@ -236,12 +236,14 @@ def test_one_knob_turns_everything(browser, knob, width):
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(knob)
     said = {}
+    assert page.text_content(".knx-level-name") == "level 3 (537 px)"  # where the two counts differ
     page.focus(".knx-level")
+    page.keyboard.press("Home")
     for _ in range(4):
         said[page.text_content(".knx-level-name")] = page.text_content(".knx-say")
         page.keyboard.press("ArrowRight")
     assert list(said) == ["level 1 (181 px)", "level 2 (359 px)", "level 3 (537 px)", "level 4 (715 px)"]
-    assert all(f"field of {px} px" in text for px, text in zip((181, 359, 537, 715), said.values(), strict=True))
+    assert all(f"field of {px}\u00a0px" in text for px, text in zip((181, 359, 537, 715), said.values(), strict=True))
     assert ["78.6 % of the weights" in text for text in said.values()] == [False, False, True, True]
     assert page.locator(".knx-taps text").all_text_contents().count("dead") == 8
     assert page.locator(".knx-maps rect").count() == 16 and page.locator(".knx-maps .small").count() == 8
@@ -250,11 +252,14 @@ def test_one_knob_turns_everything(browser, knob, width):
     assert page.text_content(".knx-level-name") == "level 3 (537 px)"
     page.locator(".knx-levels button").nth(3).click()
     page.check("input[value=usable]")
-    assert re.search(r"of those that can matter pruned, on 1\d\.\d %", page.text_content(".knx-say"))
+    assert re.search(r"of those that can matter pruned, on 5\d\.\d %", page.text_content(".knx-say"))
     page.locator(".knx-svg").click(position={"x": 40, "y": 100})  # the drawing takes the rate, too
     assert float(page.input_value(".knx-rate")) < 0.1
+    page.locator(".knx-levels button").nth(1).click()
+    page.select_option(".knx-network", "3")  # it begins at level 2, and the level that was chosen stays
+    assert page.text_content(".knx-say").startswith("ResNet50, level 2") and page.is_checked("input[value=rate]")
     page.select_option(".knx-network", "1")
-    assert page.text_content(".knx-say").startswith("ResNet50, level 4")
+    assert page.text_content(".knx-say").startswith("ResNet50, level 2") and page.is_checked("input[value=usable]")
     page.select_option(".knx-network", "3")  # nothing is dead there: one count, and the rings stay
     assert page.is_disabled("input[value=usable]") and page.locator(".knx-svg .ring").count() == 6
     assert problems == [] and page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

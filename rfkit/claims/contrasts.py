@@ -12,7 +12,7 @@ from rfkit.experiments import CELL
 from rfkit.outcomes import ALPHA, usable_breaking_points
 
 LEAST_PAIRS = 3
-"""An interval of two seeds hangs on a quantile of 12.7: it decides nothing."""
+"""With two seeds the quantile of Student's t is 12.7: an interval decides nothing."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ QUESTIONS = (
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
         "By the pruning rate that the paper prints, it mostly does. In the VGG19-like network on 32-pixel images most "
-        "of that is dead weights, which can never change the output. Where no weight is dead, most larger fields still "
-        "break (lose 5 points of accuracy) at a higher rate, and why is open.",
+        "of that is dead weights, which never touch a pixel. Where no weight is dead, most larger fields still break "
+        "(lose 5 points of accuracy) at a higher rate, and we do not know why.",
     ),
     (
         "The difference needs more than 80 % of the weights to go.", ("C5",), "supp-rates", "does not hold",
@@ -26,7 +26,7 @@ QUESTIONS = (
     ),
     (
         "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "partly",
-        "Before training they do, but it takes no larger field: crop the maps of the smallest field to one pixel, so "
+        "Before training they do, but the field is not needed: crop the maps of the smallest field to one pixel, so "
         "that no unit sees more, and its loss is about as curved as that of the largest, in both networks. With one "
         "pixel no mean over positions is left to spread the gradient.",
     ),
@@ -68,4 +68,4 @@ def _counted(judged):
         return MISSING
     for_it, against = (sum(each.verdict == kind for each in judged) for kind in (SUPPORTED, CONTRADICTED))
     counts = {"✓": for_it, "✗": against, "?": len(judged) - for_it - against}
-    return ", ".join(f"{mark} {count}" for mark, count in counts.items() if count)
+    return ", ".join(f"{mark}\u00a0{count}" for mark, count in counts.items() if count)

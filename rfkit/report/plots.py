@@ -232,7 +232,7 @@ def by_network(frame, plot, **options):
             continue
         plot(parts[key], ax=ax, **options)
         first = not tops[key[0]]  # of its row, where a network may not be there
-        ax.tick_params(labelleft=first)
+        ax.tick_params(labelleft=True)  # on a phone each panel stands alone
         ax.yaxis.label.set_visible(first)
         tops[key[0]] = max(tops[key[0]], ax.get_ylim()[1])
         ax.set_ylim(0, tops[key[0]])
@@ -244,7 +244,7 @@ def by_network(frame, plot, **options):
     sizes = {f"level {level}": ", ".join(f"{px:.0f}" for px in part.dropna()) for level, part in fields}
     words = [f"{label}: {sizes[label]} px" if sizes.get(label) else label for label in sorted(handles)]
     in_order = [handles[label] for label in sorted(handles)]  # one legend for all, off the curves
-    figure.legend(in_order, words, loc="outside lower center", ncols=min(len(words), 4), fontsize=9, columnspacing=1.2)
+    figure.legend(in_order, words, loc="outside lower center", ncols=min(len(words), 2), fontsize=9, columnspacing=1.2)
     return axes
 
 

@@ -63,7 +63,7 @@ def plot_networks(found, *, ax=None):
 def plot_contrasts(by_run, *, outcome="dense", ax=None):
     """The levels and the changed networks, one row each."""
     cells = {cell: part[outcome] for cell, part in by_run.groupby(["architecture", "rf_level"], sort=False)}
-    cells = {cell: cells[cell] for cell in sorted(cells, key=lambda c: (c[0] != presets.CONTRAST_NETWORK, c[1], c[0]))}
+    cells = {cell: cells[cell] for cell in sorted(cells, key=_contrast_order)}
     for place, ((architecture, level), values) in enumerate(cells.items()):
         style = plots.level_style(level if architecture == presets.CONTRAST_NETWORK else 0)
         look = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
@@ -76,7 +76,7 @@ def plot_contrasts(by_run, *, outcome="dense", ax=None):
 @plots.on_axes(plots.WIDTH_IN / 2, 4.2)
 def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     """Accuracy lost by pruning, one line a level or changed network."""
-    cells = sorted(frame.groupby(["architecture", "rf_level"]), key=lambda cell: cell[0] in presets.CONTRAST_CELLS)
+    cells = sorted(frame.groupby(["architecture", "rf_level"]), key=lambda cell: _contrast_order(cell[0]))
     for (architecture, level), part in cells:
         lost = part.assign(lost=part["dense"] - part["accuracy"]).groupby(x)["lost"].mean()
         ax.plot(
@@ -86,6 +86,12 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     for legend in ax.figure.legends:  # one for all panels
         legend.remove()
     ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+
+
+def _contrast_order(cell):
+    """The levels, then the changed networks as the plan has them."""
+    changed = cell in presets.CONTRAST_CELLS
+    return changed, presets.CONTRAST_CELLS.index(cell) if changed else cell[1]
 
 
 def _contrast_style(architecture, level):
@@ -163,8 +169,10 @@ def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=No
         ax.plot(rings["width"], rings[outcome], "o", color=style["color"], markersize=11, fillstyle="none")
     ax.set_xscale("log", base=2)
     ax.set_xticks(widths := sorted(by_width["width"].unique()), [str(Fraction(width)) for width in widths])
-    ax.set(xlabel="width (1: the paper's)", ylabel=label)
-    ax.legend(fontsize=9)
+    ax.set(xlabel="width", ylabel=label)
+    for legend in ax.figure.legends:
+        legend.remove()
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
 
 
 @plots.on_axes(plots.WIDTH_IN, 4)

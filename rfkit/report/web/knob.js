@@ -4,6 +4,7 @@
   const add = window.rfkitAdd, BOX = { left: 34, right: 628, top: 8, bottom: 236 };
   const $ = (name) => root.querySelector(".knx-" + name);
   let top = 100; // of the accuracy's axis, in %
+  let wanted = 3, counted = "rate"; // the level and the count that were chosen, where a network has them
   const x = (rate) => BOX.left + (BOX.right - BOX.left) * rate;
   const y = (accuracy) => BOX.bottom - (BOX.bottom - BOX.top) * accuracy / top;
 
@@ -50,8 +51,8 @@
       add(svg, "rect", { class: "field", x: 72 - side / 2, y: 72 - side / 2, width: side, height: side, "stroke-dasharray": "4 3" });
     }
     svg.previousElementSibling.textContent = "What a unit of the last map sees" + (level.half ? ", and uses" : "");
-    const left = level.half ? `Left, the image: bright where a pixel counts. The dashed square of ${level.half} px holds half of the gradient. ` : "Left, the image. ";
-    note(svg, left + (level.field ? `Right, the image inside the field of ${level.field} px.` : ""));
+    const left = level.half ? `Left, the image: bright where a pixel counts. The dashed square of ${level.half}\u00a0px holds half of the gradient. ` : "Left, the image. ";
+    note(svg, left + (level.field ? `Right, the image inside the field of ${level.field}\u00a0px.` : ""));
     if (!level.field) return;
     const widest = Math.max(network.px, ...network.levels.map((each) => each.field || 0)), scale = 144 / widest;
     const side = level.field * scale, image = network.px * scale;
@@ -94,7 +95,7 @@
       add(svg, "text", { x: 98 + 50 * j, y: 49 * i + 28, "text-anchor": "middle" }, tap.seen > 0 ? tap.kept.toFixed(2) : "dead");
     }));
     const corner = Math.round(100 * level.taps[0][0].seen);
-    note(svg, "The size of each weight after training divided by that before, relative to the middle one. " + (corner < 1 ?
+    note(svg, "How much of each weight training has kept, relative to the middle one. " + (corner < 1 ?
       "Dead ones only ever multiply the zeros around the map." : `At ${100 - corner} % of the positions a corner multiplies the zeros around the map.`));
   }
 
@@ -102,12 +103,15 @@
     const network = networks[$("network").value], rate = Number($("rate").value), svg = $("svg");
     const alike = network.levels.every((level) => !level.dead); // then both counts are one
     root.querySelector("fieldset").disabled = alike;
+    const axis = alike ? "rate" : counted;
+    root.querySelector(`input[value=${axis}]`).checked = true;
     root.querySelector("legend").textContent = alike ? "as a share of (no weight is dead here)" : "as a share of";
-    const axis = alike ? "rate" : root.querySelector("input[type=radio]:checked").value;
     const shown = network.levels.flatMap((level) => [...level.rate, ...level.usable, ...level.paper]); // one scale for both counts
     top = 20 * Math.ceil(Math.max(...shown.map((point) => point[1])) / 20);
     $("level").max = network.levels.length - 1;
-    const here = network.levels[Math.min($("level").value, network.levels.length - 1)];
+    const here = network.levels.find((level) => level.level >= wanted) || network.levels[network.levels.length - 1];
+    $("level").value = network.levels.indexOf(here);
+    $("rate").setAttribute("aria-valuetext", percent(rate));
     $("level-name").textContent = here.name;
     $("level").setAttribute("aria-valuetext", here.name);
     $("value").textContent = percent(rate);
@@ -145,11 +149,11 @@
       button.append(level.name, Object.assign(document.createElement("strong"), { textContent: text }));
       if (found) button.append(lost >= 0.05 ? `${lost.toFixed(1)} points lost` : "nothing lost");
       button.setAttribute("aria-pressed", chosen);
-      button.addEventListener("click", () => { $("level").value = i; draw(); list.children[i].firstChild.focus(); });
+      button.addEventListener("click", () => { wanted = level.level; draw(); list.children[i].firstChild.focus(); });
       item.append(button);
       list.append(item);
     });
-    const field = here.field ? `A unit of the last map has a field of ${here.field} px on an image of ${network.px} px. ` : "";
+    const field = here.field ? `A unit of the last map has a field of ${here.field}\u00a0px on an image of ${network.px}\u00a0px. ` : "";
     const dead = here.dead ? `${(100 * here.dead).toFixed(1)} % of the weights can never matter. ` : "Every weight can matter. ";
     const first = network.levels[0].level;
     $("say").textContent = `${network.name}, ${here.name}. ${field}${dead}The network is right on ${here.rate[0][1].toFixed(1)} % of the test images; ` +
@@ -167,7 +171,11 @@
   }
 
   networks.forEach((network, i) => $("network").append(new Option(`${network.name}, ${network.data}`, i)));
-  for (const input of root.querySelectorAll("input, select")) input.addEventListener("input", draw);
+  for (const input of root.querySelectorAll("input, select")) input.addEventListener("input", () => {
+    if (input === $("level")) wanted = networks[$("network").value].levels[input.value].level;
+    if (input.type === "radio") counted = input.value;
+    draw();
+  });
   $("svg").addEventListener("pointerdown", press);
   $("svg").addEventListener("pointermove", (event) => event.buttons && press(event));
   window.addEventListener("resize", draw);
