@@ -65,13 +65,14 @@ def breaking_point_table(by_run, repruned):
 def width_table(by_width):
     """Accuracy and breaking points at every width; of the frame that `rfkit.outcomes.by_width` makes."""
     keys, numbers = ["architecture", "rf_level", "Width"], ["architecture", "rf_level", "width", "precision"]
-    ordered = by_width.sort_values(numbers, kind="stable")
+    order = {name: place for place, name in enumerate(ARCHITECTURE_LABELS)}
+    ordered = by_width.sort_values(numbers, kind="stable", key=lambda column: column.replace(order))
     precision = ordered["precision"].map(lambda name: "" if name == "float32" else f", {name}")
     return _cells(ordered.assign(Width=ordered["width"].map(lambda width: str(Fraction(width))) + precision), keys, {
-        "Prunable weights": lambda cell: f"{cell['prunable'].iloc[0]:,.0f}",
+        "Prunable (thousand)": lambda cell: f"{cell['prunable'].iloc[0] / 1000:,.0f}",
         "Dense (%)": ("dense", 1), "Pruned at 0.9 (%)": ("pruned_0.9", 1), "Breaking point": "breaking_point",
         "Counted in usable weights": "usable", "Batch norm re-estimated too": ("usable_reestimated", 3),
-        "Usable weights left there": lambda cell: f"{cell['left'].mean():,.0f}",
+        "Usable left there (thousand)": lambda cell: f"{cell['left'].mean() / 1000:,.1f}",
     })  # fmt: skip
 
 
