@@ -141,7 +141,7 @@ class Preset:
                 value = read(given[key]) if isinstance(given[key], str) else given[key]
                 given[key] = tuple(map(_plain, value)) if isinstance(value, list | tuple | range) else (value,)
         for key in ("levels", "rates"):
-            if all(type(value) in (int, float) for value in given.get(key, ("none",))):
+            if all(isinstance(v, int | float) and not isinstance(v, bool) for v in given.get(key, ("none",))):
                 given[key] = tuple(sorted(round(value, 6) for value in given[key]))  # 0.1 + 0.2 is a rate of 0.3
         for key in ("spectrum", "pairs") if "levels" in given else ():
             part = getattr(self, key)

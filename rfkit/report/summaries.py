@@ -69,10 +69,9 @@ def width_table(by_width):
     ordered = by_width.sort_values(numbers, kind="stable", key=lambda column: column.replace(order))
     precision = ordered["precision"].map(lambda name: "" if name == "float32" else f", {name}")
     return _cells(ordered.assign(Width=ordered["width"].map(lambda width: str(Fraction(width))) + precision), keys, {
-        "Prunable (thousand)": lambda cell: f"{cell['prunable'].iloc[0] / 1000:,.0f}",
         "Dense (%)": ("dense", 1), "Pruned at 0.9 (%)": ("pruned_0.9", 1), "Breaking point": "breaking_point",
         "Counted in usable weights": "usable", "Batch norm re-estimated too": ("usable_reestimated", 3),
-        "Usable left there (thousand)": lambda cell: f"{cell['left'].mean() / 1000:,.1f}",
+        "Usable left (thousand)": lambda cell: f"{cell['left'].mean() / 1000:,.1f}",
     })  # fmt: skip
 
 
