@@ -109,7 +109,10 @@ def test_view_has_a_literal_caption_and_a_fixed_label():
 def test_glance_says_what_the_numbers_say():
 
     text = report.glance(experiments.frame("pruning", RUNS), RUNS, presets.get("demo"))
-    assert "From 181 to 715 pixels" in text and "from 91.0 to 82.0 %" in text and "from 12.0 to 74.0 %" in text
+    assert "From 181 to 715 pixels" in text and "from 91.0 to 82.0 %" in text
+    assert "pruning 90 % of the weights takes it to 12.0 and 74.0 %" in text
+    both = experiments.frame("pruning", RUNS).assign(accuracy=9.94)
+    assert "pruning 90 % of the weights leaves 9.9 % at both" in report.glance(both, RUNS, presets.get("demo"))
 
 
 def test_what_is_recorded_is_counted_cell_by_cell():

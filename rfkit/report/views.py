@@ -250,10 +250,12 @@ def glance(frame, runs, preset):
         if fields.notna().all():
             grows = f"From {fields[low]:g} to {fields[high]:g} pixels of receptive field"
         name = ARCHITECTURE_LABELS.get(architecture, architecture)
-        dense, pruned = (f"from {means[low, r]:.1f} to {means[high, r]:.1f} %" for r in (0.0, rate))
+        dense = f"from {means[low, 0.0]:.1f} to {means[high, 0.0]:.1f} %"
+        first, last = (f"{means[level, rate]:.1f}" for level in (low, high))
+        pruned = f"leaves {first} % at both" if first == last else f"takes it to {first} and {last} %"
         lines.append(
-            f"- **{name}, {label}.** {grows}, dense accuracy goes {dense}, "
-            f"accuracy after pruning {rate:.0%} of the weights {pruned}."
+            f"- **{name}, {label}.** {grows}, dense accuracy goes {dense}; "
+            f"pruning {100 * rate:g} % of the weights {pruned}."
         )
     return "\n".join(lines) + f"\n\n{{.provenance}}\nPreset {preset.name}: {provenance_line(runs)}\n"
 
