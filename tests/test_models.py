@@ -247,11 +247,8 @@ def test_an_edited_network_is_read_anew(own):
 def test_results_of_a_network_of_a_users_name_its_source(own, name):
     from rfkit import experiments, presets
 
-    chosen, path, asked = (
-        presets.get("smoke").select(architectures="valued:needs_values", levels=1),
-        Path("../valued.py"),
-        [],
-    )
+    chosen = presets.get("smoke").select(architectures="valued:needs_values", levels=1)
+    path, asked = Path("../valued.py"), []
     for text in (VALUES, VALUES.replace("WIDTHS = 4", "WIDTHS = 16")):
         path.write_text(text)
         asked.append(experiments.ANALYSES[name].settings(chosen)[0])

@@ -96,8 +96,8 @@ class _Networks:
 
         from rfkit import models
 
-        own = ":" in self.settings["architecture"]  # what else its level changes is not known
-        if self.seed == torch.initial_seed() and isinstance(self.network, models.LevelNet) and not own:
+        ours = self.settings["architecture"] in models.ARCHITECTURES  # what else a level changes in others is not known
+        if ours and self.seed == torch.initial_seed():
             self.network.set_level(level)
             torch.set_rng_state(self.state_after)  # what is drawn next is the same as after a fresh network
             return self.network

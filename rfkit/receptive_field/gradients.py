@@ -34,9 +34,8 @@ class _Linear(TorchFunctionMode):
             return args[0] * 1.0
         if name.startswith(("max_pool", "adaptive_max_pool")):
             pooled = name.removesuffix("_with_indices")
-            mean = (
-                getattr(F, pooled.replace("max", "avg"))(*args[:2]) if name[0] == "a" else _mean_pool(*args, **kwargs)
-            )
+            average = getattr(F, pooled.replace("max", "avg"))  # of adaptive pools; others may be dilated
+            mean = _mean_pool(*args, **kwargs) if name.startswith("max") else average(*args[:2])
             return mean if pooled == name else (mean, func(*args, **kwargs)[1])
         if name in ("softmax", "log_softmax"):
             dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)

@@ -83,7 +83,12 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
             lost.index, lost, label=presets.contrast_label(architecture, level), **_contrast_style(architecture, level)
         )
     ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
-    for legend in ax.figure.legends:  # one for all panels
+    _legend_below(ax)
+
+
+def _legend_below(ax):
+    """One legend for all panels of a figure, instead of that of the panels before."""
+    for legend in ax.figure.legends:
         legend.remove()
     ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
 
@@ -170,9 +175,7 @@ def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=No
     ax.set_xscale("log", base=2)
     ax.set_xticks(widths := sorted(by_width["width"].unique()), [str(Fraction(width)) for width in widths])
     ax.set(xlabel="width", ylabel=label)
-    for legend in ax.figure.legends:
-        legend.remove()
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    _legend_below(ax)
 
 
 @plots.on_axes(plots.WIDTH_IN, 4)

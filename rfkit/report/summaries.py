@@ -65,8 +65,7 @@ def breaking_point_table(by_run, repruned):
 def width_table(by_width):
     """Accuracy and breaking points at every width; of the frame that `rfkit.outcomes.by_width` makes."""
     keys, numbers = ["architecture", "rf_level", "Width"], ["architecture", "rf_level", "width", "precision"]
-    order = {name: place for place, name in enumerate(ARCHITECTURE_LABELS)}
-    ordered = by_width.sort_values(numbers, kind="stable", key=lambda column: column.replace(order))
+    ordered = by_width.sort_values(numbers, ascending=[False, True, True, True], kind="stable")
     precision = ordered["precision"].map(lambda name: "" if name == "float32" else f", {name}")
     return _cells(ordered.assign(Width=ordered["width"].map(lambda width: str(Fraction(width))) + precision), keys, {
         "Dense (%)": ("dense", 1), "Pruned at 0.9 (%)": ("pruned_0.9", 1), "Breaking point": "breaking_point",
