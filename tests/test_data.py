@@ -83,6 +83,8 @@ def test_nested_zip_and_one_folder_a_class(tmp_path):
     assert nested.class_names == ("cat", "dog")
     capitals = {name.replace("train", "Train").replace("test", "TEST"): content for name, content in files.items()}
     again = data.load(f"folder:{write_zip(tmp_path / 'capitals.zip', capitals)}")
+    below_test = {name.replace("pets/", "test/"): content for name, content in files.items()}
+    assert data.load(f"folder:{write_zip(tmp_path / 'below.zip', below_test)}").class_names == ("cat", "dog")
     assert (again.test_images == nested.test_images).all() and len(again.train_labels) == len(nested.train_labels)
 
 

@@ -351,6 +351,8 @@ JOINS = {
     "max of two": torch.max,
     "minimum": torch.minimum,
     "where": lambda a, b: torch.where(a > 0, b, 0.0 * b),
+    "masked fill": lambda a, b: b.masked_fill(a > 0, 0.0),
+    "sign": lambda a, b: torch.sign(a) * b.round(),
     "max over channels": lambda a, b: torch.max(a, 1)[0][:, None] * b,
     "max of names": lambda a, b: a.max(dim=1, keepdim=True).values * b,
     "cat": lambda a, b: torch.cat([a, b], 1),

@@ -27,7 +27,6 @@ KNOWN_ARCHIVES = {
     ),
 }
 
-
 LARGEST_MIB, LARGEST_PX = 64, 4096
 """What one image may hold, as a file and on a side: more is a mistake, or a bomb."""
 
@@ -223,9 +222,9 @@ def _class_folders(files):
     entries = {"train": [], held_out: []}
     for parts in found:
         above = [part.lower() for part in parts[:-2]]
-        for split in entries:
-            if split in above:
-                entries[split].append(("/".join(parts), parts[above.index(split) + 1]))
+        last = max((i for i, part in enumerate(above) if part in entries), default=None)  # the top may be a test/ too
+        if last is not None:
+            entries[above[last]].append(("/".join(parts), parts[last + 1]))
     names = {split: {label for _, label in rows} for split, rows in entries.items()}
     missing = names["train"] ^ names[held_out]
     if missing:

@@ -14,7 +14,7 @@ IDENTITY = frozenset(
     "leaky_relu_ elu elu_ selu celu prelu rrelu softplus mish softsign logsigmoid hardshrink softshrink tanhshrink "
     "_threshold threshold threshold_ clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ clip clip_ abs dropout "
     "dropout1d dropout2d dropout3d alpha_dropout feature_dropout batch_norm group_norm instance_norm layer_norm "
-    "local_response_norm normalize".split()
+    "local_response_norm normalize sign sgn round floor ceil trunc".split()
 )
 
 
@@ -44,8 +44,9 @@ class _Linear(TorchFunctionMode):
             truth = func(*args, **kwargs)
             self.compared.append((truth, sum(1.0 * each for each in args if isinstance(each, torch.Tensor))))
             return truth
-        if name == "where" and len(args) == 3:
-            return sum((made for truth, made in self.compared if truth is args[0]), args[1] + args[2])
+        if (name == "where" and len(args) == 3) or (name.startswith("masked_fill") and len(args) > 1):
+            condition, *read = args if name == "where" else (args[1], args[0])
+            return sum((made for truth, made in self.compared if truth is condition), sum(read))
         if name in ("maximum", "minimum") or (
             name in ("max", "min") and isinstance(args[-1], torch.Tensor) and args[1:]
         ):
