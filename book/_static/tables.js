@@ -56,7 +56,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const figures = [...document.querySelectorAll('div.cell_output img[src$=".svg"]')];
     for (const image of phone ? figures : []) {
       if (image.dataset.panels) apart(image);
-      else image.style.width = `${Math.min(image.naturalWidth, 480)}px`;
+      else image.style.width = image.naturalWidth < 520 ? "100%" : "480px"; // one panel fits, a grid of them scrolls
     }
     for (const image of figures) hint(image.closest("figure, .output, .cell_output"), "figure");
   });

@@ -10,7 +10,7 @@ import pandas as pd
 from rfkit import experiments, stats
 from rfkit.outcomes import ALPHA
 from rfkit.presets import FINE_TUNED_RATE, MARGIN_POINTS, PAPER_RATES
-from rfkit.tables import from_to
+from rfkit.tables import ARCHITECTURE_LABELS, from_to
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 CLAIMS = {
@@ -313,4 +313,5 @@ def judge(evidence):
 
 def in_order(verdicts):
     """Verdicts in the order of the ledger."""
-    return sorted(verdicts, key=lambda v: (v.claim[0], int(v.claim[1:]), v.dataset, v.architecture))
+    place = {name: i for i, name in enumerate(ARCHITECTURE_LABELS)}.get
+    return sorted(verdicts, key=lambda v: (v.claim[0], int(v.claim[1:]), v.dataset, place(v.architecture, 9)))

@@ -18,7 +18,6 @@ BLOCKED = {
 }
 """Modules that a question's code cannot import: our answers, and where the layers are to be written, torch's."""
 
-
 TO_READ = "the derivations of question 1 (a) to (e); their points above are for the functions alone"
 """What no test can grade."""
 

@@ -17,7 +17,6 @@ IDENTITY = frozenset(
     "local_response_norm normalize sign sgn round floor ceil trunc".split()
 )
 
-
 COMPARISONS = frozenset("gt ge lt le eq ne greater less greater_equal less_equal not_equal".split())
 
 

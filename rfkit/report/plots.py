@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 from rfkit.report.styles import LEVEL_STYLE, OTHER_LEVELS, STYLES
 from rfkit.tables import ARCHITECTURE_LABELS
 
-WIDTH_IN = 6.6
+WIDTH_IN, ALONE_IN = 6.6, 5.0  # of several panels; of one, which a phone can show whole
 
 
 def use_style():
@@ -29,6 +29,7 @@ def use_style():
             "font.sans-serif": ["DejaVu Sans"], "axes.linewidth": 1.25, "grid.linewidth": 1,
             "axes.prop_cycle": plt.cycler(color=[color for color, _, _ in STYLES]), "legend.title_fontsize": 12,
             "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
+            "figure.constrained_layout.h_pad": 0.1,
             "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 11,
             "xtick.labelsize": 11, "ytick.labelsize": 11, "axes.spines.top": False, "axes.spines.right": False,
             "grid.color": "#dddddd", "legend.frameon": False,
@@ -131,7 +132,7 @@ def plot_accuracy_by_rate(frame, *, x="pruning_rate", y="accuracy", ax=None):
     ax.legend(loc="best")
 
 
-@on_axes(WIDTH_IN, 3.6)
+@on_axes(ALONE_IN, 3.2)
 def plot_growth(curves, *, image_px=(), ax=None):
     """Receptive field after each layer, one line a network."""
     for i, (label, sizes) in enumerate(curves.items()):
@@ -149,7 +150,7 @@ def plot_growth(curves, *, image_px=(), ax=None):
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.legend()
+    legend_below(ax)
 
 
 @on_axes()
@@ -210,7 +211,7 @@ def plot_field_boxes(image, fields_px, *, title="", ax=None):
 
 def beside(count, *, rows=1, height_in=3.4, **shared):
     """Axes side by side; `shared` is for Matplotlib, such as ``sharex="col"``."""
-    size = (WIDTH_IN, height_in * max(1, rows))
+    size = (WIDTH_IN if count > 1 else ALONE_IN, height_in * max(1, rows))
     return plt.subplots(max(1, rows), count, figsize=size, squeeze=False, **shared)[1].ravel()
 
 
@@ -246,6 +247,13 @@ def by_network(frame, plot, **options):
     in_order = [handles[label] for label in sorted(handles)]  # one legend for all, off the curves
     figure.legend(in_order, words, loc="outside lower center", ncols=min(len(words), 2), fontsize=9, columnspacing=1.2)
     return axes
+
+
+def legend_below(ax):
+    """One legend for all panels of a figure, instead of that of the panels before."""
+    for legend in ax.figure.legends:
+        legend.remove()
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
 
 
 def nothing(ax, title=""):

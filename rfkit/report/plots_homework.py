@@ -6,7 +6,7 @@ import numpy as np
 from rfkit.report import plots
 
 
-@plots.on_axes(plots.WIDTH_IN, 3)
+@plots.on_axes(plots.ALONE_IN, 3)
 def plot_lines(curves, *, targets=(), ax=None, **labels):
     """Values step by step, one line a name, and dotted what they should come to; `labels` are set on the axes."""
     for (label, values), (color, marker, line) in zip(curves.items(), plots.STYLES, strict=False):
@@ -15,13 +15,14 @@ def plot_lines(curves, *, targets=(), ax=None, **labels):
     for target, (color, *_) in zip(targets, plots.STYLES, strict=False):
         ax.axhline(target, color=color, linestyle=":", linewidth=1)
     ax.set(**labels)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
 
 
 def plot_filters(filters, *, columns=8):
     """Filters of a first layer as small colour images, each scaled by itself about zero."""
     rows = -(-len(filters) // columns)
-    _, axes = plt.subplots(rows, columns, figsize=(plots.WIDTH_IN, plots.WIDTH_IN / columns * rows), squeeze=False)
+    _, axes = plt.subplots(rows, columns, figsize=(plots.ALONE_IN, plots.ALONE_IN / columns * rows), squeeze=False)
     for ax in axes.ravel():
         ax.axis("off")
     for ax, weights in zip(axes.ravel(), filters, strict=False):
@@ -30,7 +31,7 @@ def plot_filters(filters, *, columns=8):
     return axes
 
 
-@plots.on_axes(5.6, 5.2)
+@plots.on_axes(plots.ALONE_IN, 4.8)
 def plot_confusion(result, *, ax=None):
     """Which class is taken for which, in percent of the images of a class."""
     counts, classes = np.array(result["values"]["confusion"]), result["values"]["classes"]

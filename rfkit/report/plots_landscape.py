@@ -44,7 +44,6 @@ def plot_as_run(ritz, *, title="", ax=None):
         color, label = plots.level_style(row.rf_level)["color"], plots.field_label(row.rf_level, row.field_px)
         ax.plot(grid, height, linewidth=1, color=color, label=label)
     ax.set(xlabel="Ritz value λ", ylabel="P(λ)", yscale="log", ylim=(1e-10, 30), title=title)
-    ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     ax.locator_params(axis="x", nbins=4)
     ax.legend(loc="upper right", fontsize=9, handlelength=0)
     ax.label_outer()
@@ -73,14 +72,14 @@ def plot_surface(places, losses, *, levels=12, title="", ax=None):
     ax.grid(False)
 
 
-@plots.on_axes(plots.WIDTH_IN, 3.2)
+@plots.on_axes(plots.ALONE_IN, 3.2)
 def plot_line(pairs, *, ax=None):
     """Loss between two seeds, one line a pair of seeds, alike for one receptive field."""
     for level, part in pairs.groupby("rf_level"):
         label = plots.field_label(level, part["field_px"].iloc[0])
         for i, (places, losses) in enumerate(part["line"]):
             ax.plot(places, losses, label="" if i else label, **plots.level_style(level))
-    ax.set(xlabel="place between two seeds", ylabel="loss")
+    ax.set(xlabel="position between two seeds", ylabel="loss")
     ax.legend(fontsize=9)
 
 
@@ -103,7 +102,7 @@ def plot_gradients(gradients, *, title="", ax=None):
         ax.plot(mean.index, mean, label=f"level {level}" + (", cut to one pixel" if changed else ""), **look)
     ax.set(xlabel="layer", ylabel="norm of the gradient", title=title, yscale="log")
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    plots.legend_below(ax)
 
 
 KINDS = {
@@ -133,7 +132,10 @@ def plot_similarities(pairs, kinds=(("final", "matrix"),)):
             ax.set(xticks=[], yticks=[])
             ax.grid(False)
             if level in found.index:
-                image = _draw(found.loc[level, column], ax)
+                image = _draw(matrix := found.loc[level, column], ax)
+                if ax is line[0]:
+                    marks = (1, len(matrix) // 2 + 1, len(matrix))
+                    ax.set_yticks([mark - 1 for mark in marks], marks, fontsize=8)
                 if column == "matrix" and stage == kinds[0][0]:
                     ax.set_title(plots.field_label(level, found.loc[level, "field_px"]), fontsize=11)
         words = KINDS[stage, column] if len(kinds) > 1 else plots.network_label(name)
@@ -152,8 +154,9 @@ def _draw(matrix, ax):
             plt.Rectangle((-0.5, -0.5), columns, rows, fill=False, hatch="////", edgecolor="#777777", zorder=0)
         )
     image = ax.imshow(np.ma.masked_invalid(matrix), cmap="cividis", vmin=0, vmax=1, origin="lower", zorder=1)
-    for mark, draw in ((rows // 2, ax.axhline), (columns // 2, ax.axvline)):
-        draw(mark, color="white", linewidth=0.8, linestyle="--", zorder=2)
+    middles = ((rows // 2, ax.axhline), (columns // 2, ax.axvline)) if min(rows, columns) > 8 else ()
+    for middle, draw in middles:
+        draw(middle, color="white", linewidth=0.8, linestyle="--", zorder=2)
     ax.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
     return image
 

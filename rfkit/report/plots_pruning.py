@@ -23,7 +23,7 @@ def plot_layer_sparsity(runs, *, title="", ax=None):
     ax.yaxis.get_major_locator().set_params(integer=True)
     ax.set(title=title, xlabel="pruning rate", ylabel="layer")
     ax.grid(False)
-    ax.figure.colorbar(image, ax=ax, fraction=0.05, label="share pruned")
+    ax.figure.colorbar(image, ax=ax, fraction=0.05)
 
 
 @plots.on_axes(1.6, 1.8)
@@ -42,7 +42,7 @@ def plot_networks(found, *, ax=None):
 
     `found` maps (architecture, level) to what `rfkit.contrast_nets.geometry` returns.
     """
-    ax = ax if ax is not None else plt.subplots(figsize=(plots.WIDTH_IN, 0.55 * len(found)))[1]
+    ax = ax if ax is not None else plt.subplots(figsize=(plots.ALONE_IN, 0.42 * len(found)))[1]
     top, widest = 0, 0
     for cell, row in found.items():
         sides, left = row["sides"][1:], 0  # the first convolution is before the pool and the same in all
@@ -71,6 +71,7 @@ def plot_contrasts(by_run, *, outcome="dense", ax=None):
         ax.plot([values.mean()], [place], markersize=8, **look)
     ax.set_yticks(range(len(cells)), [presets.contrast_label(*cell) for cell in cells], fontsize=9)
     ax.set(xlabel=presets.CONTRAST_OUTCOMES[outcome], ylim=(len(cells) - 0.5, -0.5))
+    ax.locator_params(axis="x", nbins=5)
 
 
 @plots.on_axes(plots.WIDTH_IN / 2, 4.2)
@@ -83,14 +84,7 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
             lost.index, lost, label=presets.contrast_label(architecture, level), **_contrast_style(architecture, level)
         )
     ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
-    _legend_below(ax)
-
-
-def _legend_below(ax):
-    """One legend for all panels of a figure, instead of that of the panels before."""
-    for legend in ax.figure.legends:
-        legend.remove()
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    plots.legend_below(ax)
 
 
 def _contrast_order(cell):
@@ -119,7 +113,7 @@ def plot_usable_rates(points, *, ax=None):
         ax.plot(means.index, means.clip(lower=0.01), label=label, markersize=6, linewidth=1.2, **style, **hollow)
     ax.set(xlabel="pruning rate of the usable weights", ylabel="points of accuracy lost", yscale="log", xlim=(0, 1))
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.legend(fontsize=8, loc="upper left")
+    plots.legend_below(ax)
 
 
 @plots.on_axes(plots.WIDTH_IN / 2, 3.4)
@@ -175,10 +169,10 @@ def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=No
     ax.set_xscale("log", base=2)
     ax.set_xticks(widths := sorted(by_width["width"].unique()), [str(Fraction(width)) for width in widths])
     ax.set(xlabel="width", ylabel=label)
-    _legend_below(ax)
+    plots.legend_below(ax)
 
 
-@plots.on_axes(plots.WIDTH_IN, 4)
+@plots.on_axes(plots.ALONE_IN, 4)
 def plot_published_networks(found, *, ax=None):
     """Accuracy against the field as a multiple of the image, by convolutions and pools alone."""
     ratio = found["convolutions_px"] / found["image_px"]
@@ -190,14 +184,16 @@ def plot_published_networks(found, *, ax=None):
         ax.plot(ratio[part], found["top1"][part], marker, color=color, label=name, markersize=6, alpha=0.75)
     ax.axvline(1, color="0.4", linewidth=1.2)
     place = {"textcoords": "offset points", "fontsize": 9}
-    ax.annotate("field = image", (1, 90), xytext=(-4, 0), ha="right", va="top", **place)
-    for name in ("alexnet", "squeezenet1_1", "vgg19", "googlenet", "resnet50", "inception_v3", "convnext_tiny"):
-        for i in found.index[found["network"] == name]:
-            ax.annotate(name, (ratio[i], found["top1"][i]), xytext=(6, -11), **place)
+    ax.annotate("field = image", (1, 93), xytext=(4, 0), va="top", **place)
+    named = {"alexnet": (-46, -6), "squeezenet1_1": (12, -8), "vgg19": (8, -13), "googlenet": (-34, -20)}
+    named |= {"resnet50": (-70, 22), "inception_v3": (10, -12), "convnext_tiny": (10, -12)}
+    line = {"arrowstyle": "-", "color": "0.5"}
+    for i, name in found["network"][found["network"].isin(named)].items():
+        ax.annotate(name, (ratio[i], found["top1"][i]), xytext=named[name], arrowprops=line, **place)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}×")
-    ax.set(xlabel="field of the last map over the image's side", ylabel="top-1 accuracy (%)", ylim=(53, 91))
-    ax.legend(loc="lower right")
+    ax.set(xlabel="field over the image's side", ylabel="top-1 accuracy (%)", xlim=(0.5, 20), ylim=(53, 93))
+    plots.legend_below(ax)
 
 
 @plots.on_axes(plots.WIDTH_IN / 2, 3.4)

@@ -225,20 +225,13 @@ def spectrum_table(found):
 
 def untrained_spectrum_table(found):
     """Hessian of untrained networks, for readers."""
-    return pd.DataFrame([
-        {
-            "Network": ARCHITECTURE_LABELS.get(row.architecture, row.architecture),
-            "Level": row.rf_level,
-            "Field (px)": str(row.field_px),
-            "Largest": three(row.values_[0]),
-            "10th": three(row.values_[9]),
-            "90th": three(row.values_[89]),
-            "Smallest": three(row.smallest),
-            "Width": three(row.width),
-            "Negative (%)": f"{100 * row.negative_mass:.0f}",
-        }
-        for row in found.rename(columns={"values": "values_"}).itertuples()
-    ])
+    ranked = [[values[rank] for rank in (0, 9, 89)] for values in found["values"]]
+    found = found.join(pd.DataFrame(ranked, found.index, ["Largest", "10th", "90th"]))
+    found = found.rename(columns={"smallest": "Smallest", "width": "Width"})
+    names = ("Largest", "10th", "90th", "Smallest", "Width")
+    columns = {name: lambda cell, name=name: three(cell[name].mean()) for name in names}
+    columns["Negative (%)"] = lambda cell: f"{100 * cell['negative_mass'].mean():.0f}"
+    return _cells(found, ["architecture", "rf_level", "field_px"], columns)
 
 
 def author_ritz_table():
@@ -370,7 +363,7 @@ def recipe_table(made):
 
 TITLES = {
     "architecture": ("Network", ARCHITECTURE_LABELS), "rf_level": ("Level", {}), "dataset": ("Data", DATASET_LABELS),
-    "paper_dataset": ("Data (by image size)", DATASET_LABELS),
+    "paper_dataset": ("Data (by image size)", DATASET_LABELS), "field_px": ("Field (px)", {}),
 }  # fmt: skip
 
 
@@ -413,7 +406,7 @@ def published_networks_table(found):
     return pd.DataFrame([
         {
             "Network": row.network,
-            "Top-1 (%)": f"{row.top1:.1f}",
+            "Top‑1 (%)": f"{row.top1:.1f}",
             "Image (px)": row.image_px,
             "Field (px)": px(row.field_px),
             "Convolutions alone (px)": px(row.convolutions_px),

@@ -166,7 +166,7 @@ def show_importance_table(n, builds):
         columns[f"Linearised, {name}"] = list(map(_scientific, table["linearised_mean"], table["linearised_std"]))
         if table["standard_errors"].notna().any():
             apart = [MISSING if each is None else f"{each:.1f}" for each in table["standard_errors"]]
-            columns["Distance to the paper (standard errors)"] = apart
+            columns["Distance (standard errors)"] = apart
         columns[f"True, {name}"] = list(map(_scientific, table["true_mean"], table["true_std"]))
         shown = [each for each in found if each["settings"]["variant"] in experiments.DEFINITIONS]
         notes.append(f"{name.capitalize()}: {importance_line(shown, IMPORTANCE_TABLES[n])}")
@@ -230,7 +230,7 @@ def _mean_and_std(mean, std):
 
 def _markdown(body):
     """Words to the left, numbers to the right."""
-    number = re.compile(rf"{MISSING}$|[+−-]?[\d.]")
+    number = re.compile(rf"(?:{MISSING}|all)$|[+−-]?[\d.]")
     align = ["right" if all(number.match(str(cell)) for cell in body[name]) else "left" for name in body.columns]
     minus = body.map(lambda cell: re.sub(r"(?<![\w.`-])-(?=[\d.])", "−", str(cell)))
     return minus.to_markdown(index=False, disable_numparse=True, colalign=align)
