@@ -190,6 +190,13 @@ def test_zip_members_may_not_leave_the_folder(tmp_path, name):
         data.load(f"folder:{write_zip(tmp_path / 'x.zip', class_files() | {name: png(0)})}")
 
 
+def test_names_in_a_zip_are_no_longer_than_a_message_can_quote(tmp_path):
+    path = write_zip(tmp_path / "x.zip", class_files() | {f"train/cat/{'x' * 2000}.png": png(0)})
+    with pytest.raises(DataError, match="over 1,000 characters") as refused:
+        data.load(f"folder:{path}")
+    assert len(str(refused.value)) < 500
+
+
 def test_half_a_zip_and_no_file(tmp_path):
     path = write_zip(tmp_path / "x.zip", class_files())
     path.write_bytes(path.read_bytes()[:-100])
@@ -243,11 +250,17 @@ def test_tiny_imagenet(tmp_path):
         (lambda f: f | {"tiny-imagenet-200/wnids.txt": b"n02"}, "train/n01 is not listed in wnids.txt"),
         (lambda f: f | {"tiny-imagenet-200/val/val_annotations.txt": b"val_0.JPEG\tn09"}, "class n09, not in wnids"),
         (lambda f: f | {"tiny-imagenet-200/val/val_annotations.txt": b"val_0.JPEG"}, "expected file<TAB>class"),
+        (lambda f: f | {"tiny-imagenet-200/val/val_annotations.txt": b"[" * 9000}, "expected file<TAB>class"),
+        (
+            lambda f: f | {"tiny-imagenet-200/val/val_annotations.txt": b"[" * 9000 + b"\tn01"},
+            r"lists \[+, which is not",
+        ),
     ],
 )
 def test_broken_tiny_imagenet(tmp_path, change, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as refused:
         data.load("tiny_imagenet", root=write_zip(tmp_path / "tiny.zip", change(tiny_files())))
+    assert len(str(refused.value)) < 500
 
 
 def test_tiny_imagenet_download(tmp_path, monkeypatch, served):

@@ -81,7 +81,9 @@ class _Files:
             self.names = sorted(name for name in self._zip.namelist() if name and not name.endswith("/"))
             for name in self.names:
                 if PurePosixPath(name).is_absolute() or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
-                    raise DataError(f"{path}: member {name!r} points outside the archive; refused")
+                    raise DataError(f"{path}: member {name!r:.200} points outside the archive; refused")
+                if len(name) > 1000:  # and a message would be as long
+                    raise DataError(f"{path}: member {name!r:.80} has a name of over 1,000 characters; refused")
         else:
             raise DataError(f"{path} does not exist; expected a directory or a zip file of images")
 
@@ -233,10 +235,9 @@ def _class_folders(files):
             f"{files.path}: class folder {sorted(missing)[0]!r} is missing or empty under {where}/; every class "
             "needs images in both"
         )
-    class_names = sorted(names["train"])
-    index = {name: i for i, name in enumerate(class_names)}
+    index = {name: i for i, name in enumerate(sorted(names["train"]))}
     train, test = ([(file, index[label]) for file, label in entries[split]] for split in ("train", held_out))
-    return class_names, train, test
+    return [*index], train, test
 
 
 def _split_class_folders(files, found):
@@ -286,19 +287,19 @@ def _tiny_imagenet_entries(files):
         if name.startswith(prefix):
             wnid = name.removeprefix(prefix).split("/")[0]
             if wnid not in index:
-                raise DataError(f"{files.path}: class folder train/{wnid} is not listed in wnids.txt")
+                raise DataError(f"{files.path}: class folder train/{wnid:.80} is not listed in wnids.txt")
             train.append((name, index[wnid]))
             counts[wnid] += 1
     empty = [wnid for wnid, count in counts.items() if not count]
     if empty:
-        raise DataError(f"{files.path}: class folder train/{empty[0]} is missing or empty, but wnids.txt lists it")
+        raise DataError(f"{files.path}: class folder train/{empty[0]:.80} is missing or empty, but wnids.txt lists it")
     test = []
     for row, wnid in _annotations(files, base):
         name = f"{base}val/images/{row}"
         if name not in present:
-            raise DataError(f"{files.path}: val_annotations.txt lists {row}, which is not in val/images")
+            raise DataError(f"{files.path}: val_annotations.txt lists {row:.80}, which is not in val/images")
         if wnid not in index:
-            raise DataError(f"{files.path}: val_annotations.txt gives {row} the class {wnid}, not in wnids.txt")
+            raise DataError(f"{files.path}: val_annotations.txt gives {row:.80} the class {wnid:.80}, not in wnids.txt")
         test.append((name, index[wnid]))
     words = _words(files, base)
     return [words.get(wnid, wnid) for wnid in wnids], train, test
@@ -311,7 +312,7 @@ def _annotations(files, base) -> Iterator[tuple[str, str]]:
     for line in files.lines(name):
         fields = line.split("\t")
         if len(fields) < 2:
-            raise DataError(f"{files.path}: val_annotations.txt has the line {line!r}; expected file<TAB>class")
+            raise DataError(f"{files.path}: val_annotations.txt has the line {line!r:.80}; expected file<TAB>class")
         yield fields[0], fields[1]
 
 

@@ -170,8 +170,7 @@ def plot_pattern(pattern, *, box_px=None, title="", label="mean |gradient|", ax=
 def plot_patterns(patterns, fields_px, *, title=None):
     """Importance patterns of all levels: above on one common logarithmic scale, below each on its own."""
     count, top = len(patterns), patterns.max()
-    size = (WIDTH_IN * 1.3, WIDTH_IN * 1.3 * 2.2 / max(count, 2))
-    figure, axes = plt.subplots(2, count, figsize=size, squeeze=False)
+    figure, axes = plt.subplots(2, count, figsize=(WIDTH_IN * 1.3, WIDTH_IN * 2.86 / max(count, 2)), squeeze=False)
     common = LogNorm(top * 1e-4, top, clip=True)
     for pattern, px, above, below in zip(patterns, fields_px, *axes, strict=True):
         shared = above.imshow(pattern, cmap="cividis", norm=common)
