@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import torch
 from common import alternate, report, sized
@@ -39,7 +40,8 @@ def two_processes(folder):
 
 def one_process(folder):
     command = [sys.executable, "-c", ONE, folder]
-    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "2"}, stderr=subprocess.DEVNULL)
+    here = Path(__file__).parent  # where it finds this file
+    subprocess.run(command, check=True, cwd=here, env=os.environ | {"OMP_NUM_THREADS": "2"})
 
 
 def seconds(work):

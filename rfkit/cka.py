@@ -18,7 +18,7 @@ ADDS = ("add", "__add__", "add_", "__iadd__")
 DEAD = 8
 """Features that vary less than this many roundings of their own type do not vary at all."""
 CHUNK = 4096
-"""Features in float64 at a time."""
+"""Features in one product, so few that float32 keeps CKA to 1e-6."""
 
 
 class DeadFeaturesWarning(UserWarning):
@@ -42,8 +42,7 @@ class SimilarityResult:
             return float("nan")
         if not 0 < share <= 1:
             raise ValueError(f"share is {share!r}; expected a share of the layers, above 0 and up to 1")
-        values = np.diagonal(self.matrix)
-        values = values[len(values) - math.ceil(round(share * len(values), 9)) :]
+        values = np.diagonal(self.matrix)[len(self.matrix) - math.ceil(round(share * len(self.matrix), 9)) :]
         values = values[np.isfinite(values)]
         return float(values.mean()) if len(values) else float("nan")
 
@@ -78,12 +77,11 @@ def linear_cka(x, y, *, unbiased=False):
     for name, kernel in zip("xy", kernels, strict=True):
         if kernel.dead:
             warnings.warn(f"the features of {name} do not vary over the images", DeadFeaturesWarning, stacklevel=2)
-    dead = any(kernel.dead for kernel in kernels)
-    return math.nan if dead else float(a @ b / (a.square().sum() * b.square().sum()).sqrt())
+    return math.nan if any(k.dead for k in kernels) else float(a @ b / (a.square().sum() * b.square().sum()).sqrt())
 
 
 class _Kernel:
-    """Gram matrix (n, n) of centred features in float64, taken in a part of the features at a time."""
+    """Gram matrix (n, n) of centred features, summed in float64 over parts of the features."""
 
     def __init__(self, count):
         self.total, self.features = np.zeros((count, count), order="F"), 0
@@ -98,9 +96,12 @@ class _Kernel:
         self.eps = max(self.eps, torch.finfo(features.dtype).eps)
         for part in features.split(CHUNK, dim=1):
             self.size = max(self.size, *(abs(float(end)) for end in part.aminmax()))
+            if not 1e-10 < self.size < 1e15:  # squares leave the range of float32
+                part = part.double()
             # the first image taken off: an offset far larger than the variation costs no digits
-            shifted = (part - part[:1]).double().numpy()
-            blas.dsyrk(1.0, shifted.T, beta=1.0, c=self.total, trans=1, overwrite_c=1)  # the upper half only
+            shifted = (part - part[:1]).numpy().T
+            product = blas.ssyrk if shifted.dtype == np.float32 else blas.dsyrk
+            self.total += product(1.0, shifted, trans=1)  # the upper half only
         self.features += features.shape[1]
 
     def vector(self, unbiased):
@@ -170,11 +171,10 @@ class _Layers(TorchFunctionMode):
 
 def _run(model, images, begin, end, take, layers):
     """One batch through a network; every layer is handed over."""
-    device = next(model.parameters()).device
     watched = _Layers(model, take, layers)
     try:
         with evaluation_mode(model), torch.no_grad(), watched:
-            model(model_inputs(model, images[begin:end], device))
+            model(model_inputs(model, images[begin:end], next(model.parameters()).device))
     finally:
         watched.remove()
 
@@ -263,7 +263,7 @@ def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, b
         max_gib: Features held at a time; what does not fit is made in another pass over the images.
 
     Returns:
-        `SimilarityResult`, on features as they are (no averaging over places), in float64.
+        `SimilarityResult`, on features as they are (no averaging over places), to 1e-6.
 
     Raises:
         ValueError: If there are too few images, a name is unknown, or there is no layer.

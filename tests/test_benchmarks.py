@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 def test_benchmark_runs(name, tmp_path):
     before = {path: path.read_bytes() for path in FOLDER.glob("results/*.json")}
     done = subprocess.run(
-        [sys.executable, f"{name}.py"], cwd=FOLDER, capture_output=True, text=True,
+        [sys.executable, f"benchmarks/{name}.py"], cwd=FOLDER.parent, capture_output=True, text=True,
         env=os.environ | {"RFKIT_BENCH_QUICK": "1", "RFKIT_RUNS": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

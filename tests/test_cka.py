@@ -47,7 +47,7 @@ def test_agrees_with_the_definition(n, p, q, seed):
 
 
 @pytest.mark.parametrize("offset", [10, 1e3, 1e5])
-@pytest.mark.parametrize("scale", [1e-18, 0.01, 1e15])
+@pytest.mark.parametrize("scale", [1e-30, 1e-18, 0.01, 1e15, 1e25])
 def test_offset_and_scale_do_not_matter(offset, scale):
     x, y = features()
     x, y = x.astype(np.float32), y.astype(np.float32)
