@@ -276,8 +276,8 @@ def _polish(root):
         path.write_text(drawn.replace('<style type="text/css">', f'<style type="text/css">{style}', 1), "utf-8")
     for path in root.rglob("*.html"):
         html = path.read_text(encoding="utf-8")
-        html = re.sub(r"\s*<script>const THEBE_JS_URL.*?</script>", "", html)  # twice on every page, and never used
-        html = re.sub(r"<script [^>]*fontawesome\.js[^>]*></script>", "", html)  # 1.5 MB; the icons come as a font too
+        unused = r' [^>]*(?:fontawesome|"\.\./[^"]*(?:searchtools|language_data|searchindex))\.js[^>]*>'
+        html = re.sub(rf"\s*<script(?:>const THEBE_JS_URL.*?|{unused})</script>", "", html)  # 1.7 MB that no page needs
         toggle = '<summary><span class="toctree-toggle"'
         html = html.replace(toggle, toggle.replace("<summary", '<summary aria-label="Show or hide its pages"'))
         html = html.replace('role="doc-biblioentry"', 'role="listitem"')  # what a list may hold
