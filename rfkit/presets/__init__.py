@@ -2,6 +2,7 @@
 
 from rfkit.presets.contrasts import CELLS as CONTRAST_CELLS
 from rfkit.presets.contrasts import CONTRASTS, EQUAL_COMPUTATION, MARGIN_POINTS, SHORTER_EPOCHS, Contrast, of_contrasts
+from rfkit.presets.contrasts import FRESH as FRESH_NETWORKS
 from rfkit.presets.contrasts import LABELS as CONTRAST_LABELS
 from rfkit.presets.contrasts import NETWORK as CONTRAST_NETWORK
 from rfkit.presets.contrasts import OUTCOMES as CONTRAST_OUTCOMES

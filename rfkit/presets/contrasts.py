@@ -17,11 +17,14 @@ LABELS = {
     CONTRAST_NETS + "blurred": "level {}'s pool at stride 1",
     CONTRAST_NETS + "dilated": "level {}, dilated",
 }
-
 EQUAL_COMPUTATION = {2: 5 / 64, 3: 3 / 64}
 """Widths at which the network takes as many multiplications at level 1 as at a level at width 1/8."""
 SHORTER_EPOCHS = (3, 5, 8, 12)
 """How long level 1 is trained to be compared at the training loss of the other levels."""
+FRESH = {
+    "datasets": "cifar10", "architectures": NETWORK, "seeds": (6, 7, 8), "rates": tuple(n / 50 for n in range(20, 50))
+}  # fmt: skip
+"""Trained after all others, pruned at rates 0.02 apart, to see whether the findings hold."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def stage_table():
         for dataset in study.datasets
         for name in study.architectures
     }
-    changed = {"contrasts": presets.of_contrasts(study)}
+    changed = {"contrasts": presets.of_contrasts(study), "fresh networks": study.select(**presets.FRESH_NETWORKS)}
     protocols = {f"protocol `{name}`": presets.get("study", name) for name in ("as_stated", "careful")}
     widths = {
         f"width {Fraction(width)}, {precision}": study.select(width=width, precision=precision)
@@ -53,12 +53,11 @@ def stage_table():
     controls += [first.select(epochs=epochs) for epochs in presets.SHORTER_EPOCHS]
     stages = {name: experiments.recorded(preset) for name, preset in (main | changed | protocols | widths).items()}
     stages["controls of accuracy"] = [run for preset in controls for run in experiments.recorded(preset)]
-    rows = [
+    return pd.DataFrame([
         {"Stage": name, "Trainings": len(runs), **_took(runs, 1)}
         for name, runs in stages.items()
         if runs or name not in widths
-    ]
-    return pd.DataFrame(rows)
+    ])
 
 
 def _took(runs, digits):

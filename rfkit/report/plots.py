@@ -221,9 +221,8 @@ def by_network(frame, plot, **options):
         return []
     places = [list(frame[column].unique()) for column in ("data_label", "architecture")]
     rows, columns = map(len, places)
-    size = (WIDTH_IN, 3.3 * rows)
     # of their own height: a tenth is chance on one data set, and half of what there is to lose on another
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey="row")
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH_IN, 3.3 * rows), squeeze=False, sharey="row")
     parts = dict(list(frame.groupby(["data_label", "architecture"])))
     tops = dict.fromkeys(places[0], 0)
     for key, ax in zip(itertools.product(*places), axes.flat, strict=True):

@@ -228,8 +228,7 @@ def untrained_spectrum_table(found):
     ranked = [[values[rank] for rank in (0, 9, 89)] for values in found["values"]]
     found = found.join(pd.DataFrame(ranked, found.index, ["Largest", "10th", "90th"]))
     found = found.rename(columns={"smallest": "Smallest", "width": "Width"})
-    names = ("Largest", "10th", "90th", "Smallest", "Width")
-    columns = {name: lambda cell, name=name: three(cell[name].mean()) for name in names}
+    columns = {n: lambda cell, n=n: three(cell[n].mean()) for n in ("Largest", "10th", "90th", "Smallest", "Width")}
     columns["Negative (%)"] = lambda cell: f"{100 * cell['negative_mass'].mean():.0f}"
     return _cells(found, ["architecture", "rf_level", "field_px"], columns)
 
@@ -250,8 +249,7 @@ def sharpness_variant_table(runs):
     for run in runs:
         spectrum = run.result("spectrum")
         if spectrum is not None:
-            found = {key: three(value) for key, value in spectrum["variants"].items()}
-            columns.setdefault(f"Level {run.config.level}", found)
+            columns.setdefault(f"Level {run.config.level}", {k: three(v) for k, v in spectrum["variants"].items()})
     return pd.DataFrame(columns).rename_axis("Choice").reset_index()
 
 
