@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -217,6 +218,27 @@ def test_a_failing_notebook_fails_the_build(built, tmp_path):
     done = rfkit(folder, "book", "smoke")
     assert done.returncode == 1 and "RuntimeError: on purpose" in done.stderr
     assert not (folder / "_build" / "html").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux")
+def test_a_kernel_ends_with_the_process_that_wanted_it():
+    started = (
+        "import sys; from rfkit.book.forked import KernelManager\n"
+        "if __name__ == '__main__':\n"
+        "    manager = KernelManager(kernel_name='python3')\n"
+        "    import asyncio; asyncio.run(manager.start_kernel())\n"
+        "    print(manager.provisioner.process.pid, flush=True); sys.stdin.read()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    with subprocess.Popen([sys.executable, "-c", started], **pipes) as process:
+        kernel = int(process.stdout.readline())
+        time.sleep(3)  # until it watches
+        os.kill(kernel, 0)
+        process.kill()
+    end = time.monotonic() + 60
+    while (Path("/proc") / str(kernel)).exists() and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not (Path("/proc") / str(kernel)).exists()
 
 
 def test_a_broken_reference_fails_the_build(built, tmp_path):

@@ -14,6 +14,7 @@ import nbformat
 import yaml
 
 from rfkit import claims, experiments, presets, report
+from rfkit.book import forked
 from rfkit.config import ConfigError, check_keys, literal, one_of, whole
 from rfkit.experiments import pool, store
 from rfkit.homework import editions, kernel
@@ -98,6 +99,7 @@ def _papermill(name, output, parameters):
             config = kernel.private_sockets(folder)
             # a kernel is interrupted before it is ended, and would call that an error; those of cells come here
             config.NotebookClient.extra_arguments = ["--log-level=50"]
+            config.NotebookClient.kernel_manager_class = forked.KernelManager
             options = {"kernel_name": "python3", "progress_bar": False, "config": config}
             return papermill.execute_notebook(source, output, parameters, **options)
     except PapermillExecutionError as error:
