@@ -8,9 +8,9 @@ from rfkit.tables import MISSING
 QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
-        "Accuracy falls in every network and data set (ResNet50 on Tiny ImageNet with two seeds). It goes with "
-        "coarser maps more than with what a unit sees: of our changed networks, those that keep the maps of the "
-        "smallest field lose at most 1.2 points, unless they are dilated. Part may be the price of computation: "
+        "Accuracy falls in every network and data set (ResNet50 on Tiny ImageNet with two seeds). Field "
+        "and resolution are only partly separated: at an equal field, coarser first maps cost 8 points; at equal "
+        "maps, our one network with a larger field, made by dilation, loses 14. Part may be the price of computation: "
         "narrowed to as few multiplications, the smallest field cannot be told apart from levels 2 and 3.",
     ),
     (
