@@ -14,6 +14,8 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from rfkit import book, presets
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -208,6 +210,15 @@ def test_tables_have_their_fixed_labels_and_our_numbers(built):
     assert all(f'id="{label}"' in importance for label in ("paper-figure-4", "paper-figure-5"))
     assert "1.24·10⁻⁵" in importance and "0.322 ± 0.12" in importance
     assert "injected-parameters" not in html and "preset <b>smoke</b>" in html
+
+
+def test_the_student_edition_has_no_buttons_to_the_solutions(tmp_path, monkeypatch):
+    monkeypatch.chdir(copy_of_the_sources(tmp_path))
+    monkeypatch.setattr(book, "repository_url", lambda: "https://github.com/somebody/rfkit")
+    for edition, buttons in (("full", True), ("student", False)):
+        book.stage(presets.get("smoke"), [], edition)
+        config = yaml.safe_load(Path("_build/stage/_config.yml").read_text())
+        assert ("launch_buttons" in config) == buttons == config["html"]["use_edit_page_button"]
 
 
 def test_a_failing_notebook_fails_the_build(built, tmp_path):

@@ -72,6 +72,15 @@ def test_question_1_is_asked_and_not_answered(tmp_path):
     assert names == ["first_field", "second_field", "fields_with_strides", "field_of_layer", "two_ways"]
 
 
+def test_the_solved_hand_out_has_the_derivations(tmp_path):
+    editions.build(tmp_path, solutions=True)
+    text = (tmp_path / "Receptive-Fields.ipynb").read_text(encoding="utf-8")
+    places = [text.index(f"**({letter}) (") for letter in "abcde"]
+    for here, then in zip(places, [*places[1:], len(text)], strict=True):
+        answer = text[here:then].partition("*Your ")[2]
+        assert "field" in answer and len(answer) > 150
+
+
 def test_chapters_of_the_student_edition_hold_no_solution():
     for chapter in editions.HANDOUT.values():
         notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
@@ -127,11 +136,11 @@ def test_nothing_is_overwritten(tmp_path):
     assert (tmp_path / "CNN.ipynb").read_bytes() == before
 
 
-def test_template_of_hidden_tests_has_its_own_seeds(tmp_path):
+def test_template_of_hidden_tests_has_its_own_seeds(tmp_path, capsys):
     editions.build(tmp_path / "a", tmp_path / "tests")
     (tmp_path / "tests" / "q1.py").write_text("mine")
     editions.build(tmp_path / "b", tmp_path / "tests")
-    assert (tmp_path / "tests" / "q1.py").read_text() == "mine"
+    assert (tmp_path / "tests" / "q1.py").read_text() == "mine" and "kept" in capsys.readouterr().err
     ours = (editions.HIDDEN_TESTS / "q2.py").read_text()
     theirs = (tmp_path / "tests" / "q2.py").read_text()
     assert re.sub(r"SEED = \d+", "", ours) == re.sub(r"SEED = \d+", "", theirs)

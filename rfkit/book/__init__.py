@@ -155,7 +155,7 @@ def _build(preset, jobs, device, max_minutes, edition):
     runs = experiments.ensure(preset, max_minutes=max_minutes, jobs=jobs, device=device)
     trained = time.perf_counter()
     print(f"{len(runs)} runs ready ({trained - start:.0f} s)", flush=True)
-    stage(preset, runs)
+    stage(preset, runs, edition)
     changed = presets.changes(preset, presets.get(preset.name))
     given = {"preset": preset.name, "device": device} | changed
     given = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items() if v is not None}
@@ -179,7 +179,7 @@ def _build(preset, jobs, device, max_minutes, edition):
     return page
 
 
-def stage(preset, runs):
+def stage(preset, runs, edition="full"):
     """Lay out the sources of a build under ``_build/stage``."""
     shutil.rmtree(STAGE, ignore_errors=True)
     STAGE.mkdir(parents=True)
@@ -191,7 +191,8 @@ def stage(preset, runs):
     own = "Numbers here" if preset.name == "study" else "This build's own numbers"
     theme["announcement"] = f"{own}: preset <b>{preset.name}</b>, on {' and '.join(labels)}."
     url = repository_url()
-    if url is None:  # launch buttons need a public copy of the project
+    # launch buttons need a public copy of the project, and lead to the solutions
+    if url is None or edition == "student":
         config.pop("launch_buttons", None)
         config["html"] |= dict.fromkeys(("use_repository_button", "use_issues_button", "use_edit_page_button"), False)
     else:

@@ -24,7 +24,10 @@ def field_of_layer(k, kernels, strides):
 
 
 def two_ways(kernels, strides):
-    """(e) Two pairs (kernels, strides) with a larger last field by two of depth, stride, pooling and larger kernels."""
+    """(e) Your two ways, applied to a network: two pairs (kernels, strides), each with a larger last field.
+
+    The two are of different kinds. Whatever slides over the maps is a layer with a kernel and a stride.
+    """
     deeper = [*kernels, 3], [*strides, 1]
     larger_kernels = [side + 2 for side in kernels], list(strides)
     return deeper, larger_kernels

@@ -1,6 +1,7 @@
 """The tests of the homework that students see: numerical gradients and cases small enough to do by hand."""
 
 import functools
+import math
 
 import numpy as np
 
@@ -49,13 +50,18 @@ def _reported(check):
     return run
 
 
+def _keeps_type(kind):
+    """Differences this small drown in the rounding of float32."""
+    assert kind == np.float64, f"the forward pass makes {kind} of float64; keep the type of x, small steps need it"
+
+
 def _gradients(found, arrays, forward, dout, tolerance=1e-6):
     """Each gradient of ``forward()`` against central differences in its array."""
     before, out = {name: array.copy() for name, array in arrays.items()}, forward()
     for name, array in arrays.items():
         assert np.array_equal(array, before[name]), f"the forward pass changes {name}; work on a copy"
     kind = np.asarray(out).dtype
-    assert kind == np.float64, f"the forward pass makes {kind} of float64; keep the type of x, steps this small need it"
+    _keeps_type(kind)
     for (name, array), gradient in zip(arrays.items(), found, strict=True):
         yield close(f"gradient d{name}", gradient, numerical_gradient(forward, array, dout), tolerance)
 
@@ -70,13 +76,21 @@ def fields(first_field, second_field, fields_with_strides, field_of_layer, two_w
         yield close(f"(d), layer {k} of three", field_of_layer(k, [3, 3, 5], [2, 3, 1]), expected)
     kernels, strides = [3, 3, 3], [1, 2, 1]
     ways = two_ways(list(kernels), list(strides))
-    assert len(ways) == 2, f"(e) has {len(ways)} answers; expected two pairs (kernels, strides)"
+    pairs = len(ways) == 2 and all(len(way) == 2 for way in ways)
+    assert pairs, f"(e) gives {ways!r:.80}; expected two pairs (kernels, strides)"
     before = field_of_layer(3, kernels, strides)
     for ks, ss in ways:
         assert len(ks) == len(ss), f"(e) has {len(ks)} kernels and {len(ss)} strides; expected one of each a layer"
         after = field_of_layer(len(ks), list(ks), list(ss))
         assert after > before, f"(e) kernels {ks}, strides {ss} see {after}, not more than {before}"
+    assert len({kind_of_way(ks, ss, kernels, strides) for ks, ss in ways}) == 2, "(e) both ways are of one kind"
     yield "(e)"
+
+
+def kind_of_way(kernels, strides, kernels_before, strides_before):
+    """What a larger field comes from: depth, kernels, stride, or layers that stride (pooling)."""
+    longer, strided = len(kernels) > len(kernels_before), math.prod(strides) > math.prod(strides_before)
+    return ("pooling" if longer else "stride") if strided else "depth" if longer else "kernel or dilation"
 
 
 @_reported
@@ -91,10 +105,12 @@ def convolution(conv_forward, conv_backward):
     dout = random.normal(size=(2, 2, 3, 3))
     yield close("shape of the output", np.zeros(np.shape(out)), np.zeros(dout.shape))
     arrays = {"x": x, "w": w, "b": b}
-    yield from _gradients(conv_backward(dout, cache), arrays, lambda: conv_forward(x, w, b, **options)[0], dout)
+    yield from _gradients(conv_backward(dout.copy(), cache), arrays, lambda: conv_forward(x, w, b, **options)[0], dout)
     x, w = np.arange(20.0).reshape(1, 1, 4, 5), np.array([[[[1.0, 0.0], [0.0, -1.0]]]])
     out, _ = conv_forward(x, w, np.zeros(1), stride=(1, 2), dilation=(2, 1))
     yield close("stride and dilation by hand, one number an axis", out, np.full((1, 1, 2, 2), -11.0))
+    out, _ = conv_forward(x, w, np.zeros(1), padding=(0, 1))
+    yield close("padding by hand, one number an axis", out[0, 0, 0], [-5, -6, -6, -6, -6, 4])
 
 
 @_reported
@@ -105,8 +121,9 @@ def pooling(max_pool_forward, max_pool_backward):
     x, dout = np.random.default_rng(1).normal(size=(2, 2, 5, 5)), np.random.default_rng(2).normal(size=(2, 2, 2, 2))
     out, cache = max_pool_forward(x, size=3, stride=2)
     yield close("shape of the output", np.zeros(np.shape(out)), np.zeros(dout.shape))
+    _keeps_type(np.asarray(out).dtype)
     expected = numerical_gradient(lambda: max_pool_forward(x, size=3, stride=2)[0], x, dout)
-    yield close("gradient dx, overlapping windows", max_pool_backward(dout, cache), expected)
+    yield close("gradient dx, overlapping windows", max_pool_backward(dout.copy(), cache), expected)
     _, cache = max_pool_forward(np.ones((1, 1, 2, 4)), size=2)
     first = np.array([[[[5.0, 0, 7, 0], [0, 0, 0, 0]]]])
     yield close("gradient dx, equal values: the first one", max_pool_backward(np.array([[[[5.0, 7]]]]), cache), first)
@@ -120,6 +137,8 @@ def batchnorm(spatial_batchnorm_forward, spatial_batchnorm_backward):
     out, _ = spatial_batchnorm_forward(x, gamma, beta, running, train=True)
     yield close("mean of the output", np.mean(out, (0, 2, 3)), np.zeros(3))
     yield close("deviation of the output", np.std(out, (0, 2, 3)), np.ones(3), 1e-4)
+    for name in ("mean", "var"):
+        assert name in running, f"running has no {name!r} after training: change the mapping given, do not replace it"
     yield close("running mean after a batch", running["mean"], 0.1 * x.mean((0, 2, 3)))
     yield close("running variance after a batch", running["var"], 0.9 + 0.1 * x.var((0, 2, 3)), 0.1)  # also if unbiased
     kept = {"mean": np.array([1.0, 2.0, 3.0]), "var": np.array([3.0, 8.0, 15.0])}
@@ -135,7 +154,7 @@ def batchnorm(spatial_batchnorm_forward, spatial_batchnorm_backward):
         def forward(train=train):
             return spatial_batchnorm_forward(x, gamma, beta, dict(kept), train=train)
 
-        found = spatial_batchnorm_backward(dout, forward()[1])
+        found = spatial_batchnorm_backward(dout.copy(), forward()[1])
         arrays = {"x": x, "gamma": gamma, "beta": beta}
         for name in _gradients(found, arrays, lambda: forward()[0], dout, 1e-5):
             yield f"{name} in {mode}"
@@ -151,11 +170,14 @@ def network(three_layers):
     net = three_layers((3, 6, 6), 3, weight_scale=1e-4, **small)
     found = {name: np.shape(array) for name, array in net.parameters.items()}
     assert found == shapes, f"parameters have names and shapes {found}; expected {shapes}"
+    for name, array in net.parameters.items():
+        assert array.dtype == np.float64, f"parameter {name} is {array.dtype}; expected the dtype asked for, float64"
     scores = net.scores(x)
     assert isinstance(scores, tuple), f"scores(x) gives {type(scores).__name__}; expected a tuple (scores, cache)"
     yield close("loss of a network that knows nothing, log 3", net.loss(x, labels)[0], np.log(3), 1e-3)
     net, wrong = three_layers((3, 6, 6), 3, decay=0.1, **small), []
     _, gradients = net.loss(x, labels)
+    assert set(gradients) >= set(shapes), f"gradients are of {', '.join(gradients)}; expected {', '.join(shapes)}"
     for name, array in reversed(net.parameters.items()):  # an error in a layer spoils those below it
         expected = numerical_gradient(lambda: np.asarray(net.loss(x, labels)[0]), array, np.asarray(1.0))
         try:
@@ -187,9 +209,9 @@ def _scores(p, x):
 def held_out(network, images, labels, *, least=90):
     """Question 4: a network of one's own on images it was not trained on."""
     scores = np.asarray(network.scores(images)[0])
-    layers = [np.ndim(weights) for weights in getattr(network, "parameters", {}).values()]
-    assert layers != THREE_LAYERS, "these are the layers of ThreeLayerConvNet; a design of your own has others"
     assert scores.shape[:1] == labels.shape, f"scores(x)[0] has shape {scores.shape}; expected ({len(labels)}, classes)"
     right = 100 * (scores.argmax(1) == labels).mean()
     assert right >= least, f"{right:.1f} % of the held-out images are right; {least} % are asked for"
     print(f"{right:.1f} % of the held-out images are right, {least} % are asked for: enough")
+    if [np.ndim(weights) for weights in network.parameters.values()] == THREE_LAYERS:
+        print("It has the parameters of ThreeLayerConvNet: see that it computes something else, or it does not count.")

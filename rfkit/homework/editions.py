@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 import secrets
+import sys
 from pathlib import Path
 
 import nbformat
@@ -138,6 +139,8 @@ def _handout(notebook, solutions):
         sources = [cell.source]
         if "handout" in cell.metadata:  # what stands there instead, often nothing
             sources = [cell.metadata["handout"]] if cell.metadata["handout"] else []
+            if solutions and cell.cell_type == "markdown" and sources and _BLANK.search(sources[0]):
+                sources.append(plain(cell.source))
         elif has(cell, "answer") or (cell.cell_type == "code" and has(cell, "remove-input")):
             continue
         elif cell.cell_type == "markdown":
@@ -150,6 +153,10 @@ def _handout(notebook, solutions):
     cells[0].source += "\n\nName:"
     notebook.cells = cells
     return notebook
+
+
+_BLANK = re.compile(r"^\*Your (?:derivation|answer):\*$", re.MULTILINE)
+"""Where a student writes, and the book has the derivation."""
 
 
 def plain(text):
@@ -174,6 +181,7 @@ def _template(folder):
     """Copies of our hidden tests, with other seeds; nothing of the teacher's is touched."""
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
+        print(f"rfkit: kept {folder} as it is; it is not empty", file=sys.stderr)
         return []
     for path in sorted(HIDDEN_TESTS.glob("q*.py")):
         text = path.read_text(encoding="utf-8")

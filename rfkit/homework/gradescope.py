@@ -44,7 +44,7 @@ def build(path, tests=None, *, visibility="after_published", seconds=60, memory_
     tests, path = Path(tests) if tests is not None else HIDDEN_TESTS, Path(path)
     one_of("visibility", visibility, VISIBILITIES)
     grading.check_limits(seconds, memory_gib)
-    grading.test_files(tests)
+    grading.suites(tests)
     options = {"visibility": visibility, "seconds": seconds, "memory_gib": memory_gib}
     package = Path(rfkit.__file__).parent
     # what the homework needs: PyTorch is not among it
@@ -78,7 +78,7 @@ def results(graded, visibility="after_published"):
                 "output": "\n".join([test["message"] or "right", *(f"note: {note}" for note in notes)]),
                 "visibility": visibility,
             })  # fmt: skip
-    said = f"{graded['total']} of {graded['of']} points. To be read by the teacher: {graded['to_read']}."
+    said = f"{graded['total']} of {graded['of']} points. Left to the teacher: {graded['to_read']}."
     return {"output": said, "visibility": visibility, "stdout_visibility": "hidden", "tests": found}
 
 

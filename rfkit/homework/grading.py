@@ -7,16 +7,20 @@ from contextlib import closing
 from pathlib import Path
 
 from rfkit.config import ConfigError, whole
+from rfkit.files import first_line
 from rfkit.homework import kernel
 from rfkit.homework.editions import HANDOUT, HIDDEN_TESTS
 
+_GRADER = (
+    "rfkit.cli", *(f"rfkit.homework.{name}" for name in ("hidden_tests", "grading", "gradescope", "editions", "kernel"))
+)  # fmt: skip
 BLOCKED = {
-    1: ("rfkit.homework.answers", "rfkit.receptive_field", "rfkit.homework.hidden_tests"),
-    2: ("rfkit.numpy_layers", "rfkit.homework.nets", "rfkit.homework.hidden_tests", "torch"),
-    3: ("rfkit.numpy_layers", "rfkit.homework.nets", "rfkit.homework.hidden_tests", "torch"),
-    4: ("rfkit.homework.nets", "rfkit.homework.hidden_tests"),
+    1: ("rfkit.homework.answers", "rfkit.receptive_field", *_GRADER),
+    2: ("rfkit.numpy_layers", "rfkit.homework.nets", "torch", *_GRADER),
+    3: ("rfkit.numpy_layers", "rfkit.homework.nets", "torch", *_GRADER),
+    4: ("rfkit.homework.nets", *_GRADER),
 }
-"""Modules that a question's code cannot import: our answers, and where the layers are to be written, torch's."""
+"""Modules that a question's code cannot import: the grader, our answers, and torch's where layers are to be written."""
 
 TO_READ = "the derivations of question 1 (a) to (e); their points above are for the functions alone"
 """What no test can grade."""
@@ -48,13 +52,13 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
         ConfigError: If a folder or a test file is not there, or a limit is negative.
         SetupError: If this computer cannot start a kernel to grade in.
     """
-    folder, suites = Path(folder), _suites(Path(tests) if tests is not None else HIDDEN_TESTS)
+    folder, tests_of = Path(folder), suites(Path(tests) if tests is not None else HIDDEN_TESTS)
     if not folder.is_dir():
         raise ConfigError(f"no folder {folder}; expected one with {', '.join(f'{name}.ipynb' for name in HANDOUT)}")
     check_limits(seconds, memory_gib)
     limits, questions = {"seconds": seconds, "memory_gib": memory_gib}, []
     for number, name in enumerate(HANDOUT, start=1):
-        tried = _question(_notebook(folder, name), suites[number], BLOCKED[number], limits)
+        tried = _question(_notebook(folder, name), tests_of[number], BLOCKED[number], limits)
         questions.append({"question": number, "notebook": name} | tried)
     return {
         "submission": folder.resolve().name,
@@ -72,15 +76,18 @@ def grade_all(folders, tests=None, *, jobs=1, **limits):
     Submissions are named by their folders, and by the folders above where several are named alike.
     """
     whole("jobs", jobs, 1)
-    _suites(Path(tests) if tests is not None else HIDDEN_TESTS)  # a missing test is everybody's
+    suites(Path(tests) if tests is not None else HIDDEN_TESTS)  # a missing test is everybody's
     folders = [Path(folder) for folder in folders]
     names = _names(folders)
     with ThreadPoolExecutor(jobs) as pool:  # the work is in the kernels
         running = {pool.submit(grade, each, tests, **limits): each for each in folders if _is_submission(each)}
         yield from ((each, None) for each in folders if not _is_submission(each))
-        for future in as_completed(running):
-            folder = running[future]
-            yield folder, future.result() | {"submission": names[folder]}
+        try:
+            for future in as_completed(running):
+                folder = running[future]
+                yield folder, future.result() | {"submission": names[folder]}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, the others are not begun
 
 
 def _names(folders):
@@ -107,23 +114,24 @@ def gradebook(graded):
     ]
 
 
-def test_files(folder):
-    """The hidden tests in a folder, number of the question to its file; a `ConfigError` if one is not there."""
-    paths = {number: folder / f"q{number}.py" for number in BLOCKED}
-    for path in paths.values():
+def suites(folder):
+    """The hidden tests in a folder, by question; a `ConfigError` if one is not there or cannot be used."""
+    found = {}
+    for number in BLOCKED:
+        path = folder / f"q{number}.py"
         if not path.is_file():
             raise ConfigError(f"no {path}; rfkit assignment build DIR --tests {folder} makes a template")
-    return paths
-
-
-def _suites(folder):
-    suites = {}
-    for number, path in test_files(folder).items():
         spec = importlib.util.spec_from_file_location(f"hidden_q{number}", path)
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        suites[number] = module.TESTS
-    return suites
+        try:
+            spec.loader.exec_module(module)
+            found[number] = [(points, name, test) for points, name, test in module.TESTS]
+        except Exception as error:  # a teacher's own code
+            wrong = f"{type(error).__name__}: {first_line(error)}"
+            raise ConfigError(
+                f"{path} cannot be used: {wrong}; it needs a list TESTS of (points, name, function)"
+            ) from error
+    return found
 
 
 def _notebook(folder, name):
@@ -147,11 +155,11 @@ def _message(test, student):
     try:
         test(student)
     except (AssertionError, kernel.StudentError) as error:
-        return str(error) or "wrong"
+        return kernel.in_one_line(error) or "wrong"
     except kernel.SetupError:  # no fault of the student
         raise
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return kernel.in_one_line(f"{type(error).__name__}: {error}")
     return ""
 
 
@@ -170,5 +178,5 @@ def table(graded):
         lines += [f"    note: {problem}" for problem in question["problems"]]
     if not graded["memory_limited"]:
         lines.append("  memory was not limited: this system cannot enforce it")
-    lines.append(f"  to be read by you: {graded['to_read']}")
+    lines.append(f"  left to the teacher: {graded['to_read']}")
     return "\n".join(lines)

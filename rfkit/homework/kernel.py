@@ -21,7 +21,8 @@ from traitlets.config import Config
 from rfkit.files import first_line
 
 _REACHING = (
-    r"\b(?:rfkit\.__(?:file|path)__|importlib|meta_path|hidden_tests|__import__|inspect\.getsource|site-packages)\b"
+    r"__(?:file|path|loader|spec|globals)__|\b(?:importlib|meta_path|hidden_tests|HIDDEN_TESTS|__import__|getsource|"
+    r"site-packages|runpy|subprocess|AUTOGRADER_ROOT)\b"
 )
 MAX_STARTS = 3
 """Tries at starting a kernel before its own preparation counts as broken."""
@@ -171,8 +172,17 @@ class Submission:
             raise _KernelLost(f"not finished after {self.seconds:g} s")
         content = reply["content"]
         if content["status"] != "ok":
-            raise StudentError(f"{content.get('ename', 'stopped')}: {str(content.get('evalue', ''))[:200]}")
+            raise StudentError(in_one_line(f"{content.get('ename', 'stopped')}: {content.get('evalue', '')}"))
+        if any(each.get("source") == "ask_exit" for each in content.get("payload", ())):
+            self._kill()  # it replies first and dies later
+            raise _KernelLost("it stops the kernel with exit() or quit()")
         return content
+
+
+def in_one_line(text, length=250):
+    """A student's words as one line that a terminal can show: no line breaks, no control characters."""
+    words = "".join(letter if letter.isprintable() else " " for letter in str(text)).split()
+    return " ".join(words)[:length]
 
 
 class _KernelLost(StudentError):
@@ -188,7 +198,7 @@ def _code_cells(path, problems):
         notebook = nbformat.read(path, as_version=4)
         sources = [str(cell.source).strip() for cell in notebook.cells if cell.cell_type == "code"]
         return [
-            (f"code cell {i} ({source.splitlines()[0] if source else 'empty':.40})", source)
+            (f"code cell {i} ({in_one_line(source.splitlines()[0] if source else 'empty', 40)})", source)
             for i, source in enumerate(sources, start=1)
         ]
     except FileNotFoundError:
@@ -222,13 +232,16 @@ if {limit} and _sys.platform.startswith("linux"):
 
 _CALL = """
 def _rfkit_call():
-    import base64, io
+    import base64, builtins, io
     import numpy as np
+    # a student's variable may be called dict or zip
+    own = get_ipython().user_ns
+    names = {{k: own[k] for k in own if k == "__builtins__" or not builtins.hasattr(builtins, k)}}
     with np.load(io.BytesIO(base64.b64decode({arrays!r})), allow_pickle=False) as sent:
-        names = dict(get_ipython().user_ns) | {{k: v[()] if v.ndim == 0 else v for k, v in sent.items()}}
-    exec({code!r}, names)
+        names |= {{k: v[()] if v.ndim == 0 else v for k, v in sent.items()}}
+    builtins.exec({code!r}, names)
     packed = io.BytesIO()
-    np.savez(packed, **{{name: np.asarray(names[name], dtype=float) for name in {give!r}}})
+    np.savez(packed, **{{name: np.asarray(names[name], dtype=builtins.float) for name in {give!r}}})
     return base64.b64encode(packed.getvalue()).decode()
 _rfkit_result = _rfkit_call()
 """

@@ -36,34 +36,36 @@ def running(student):
     code = """
 running = {}
 for _ in range(3):
-    spatial_batchnorm_forward(x, gamma, beta, running, train=True)
+    spatial_batchnorm_forward(x, gamma, beta, running, train=True, momentum=0.7)
 mean, var = running["mean"], running["var"]
 """
     kept = {}
     for _ in range(3):
-        ours.spatial_batchnorm_forward(x, gamma, beta, kept, train=True)
+        ours.spatial_batchnorm_forward(x, gamma, beta, kept, train=True, momentum=0.7)
     mean, var = student(code, ["mean", "var"], x=x, gamma=gamma, beta=beta)
-    close("running mean", mean, kept["mean"])
+    close("running mean, momentum 0.7", mean, kept["mean"], 1e-4)
     close("running variance", var / kept["var"], np.ones(3), 0.02)  # with or without Bessel's correction
 
 
 def evaluation(student):
     x, gamma, beta = _case()
-    mean, var = random.normal(size=3), random.uniform(0.5, 4, 3)
+    mean, var = random.normal(size=3), random.uniform(4, 9, 3)
     code = """
 running = {"mean": mean.copy(), "var": var.copy()}
 out, _ = spatial_batchnorm_forward(x, gamma, beta, running, train=False)
-kept = running["mean"]
+kept_mean, kept_var = running["mean"], running["var"]
 """
     expected = ours.spatial_batchnorm_forward(x, gamma, beta, {"mean": mean.copy(), "var": var.copy()}, train=False)[0]
-    out, kept = student(code, ["out", "kept"], x=x, gamma=gamma, beta=beta, mean=mean, var=var)
-    close("output", out, expected, 1e-4)
-    close("running mean after evaluation", kept, mean)
+    wanted = ["out", "kept_mean", "kept_var"]
+    out, kept_mean, kept_var = student(code, wanted, x=x, gamma=gamma, beta=beta, mean=mean, var=var)
+    close("output", out, expected, 2e-3)
+    close("running mean after evaluation", kept_mean, mean)
+    close("running variance after evaluation", kept_var, var)
 
 
 def _backward(student, train):
     x, gamma, beta = _case()
-    dout, mean, var = random.normal(size=x.shape), random.normal(size=3), random.uniform(1, 4, 3)
+    dout, mean, var = random.normal(size=x.shape), random.normal(size=3), random.uniform(4, 9, 3)
     code = f"""
 _, cache = spatial_batchnorm_forward(x, gamma, beta, {{"mean": mean, "var": var}}, train={train})
 dx, dgamma, dbeta = spatial_batchnorm_backward(dout, cache)
@@ -73,7 +75,7 @@ dx, dgamma, dbeta = spatial_batchnorm_backward(dout, cache)
     for name, mine, theirs in zip(
         ("dx", "dgamma", "dbeta"), ours.spatial_batchnorm_backward(dout, cache), found, strict=True
     ):
-        close(name, theirs, mine, 1e-3)
+        close(name, theirs, mine, 5e-3)
 
 
 TESTS = [

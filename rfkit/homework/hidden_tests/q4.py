@@ -70,23 +70,49 @@ def overfit(student):
 from rfkit.homework import descent
 net = ThreeLayerConvNet((3, 16, 16), 10, filters=8, kernel=3, hidden=32)
 descent.train(net, x, labels, descent.Adam(5e-3), epochs=40, batch_size=25)
-right = net.scores(x)[0].argmax(1) == labels
+scores = net.scores(x)[0]
 """
-    right = student(code, ["right"], x=x, labels=labels)[0]
-    assert right.mean() == 1, f"{100 * right.mean():.0f} % of 50 images learned by heart"
+    scores = student(code, ["scores"], x=x, labels=labels)[0]
+    right = 100 * (scores.argmax(1) == labels).mean()
+    assert right == 100, f"{right:.0f} % of 50 images learned by heart"
 
 
 def own_network(student):
     x, labels = (array[SEEN:] for array in descent.arrays(data.load(DATASET), SEEN + 400, test=True))
+    x = x + 0.01 * random.normal(size=x.shape).astype(x.dtype)  # no copies of images that anybody may have
     code = """
 import numpy as np
 scores = best_network.scores(x)[0]
-shapes = [np.ndim(weights) for weights in getattr(best_network, "parameters", {}).values()]
+weights = list(best_network.parameters.values())
+dimensions = [np.ndim(array) for array in weights]
+kept = [np.copy(array) for array in weights]
+for array in weights:
+    array[...] = 0
+without = best_network.scores(x)[0]
+for array, before in zip(weights, kept):
+    array[...] = before
 """
-    scores, shapes = student(code, ["scores", "shapes"], x=x)
-    assert list(shapes) != THREE_LAYERS, "best_network has the layers of ThreeLayerConvNet; others are asked for"
+    scores, without, dimensions = student(code, ["scores", "without", "dimensions"], x=x)
     right = 100 * (scores.argmax(1) == labels[: len(scores)]).mean()
     assert len(scores) == len(x) and right >= LEAST_PERCENT, f"{right:.1f} % right; {LEAST_PERCENT} % are asked for"
+    still = 100 * (without.argmax(1) == scores.argmax(1)).mean()
+    assert still < LEAST_PERCENT, f"with all parameters zero, {still:.0f} % of the answers are the same"
+    if list(dimensions) == THREE_LAYERS:
+        p = student("p0, p1, p2, p3, p4, p5 = best_network.parameters.values()", [f"p{i}" for i in range(6)])
+        assert not _three_layers(p, x[:50], scores[:50]), "best_network is a ThreeLayerConvNet; another is asked for"
+
+
+def _three_layers(parameters, x, scores):
+    """Whether the network of the task has these scores with these parameters."""
+    filters, _, kernel, _ = parameters[0].shape
+    net = ThreeLayerConvNet(
+        x.shape[1:], scores.shape[1], filters=filters, kernel=kernel, hidden=parameters[2].shape[1], dtype=np.float64
+    )
+    if [array.shape for array in net.parameters.values()] != [array.shape for array in parameters]:
+        return False
+    for mine, theirs in zip(net.parameters.values(), parameters, strict=True):
+        mine[...] = theirs
+    return np.allclose(net.scores(x.astype(float))[0], scores, atol=1e-2)
 
 
 TESTS = [
