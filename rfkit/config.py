@@ -95,6 +95,7 @@ class TrainConfig:
         _require(_number(decay) and decay >= 0, "weight_decay", decay, "a number of at least 0")
         _require(clip is None or (_number(clip) and clip > 0), "clip_value", clip, "None or positive")
         _require(_number(share) and 0 < share <= 1, "train_share", share, "a share in (0, 1]")
+        _require(isinstance(self.compiled, bool), "compiled", self.compiled, "True or False")
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("selection", self.selection, SELECTIONS)
         one_of("precision", self.precision, ("float32", "bfloat16"))

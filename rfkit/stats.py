@@ -91,7 +91,7 @@ def jonckheere_trend(groups, *, falling=False):
         raise ValueError("a value is NaN; leave it out")
     smallest = math.prod(map(math.factorial, sizes)) / math.factorial(sum(sizes))
     p = kendalltau(level, values, method="asymptotic", alternative="less" if falling else "greater").pvalue
-    return (1.0 if math.isnan(p) else float(p)), smallest
+    return (1.0 if math.isnan(p) else max(float(p), smallest)), smallest
 
 
 def rank_correlation(x, y):

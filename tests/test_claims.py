@@ -281,6 +281,7 @@ def test_jonckheere_counts_the_orders_of_independent_groups():
         rest = [i for i in range(8) if i not in a + b]
         scores.append(score(values[[*a, *b, *rest]]))
     exact = np.mean(np.array(scores) >= score(values))
+    assert stats.jonckheere_trend([[1, 2], [3], [4, 5]]) == (pytest.approx(1 / 30), pytest.approx(1 / 30))
     p, smallest = stats.jonckheere_trend(groups)
     assert p == pytest.approx(exact, rel=0.6) and smallest == pytest.approx(1 / len(splits))
     assert stats.jonckheere_trend(groups, falling=True)[0] == pytest.approx(1 - p, abs=0.02)

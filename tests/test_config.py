@@ -65,7 +65,7 @@ def test_differences_name_every_field():
     [
         ("epochs", 0), ("epochs", 1.5), ("epochs", True), ("batch_size", 1), ("lr", 0), ("momentum", 1),
         ("weight_decay", -1), ("clip_value", 0), ("train_share", 0), ("schedule", "step"), ("selection", "best"),
-        ("augmentation", "flip"), ("precision", "float16"), ("lr", "0.1"),
+        ("augmentation", "flip"), ("precision", "float16"), ("lr", "0.1"), ("compiled", "false"), ("compiled", 1),
         ("weight_decay", float("inf")), ("momentum", None),
     ],
 )  # fmt: skip

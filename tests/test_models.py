@@ -112,6 +112,15 @@ def thousand(level):
     return net(1000)
 
 
+class Auxiliary(nn.Sequential):
+    def forward(self, x):
+        return (super().forward(x), x) if self.training else super().forward(x)
+
+
+def auxiliary(num_classes):
+    return Auxiliary(net(num_classes))
+
+
 def demanding(level, num_classes, depth):
     return net(num_classes)
 """
@@ -164,12 +173,14 @@ def test_a_callable_is_given_what_it_has_arguments_for(own):
         training.check_outputs(models.build(f"mynets:{name}", level, num_classes=7), 7, 32)
     resnet = models.build("torchvision.models:resnet18", 1, num_classes=7)
     training.check_outputs(resnet.train(), 7, 32)
+    with pytest.raises(ValueError, match=r"tuple for 2 images in training; expected \(2, 7\)"):
+        training.check_outputs(models.build("mynets:auxiliary", 1, num_classes=7), 7, 32)
     assert resnet.training and str(Path("..").resolve()) not in sys.path
     with pytest.raises(ValueError, match="takes no level, so every level is the same network"):
         models.build("mynets:no_level", 2)
     with pytest.raises(ValueError, match="needs depth; expected a callable"):
         models.build("mynets:demanding", 1)
-    with pytest.raises(ValueError, match=r"logits of shape \(2, 1000\) for 2 images; expected \(2, 7\)"):
+    with pytest.raises(ValueError, match=r"logits of shape \(2, 1000\) for 2 images in training; expected \(2, 7\)"):
         training.check_outputs(models.build("mynets:thousand", 1, num_classes=7), 7, 32)
 
 

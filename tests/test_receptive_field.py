@@ -126,7 +126,18 @@ def inception(self, x):
     return self.out(torch.cat([self.a(x), self.b(x), F.avg_pool2d(x, 3, 1, 1)], 1))
 
 
+def yolo(self, x):
+    n, c, h, w = (a := self.a(x)).shape
+    up = self.b(a).view(n, c, h // 2, 1, w // 2, 1).expand(n, c, h // 2, 2, w // 2, 2).reshape(n, c, h, w)
+    return self.out(torch.cat([a, up], 1))
+
+
+def repeated(self, x):
+    return self.norm(self.a(x).repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
 CASES = {
+    "views upsample": (Net(yolo, a=conv(3, padding=1), b=conv(3, stride=2, padding=1), out=conv(3, cin=6)), (7, 7)),
     "stride > kernel": (nn.Sequential(conv(2, stride=5), conv(3)), (12, 12)),
     "dilation": (nn.Sequential(conv(3, dilation=4), conv(3, dilation=(1, 2))), (11, 13)),
     "asymmetric kernels": (nn.Sequential(conv((1, 7)), conv((5, 2), stride=(2, 1)), conv((3, 1))), (9, 8)),
@@ -139,6 +150,17 @@ CASES = {
     "pixel shuffle": (nn.Sequential(conv(3, cout=4), nn.PixelShuffle(2), conv(3, cin=1)), (4, 4)),
     "nearest and bilinear": (nn.Sequential(conv(3), nn.Upsample(scale_factor=2, mode="bilinear"), conv(3)), (5, 5)),
 }  # fmt: skip
+
+
+def test_upsampling_by_repeating_is_like_upsampling():
+    fields = []
+    for net in (
+        Net(repeated, a=conv(3, stride=2, padding=1), norm=nn.BatchNorm2d(3)),
+        nn.Sequential(conv(3, stride=2, padding=1), nn.Upsample(scale_factor=2), nn.BatchNorm2d(3)),
+    ):
+        last = rf.trace(net, (3, 32, 32))[-1]
+        fields.append((last.shape, last.size, last.stride, last.center))
+    assert fields[0] == fields[1] and fields[0][:3] == ((32, 32), (3, 3), (1, 1))
 
 
 @pytest.mark.parametrize("case", CASES)

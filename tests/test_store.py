@@ -209,6 +209,7 @@ def test_fewer_rates_need_nothing_new():
     fewer, _ = smoke_unit(rates=[0.9])
     alone = [each for each in experiments.named() if each.needs == "run"]
     curves = ["pruning", "usable_pruning"]
+    assert not replace(run, asked=smoke_unit(rates=[0.0])[0].asked).missing(alone)
     more = smoke_unit(rates=[0.3, 0.9])[0].asked
     assert not replace(run, asked=fewer.asked).missing(alone)
     assert list(replace(run, asked=more).missing(alone)) == curves

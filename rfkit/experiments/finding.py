@@ -75,7 +75,9 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
         data = load(dataset, preset.image_limit)
     if data is None:
         about, name, sha256 = PUBLISHED[dataset], dataset, ""
-        size, train, test, classes = about.image_size, about.train_images, about.test_images, about.num_classes
+        limits = preset.image_limit or (about.train_images, about.test_images)
+        train, test = map(min, (about.train_images, about.test_images), limits)
+        size, classes = about.image_size, about.num_classes
     else:
         size, train, test, classes = data.image_size, len(data.train_labels), len(data.test_labels), data.num_classes
         name, sha256 = data.source.name, data.source.sha256

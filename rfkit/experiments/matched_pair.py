@@ -39,7 +39,7 @@ def cost(settings, unit):
     return 2 * (line + settings["match_images"]) / 3
 
 
-@rows_of("matched_pair")
+@rows_of("matched_pair", "as_trained_barrier", "as_trained_least", "matched_barrier", "matched_least")
 def frame(found, run):
     """A row a pair (seed, as text): of both lines the barrier and the least accuracy on the way, in percent."""
     row = {"seed": f"{found['other_seed']}-{run.config.seed}"}

@@ -71,8 +71,8 @@ def frame(pair, run):
         matrix = np.array(pair[stage]["matrix"], float)
         yield {
             "seed": f"{pair['other_seed']}-{run.config.seed}", "stage": stage,
-            "similarity": _live_mean(np.diagonal(matrix)),
-            "deep_similarity": _live_mean(np.diagonal(matrix)[len(matrix) // 2 :]),
+            "similarity": pd.Series(np.diagonal(matrix)).mean(),
+            "deep_similarity": pd.Series(np.diagonal(matrix)[len(matrix) // 2 :]).mean(),
             "dead": len(pair[stage]["dead_a"]) + len(pair[stage]["dead_b"]),
             "matrix": matrix, "own": np.array(pair[stage]["self"], float), "layers": pair["layers"],
             "barrier": barrier(losses), "line": (np.array(pair["line"]["places"]), losses), "images": pair["images"],
@@ -82,11 +82,6 @@ def frame(pair, run):
 def barrier(losses):
     """Greatest rise of the loss on a line above the straight way between its ends; 0 where it nowhere rises."""
     return float(max(0.0, (losses - np.linspace(losses[0], losses[-1], len(losses))).max()))
-
-
-def _live_mean(values):
-    live = values[np.isfinite(values)]
-    return float(live.mean()) if len(live) else float("nan")
 
 
 def of_author():
@@ -99,14 +94,11 @@ def of_author():
     Source:
         The author's public repository, https://github.com/Elluito/sparse_ensemble.
     """
-    rows = read_reference("author_cka.csv")
-    own = rows[rows["layer_model_a"] == rows["layer_model_b"]]
-    result = []
-    for (architecture, level), part in own.groupby(["architecture", "rf_level"]):
-        values = part.sort_values("layer_model_a")["linear_cka"].replace(0.0, float("nan")).to_numpy()
-        row = {"architecture": architecture, "rf_level": level, "similarity": _live_mean(values)}
-        result.append(row | {"deep_similarity": _live_mean(values[len(values) // 2 :])})
-    return pd.DataFrame(result)
+    rows = read_reference("author_cka.csv").replace({"linear_cka": {0.0: float("nan")}})
+    own = rows[rows["layer_model_a"] == rows["layer_model_b"]].sort_values("layer_model_a")
+    layers = own.groupby(["architecture", "rf_level"])["linear_cka"]
+    halves = {"similarity": "mean", "deep_similarity": lambda values: values.iloc[len(values) // 2 :].mean()}
+    return layers.agg(**halves).reset_index()
 
 
 ANALYSIS = Analysis("pair", "pair", settings, compute, frame, cost, on_cpu=True)

@@ -7,7 +7,7 @@ import signal
 import threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from unittest import mock
 
 
 def cores():
@@ -20,16 +20,9 @@ def threads():
     return int((os.environ.get("OMP_NUM_THREADS") or "1").partition(",")[0])  # a list is of nested levels
 
 
-@contextmanager
 def few_threads():
     """Processes started in the block use as many threads as `threads` says."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
+    return mock.patch.dict(os.environ, OMP_NUM_THREADS=str(threads()))
 
 
 def run(tasks, jobs):

@@ -84,7 +84,9 @@ def cost(settings, unit):
     return (settings["train_images"] + settings["test_images"] + 2 * unit.config.test_images) / 3
 
 
-@rows_of("probes")
+@rows_of(
+    "probes", "layer", "inside", "place", "accuracy", "map", "layer_field_px", "image_px", "dense", "without_blocks"
+)
 def frame(found, run):
     """A row a layer (place: from 1): accuracy of its probe; dense and without_blocks are of the whole network."""
     for place, layer in enumerate(found["layers"], start=1):

@@ -1,32 +1,16 @@
 """The one registry of analyses: adding one is its file and a line here."""
 
-from rfkit.config import one_of
-from rfkit.experiments import (
-    author_ritz,
-    dead_weights,
-    effective_fields,
-    fine_tuning,
-    gradient_projection,
-    initial_curvature,
-    initial_gradients,
-    matched_pair,
-    pair,
-    probes,
-    pruning_curve,
-    recipes,
-    spectrum,
-    taps,
-    torchvision_fields,
-    unbiased_pair,
-    untrained_spectrum,
-    usable_pruning,
-)
+from importlib import import_module
 
-ANALYSES = {each.ANALYSIS.name: each.ANALYSIS for each in (
-    pruning_curve, usable_pruning, fine_tuning, spectrum, author_ritz, pair, matched_pair, unbiased_pair, taps, probes,
-    effective_fields, dead_weights, initial_curvature, initial_gradients, gradient_projection, untrained_spectrum,
-    recipes, torchvision_fields,
-)}  # fmt: skip
+from rfkit.config import one_of
+
+_FILES = (
+    "pruning_curve", "usable_pruning", "fine_tuning", "spectrum", "author_ritz", "pair", "matched_pair",
+    "unbiased_pair", "taps", "probes", "effective_fields", "dead_weights", "initial_curvature", "initial_gradients",
+    "gradient_projection", "untrained_spectrum", "recipes", "torchvision_fields",
+)  # fmt: skip
+_FOUND = (import_module(f"rfkit.experiments.{name}").ANALYSIS for name in _FILES)
+ANALYSES = {each.name: each for each in _FOUND}
 """Name of an analysis to `rfkit.experiments.Analysis`, in the order in which they are made."""
 
 

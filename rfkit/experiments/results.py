@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rfkit.config import ConfigError
 from rfkit.data import PUBLISHED
 from rfkit.experiments import store
 from rfkit.experiments.finding import command, is_here, load, records_of
@@ -81,6 +82,12 @@ def measured(name, preset, settings=None, *, root=None):
     return [each for each in found if each is not None]
 
 
+def check_minutes(max_minutes):
+    """Refuse a limit that is no number."""
+    if isinstance(max_minutes, bool) or not isinstance(max_minutes, int | float):
+        raise ConfigError(f"max_minutes is {max_minutes!r}; expected a number of minutes, such as 10")
+
+
 def measure(name, preset, settings=None, *, max_minutes=None, jobs=None, root=None, device=None, progress=False):
     """Results of an analysis that needs no run: found, or computed and stored.
 
@@ -101,6 +108,8 @@ def measure(name, preset, settings=None, *, max_minutes=None, jobs=None, root=No
         TooLongError: If computing what is missing would take longer; names the command to run.
         RuntimeError: If a computation fails.
     """
+    if max_minutes is not None:
+        check_minutes(max_minutes)
     wanted = requests(name, preset, settings)
     missing = [request for request in wanted if request.find(preset, root) is None]
     if missing:

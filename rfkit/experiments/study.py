@@ -7,10 +7,10 @@ import math
 import re
 from dataclasses import replace
 
-from rfkit.config import ConfigError, stable_hash
+from rfkit.config import stable_hash
 from rfkit.experiments import finding
 from rfkit.experiments.registry import ANALYSES, named
-from rfkit.experiments.results import TooLongError
+from rfkit.experiments.results import TooLongError, check_minutes
 from rfkit.experiments.store import Store
 
 START_SECONDS = 6
@@ -36,8 +36,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
         TooLongError: If nothing is there and training would take longer; names the command to run.
         RuntimeError: If a training fails.
     """
-    if isinstance(max_minutes, bool) or not isinstance(max_minutes, int | float):
-        raise ConfigError(f"max_minutes is {max_minutes!r}; expected a number of minutes, such as 10")
+    check_minutes(max_minutes)
     found, missing = finding.find(preset, root)
     runs = Store(root)
     todo = [finding.unit_of(preset, *cell) for cell in missing]
@@ -104,7 +103,7 @@ def jobs_of(preset):
         alone = replace(preset, datasets=(dataset,), architectures=(architecture,), levels=(level,), seeds=(seed,))
         unit = finding.unit_of(preset, *cell)
         steps, weights = _work_of(unit)
-        asked = [name for name in unit.asked if ANALYSES[name].needs == "run"]
+        asked = [name for name in unit.asked if ANALYSES[name].needs == "run" and ANALYSES[name].planned]
         words = f"{finding.command(alone)} --analyses {','.join(asked)}"  # alone, a level might be given more of them
         # twice the estimate for a slower node; the largest need of memory is Lanczos' basis of about 120 vectors,
         # beside what Python and torch take

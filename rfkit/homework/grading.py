@@ -93,11 +93,9 @@ def grade_all(folders, tests=None, *, jobs=1, **limits):
 def _names(folders):
     """A name for each folder that no other has: as many of its last parts as that takes."""
     parts = {folder: folder.resolve().parts for folder in folders}
-    for length in range(1, max(map(len, parts.values()), default=1) + 1):
-        names = {folder: "-".join(each[-length:]).strip("/\\") for folder, each in parts.items()}
-        if len(set(names.values())) == len(set(parts.values())):
-            break
-    return names
+    lengths = range(1, max(map(len, parts.values()), default=1) + 1)
+    every = ({folder: "-".join(each[-n:]).strip("/\\") for folder, each in parts.items()} for n in lengths)
+    return next(names for names in every if len(set(names.values())) == len(set(parts.values())))
 
 
 def _is_submission(folder):

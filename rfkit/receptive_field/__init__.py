@@ -10,7 +10,7 @@ import torch
 from rfkit.config import whole
 from rfkit.receptive_field import gradients, tracing
 from rfkit.receptive_field.gradients import EffectiveField, weights_on_a_path
-from rfkit.receptive_field.layout import image_state
+from rfkit.receptive_field.layout import image_state, merged
 from rfkit.receptive_field.tracing import UnsupportedOperation
 
 __all__ = [
@@ -217,7 +217,7 @@ def _checked_shape(shape):
 
 
 def _field(name, operation, state, image_size):
-    size, stride, center, shape = [], [], [], []
+    state, size, stride, center, shape = merged(state), [], [], [], []
     for axis, axis_map in enumerate(state.maps):
         phase, low, high = axis_map.largest
         dim = state.dim_of(axis)

@@ -34,8 +34,10 @@ class _Linear(TorchFunctionMode):
         if name.startswith(("max_pool", "adaptive_max_pool")):
             pooled = name.removesuffix("_with_indices")
             average = getattr(F, pooled.replace("max", "avg"))  # of adaptive pools; others may be dilated
-            mean = _mean_pool(*args, **kwargs) if name.startswith("max") else average(*args[:2])
-            return mean if pooled == name else (mean, func(*args, **kwargs)[1])
+            made = func(*args, **kwargs)
+            shape = (made if pooled == name else made[0]).shape
+            mean = _mean_pool(shape, *args, **kwargs) if name.startswith("max") else average(*args[:2])
+            return mean if pooled == name else (mean, made[1])
         if name in ("softmax", "log_softmax"):
             dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
             return args[0].mean(dim, keepdim=True).expand_as(args[0])
@@ -61,23 +63,15 @@ class _Linear(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _mean_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-    """Mean over the windows of a max-pool, by views; average pooling in torch knows no dilation."""
-    count = x.dim() - 2
-    kernel, stride, padding, dilation = (
-        [value] * count if isinstance(value, int) else list(value)
-        for value in (kernel_size, stride or kernel_size, padding, dilation)
-    )
-    for i in range(count):
-        dim, span = 2 + i, dilation[i] * (kernel[i] - 1) + 1
-        room = x.shape[dim] + 2 * padding[i] - span
-        out = (-(-room // stride[i]) if ceil_mode else room // stride[i]) + 1
-        if ceil_mode and (out - 1) * stride[i] >= x.shape[dim] + padding[i]:
-            out -= 1  # torch drops a window that would start in the padding at the far end
-        more = max((out - 1) * stride[i] + span - x.shape[dim] - padding[i], 0)
-        x = F.pad(x, [0, 0] * (count - 1 - i) + [padding[i], more])
-        x = x.unfold(dim, span, stride[i])[..., :: dilation[i]].mean(-1).narrow(dim, 0, out)
-    return x
+def _mean_pool(shape, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """Mean over the windows of a max-pool, by a convolution; average pooling in torch knows no dilation."""
+    count, channels = x.dim() - 2, x.shape[1]
+    kernel = [kernel_size] * count if isinstance(kernel_size, int) else kernel_size
+    weight = x.new_full((channels, 1, *kernel), 1 / math.prod(kernel))
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[count - 1]
+    grown = F.pad(x, [0, max(kernel) * ceil_mode] * count)  # for windows that ceil_mode lets reach out at the far end
+    means = convolve(grown, weight, None, stride or kernel_size, padding, dilation, channels)
+    return means[tuple(map(slice, shape))]
 
 
 def positive_copy(model):

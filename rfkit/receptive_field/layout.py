@@ -64,10 +64,11 @@ def tensors(tree):
 
 def combine(states, shape):
     """Join the states of broadcast operands."""
-    padded = [(*plain((1,) * (len(shape) - len(s.dims))), *s.dims) for s in states]
-    dims = []
-    for i, size in enumerate(shape):
-        layouts = {each[i] for each in padded if any(a is not None for _, a in each[i])}
+    layouts_of, dims = _layouts(states, shape), []
+    if max(map(len, layouts_of), default=0) > 1:
+        states = [merged(state) for state in states]
+        layouts_of = _layouts(states, shape)
+    for i, (size, layouts) in enumerate(zip(shape, layouts_of, strict=True)):
         if len(layouts) > 1:
             raise NoRule(f"joins tensors whose dimension {i} means different things")
         dims.append(layouts.pop() if layouts else ((size, None),))
@@ -89,20 +90,34 @@ def combine(states, shape):
     return State(tuple(dims), tuple(maps))
 
 
+def _layouts(states, shape):
+    """For each dimension, the layouts of those operands in which it is one of the image."""
+    padded = [(*plain((1,) * (len(shape) - len(s.dims))), *s.dims) for s in states]
+    return [{each[i] for each in padded if any(a is not None for _, a in each[i])} for i in range(len(shape))]
+
+
+def merged(state):
+    """Sub-pixel dimensions become upsampled maps."""
+    dims, maps = list(state.dims), list(state.maps)
+    for i, factors in enumerate(dims):
+        factors = [(n, a) for n, a in factors if n > 1 or a is not None]
+        if len(factors) > 1 and factors[0][1] is not None and all(a is None for _, a in factors[1:]):
+            axis, repeat = factors[0][1], math.prod(n for n, _ in factors[1:])
+            maps[axis] = rules.nearest(maps[axis], Fraction(1, repeat))
+            dims[i] = ((factors[0][0] * repeat, axis),)
+    return State(tuple(dims), tuple(maps))
+
+
 def spatial(state, count):
     """(state, axis of each of the last `count` dimensions); sub-pixel dimensions become upsampled maps."""
-    dims, maps, axes = list(state.dims), list(state.maps), []
-    for i in range(len(dims) - count, len(dims)):
-        factors = [(n, a) for n, a in dims[i] if n > 1 or a is not None]
+    state, axes = merged(state), []
+    for factors in state.dims[len(state.dims) - count :]:
+        factors = [(n, a) for n, a in factors if n > 1 or a is not None]
         marked = [a for _, a in factors if a is not None]
-        if len(marked) > 1 or (marked and factors[0][1] is None):
+        if marked and len(factors) > 1:
             raise NoRule("needs a dimension that is one axis of the image")
         axes.append(marked[0] if marked else None)
-        if marked and len(factors) > 1:
-            repeat = math.prod(n for n, _ in factors[1:])
-            maps[marked[0]] = rules.nearest(maps[marked[0]], Fraction(1, repeat))
-            dims[i] = ((factors[0][0] * repeat, marked[0]),)
-    return State(tuple(dims), tuple(maps)), axes
+    return state, axes
 
 
 def slid(state, out_shape, count, change):

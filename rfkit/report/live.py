@@ -156,19 +156,14 @@ def _printed(config, dataset):
 
 def _sides_of_maps(config):
     """Side of the map of every convolution with a kernel, shortcuts left out."""
-    import torch
     from torch import nn
 
-    from rfkit import models
+    from rfkit import models, pruning
 
     def sides(model):
-        found = []
-        for name, module in model.named_modules():
-            if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1 and "shortcut" not in name:
-                module.register_forward_hook(lambda *given: found.append(given[-1].shape[-1]))
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, config.image_size, config.image_size))
-        return found
+        made = pruning.maps(model, (3, config.image_size, config.image_size)).items()
+        convs = {name: each for name, each in made if isinstance(each[0], nn.Conv2d) and each[0].kernel_size[0] > 1}
+        return [after[-1] for name, (_, calls) in convs.items() if "shortcut" not in name for _, after in calls]
 
     size = {"width": config.width, "num_classes": config.num_classes}
     return models.without_weights(sides, config.architecture, config.level, **size)

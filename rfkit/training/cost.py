@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from rfkit import models
-from rfkit.training.loop import pick_device
+from rfkit.training.loop import check_outputs, pick_device
 
 
 def flops_per_image(config):
@@ -23,6 +23,7 @@ def _flops(architecture, level, width, num_classes, image_size):
     from torch.utils.flop_counter import FlopCounterMode  # takes a compiler with it
 
     def count(model):
+        check_outputs(model, num_classes, image_size)
         counter, images = FlopCounterMode(display=False), torch.zeros(2, 3, image_size, image_size)
         with counter, torch.no_grad():
             model(images)

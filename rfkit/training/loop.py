@@ -207,14 +207,16 @@ def watched(modules, see):
 
 def check_outputs(model, num_classes, image_size):
     """Refuse a network whose logits do not fit a data set, before it is trained; a `ValueError`."""
-    with evaluation_mode(model), torch.no_grad():
-        logits = model(torch.zeros(2, 3, image_size, image_size))
-    shape = tuple(getattr(logits, "shape", ()))
-    if shape != (2, num_classes):
-        raise ValueError(
-            f"the network gives {'logits of shape ' + str(shape) if shape else type(logits).__name__} for 2 images; "
-            f"expected (2, {num_classes}), a score for each class"
-        )
+    tried = copy.deepcopy(model)  # its statistics are those of no image
+    for mode in ("training", "evaluation"):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            logits = tried.train(mode == "training")(torch.zeros(2, 3, image_size, image_size))
+        shape = tuple(getattr(logits, "shape", ()))
+        if shape != (2, num_classes):
+            found = f"logits of shape {shape}" if shape else type(logits).__name__
+            raise ValueError(
+                f"the network gives {found} for 2 images in {mode}; expected (2, {num_classes}), a score for each class"
+            )
 
 
 def loss_and_accuracy(model, images, labels, batch_size=500):
