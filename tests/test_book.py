@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from rfkit import book, presets
+from rfkit import book, experiments, presets
 
 ROOT = Path(__file__).parents[1]
 
@@ -216,7 +216,7 @@ def test_the_student_edition_has_no_buttons_to_the_solutions(tmp_path, monkeypat
     monkeypatch.chdir(copy_of_the_sources(tmp_path))
     monkeypatch.setattr(book, "repository_url", lambda: "https://github.com/somebody/rfkit")
     for edition, buttons in (("full", True), ("student", False)):
-        book.stage(presets.get("smoke"), [], edition)
+        book.stage(presets.get("smoke"), experiments.recorded(presets.get("study"))[:1], edition)
         config = yaml.safe_load(Path("_build/stage/_config.yml").read_text())
         assert ("launch_buttons" in config) == buttons == config["html"]["use_edit_page_button"]
 

@@ -189,7 +189,7 @@ def stage(preset, runs, edition="full"):
     labels = sorted({run.provenance["data"]["label"] for run in runs})
     theme = config["sphinx"]["config"]["html_theme_options"]
     own = "Numbers here" if preset.name == "study" else "This build's own numbers"
-    theme["announcement"] = f"{own}: preset <b>{preset.name}</b>, on {' and '.join(labels)}."
+    theme["announcement"] = f"{own}: preset <b>{preset.name}</b>, {_scale(runs)}, on {' and '.join(labels)}."
     url = repository_url()
     # launch buttons need a public copy of the project, and lead to the solutions
     if url is None or edition == "student":
@@ -200,6 +200,13 @@ def stage(preset, runs, edition="full"):
         owner, name = url.split("/")[-2:]
         config["sphinx"]["config"]["ogp_site_url"] = f"https://{owner}.github.io/{name}/"  # cards need absolute links
     (STAGE / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def _scale(runs):
+    """How wide the networks are and how long they were trained, in a few words."""
+    widths = " and ".join(sorted({f"{run.config.width:g}" for run in runs}))
+    epochs = sorted({run.config.train.epochs for run in runs})
+    return f"{widths} of the paper's width, {' to '.join(map(str, {epochs[0]: 0, epochs[-1]: 0}))} epochs"
 
 
 def _stage_first_page(preset, runs):

@@ -135,6 +135,7 @@ def plot_starved(points, architecture, *, ax=None):
         key, small = (cell.architecture, cell.rf_level), cell.image_px == points["image_px"].min()
         if cell.architecture == architecture or key in changes:
             style = _contrast_style(*key) | {"linestyle": "none", "fillstyle": "full" if small else "none"}
+            style["alpha"] = 0.7  # points may lie on each other
             label = presets.contrast_label(*key) if key in changes else f"level {cell.rf_level}"
             ax.plot([cell.starved], [cell.breaking_point], label=label if small else "", **style)
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1)
