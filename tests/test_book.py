@@ -178,7 +178,7 @@ def test_no_page_is_heavy(built, browser):
             text = path.suffix in (".html", ".css", ".js", ".svg", ".json")
             sizes[path.name] = len(gzip.compress(path.read_bytes())) if text else path.stat().st_size
         heaviest = sorted(sizes.items(), key=lambda item: -item[1])[:4]
-        limit = 1.3e6 if name == "notebooks/s34_pixel_importance" else 1e6
+        limit = {"book/index": 0.65e6, "notebooks/s34_pixel_importance": 1.3e6}.get(name, 1e6)
         assert sum(sizes.values()) <= limit, f"{name}: {sum(sizes.values()) / 1e6:.2f} MB, {heaviest}"
     context.close()
 
