@@ -63,13 +63,14 @@ def prunable(model, exclude=NEVER_PRUNED):
 def prune(model, rate, method="global_magnitude", *, exclude=NEVER_PRUNED):
     """Set the smallest weights of a network to zero, in place and in one shot.
 
-    Exactly ``round(rate * n)`` of the n prunable weights are pruned; among equal magnitudes the ones
-    that come first in the network go first.
+    Exactly ``round(rate * n)`` of the n prunable weights (of each layer) are pruned; among equal magnitudes the
+    ones that come first in the network go first.
 
     Args:
         model: Network, changed in place.
         rate: Fraction of the prunable weights, in [0, 1].
-        method: ``"global_magnitude"``, one ranking over all layers.
+        method: ``"global_magnitude"``, one ranking over all layers, or ``"layer_magnitude"``, one in each layer: every
+            layer loses the same share.
         exclude: As in `prunable`.
 
     Returns:
@@ -83,11 +84,22 @@ def prune(model, rate, method="global_magnitude", *, exclude=NEVER_PRUNED):
     """
     if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate <= 1:
         raise ValueError(f"rate is {rate!r}; expected a fraction of the prunable weights in [0, 1], such as 0.9")
-    one_of("pruning method", method, ("global_magnitude",))
+    one_of("pruning method", method, ("global_magnitude", "layer_magnitude"))
     weights = prunable(model, exclude)
-    magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
-    if magnitudes.isnan().any():
+    magnitudes = [weight.detach().abs().flatten() for weight in weights.values()]
+    if any(each.isnan().any() for each in magnitudes):
         raise ValueError("a prunable weight is NaN; pruning by magnitude has no meaning here")
+    if method == "layer_magnitude":
+        kept = [_largest(each, rate) for each in magnitudes]
+    else:
+        kept = _largest(torch.cat(magnitudes), rate).split([each.numel() for each in magnitudes])
+    masks = {name: keep.view_as(weight) for (name, weight), keep in zip(weights.items(), kept, strict=True)}
+    apply_masks(model, masks)
+    return masks
+
+
+def _largest(magnitudes, rate):
+    """All but a share of the values, the smallest of them."""
     count = round(rate * magnitudes.numel())
     keep = torch.ones_like(magnitudes, dtype=torch.bool)
     if count:
@@ -95,12 +107,7 @@ def prune(model, rate, method="global_magnitude", *, exclude=NEVER_PRUNED):
         keep &= magnitudes >= threshold
         ties = (magnitudes == threshold).nonzero().flatten()
         keep[ties[: count - int((~keep).sum())]] = False
-    masks, start = {}, 0
-    for name, weight in weights.items():
-        masks[name] = keep[start : start + weight.numel()].view_as(weight)
-        start += weight.numel()
-    apply_masks(model, masks)
-    return masks
+    return keep
 
 
 def apply_masks(model, masks):

@@ -57,6 +57,19 @@ def test_exclusions_are_a_parameter():
         pruning.prunable(nn.Linear(2, 2))
 
 
+def test_each_layer_for_itself():
+    """As torch's own pruning of one layer after the other."""
+    ours, theirs = (models.seeded_build("vgg19", 2, width=1 / 16) for _ in range(2))
+    masks = pruning.prune(ours, 0.7, "layer_magnitude")
+    assert list(masks) == list(pruning.prunable(ours))
+    for name, module in theirs.named_modules():
+        if f"{name}.weight" in masks:
+            torch_prune.l1_unstructured(module, "weight", amount=0.7)
+            assert torch.equal(masks[f"{name}.weight"], module.weight_mask.bool())
+    with pytest.raises(ValueError, match="did you mean 'layer_magnitude'"):
+        pruning.prune(ours, 0.7, "layerwise")
+
+
 def test_ties_go_in_network_order():
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 3), nn.Linear(3, 1))
     with torch.no_grad():
