@@ -198,7 +198,7 @@ def by_run(frame, tuned=None):
     """One row a run: what is compared between receptive fields.
 
     Args:
-        frame: The frame of the analysis ``pruning``.
+        frame: The frame of the analysis ``pruning``, or ``layer_pruning``.
         tuned: The frame of the analysis ``fine_tune``.
 
     Returns:
@@ -220,7 +220,8 @@ def by_run(frame, tuned=None):
         if "reestimated_accuracy" in part:
             again = part["reestimated_accuracy"].tolist()
             row["breaking_point_reestimated"] = breaking_point(rates, again)
-            row["usable_reestimated"] = breaking_point(part["usable_sparsity"].tolist(), again)
+            if "usable_sparsity" in part:
+                row["usable_reestimated"] = breaking_point(part["usable_sparsity"].tolist(), again)
         for rate in PAPER_RATES:
             if rate in rates:
                 row[f"pruned_{rate}"] = accuracy[rates.index(rate)]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rfkit import experiments, presets
+from rfkit import experiments, outcomes, presets, report
 from rfkit.experiments import runner
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +30,19 @@ def test_the_documented_analysis_goes_from_a_run_to_a_frame(monkeypatch, tmp_pat
     assert all(row.norm == pytest.approx(exact[row.layer]) for row in frame.itertuples())
     target = experiments.record(found, tmp_path)
     assert target.result("weight_norms") == found.result("weight_norms")
+
+
+def test_pruning_of_each_layer_begins_where_that_of_all_does():
+    smoke = presets.get("smoke").select(architectures="vgg19", levels=3)
+    (unit,) = experiments.units(smoke)
+    data = experiments.load("digits", smoke.image_limit)
+    runner.complete(unit, experiments.Store(), analyses=["pruning", "layer_pruning"], data=data)
+    found, _ = experiments.find(smoke, complete=False)
+    at_once, each = (experiments.frame(name, found) for name in ("pruning", "layer_pruning"))
+    assert each["pruning_rate"].tolist() == at_once["pruning_rate"].tolist()
+    assert each["accuracy"][0] == at_once["accuracy"][0] == at_once["dense"][0]
+    table = report.layer_pruning_table(outcomes.by_run(at_once), outcomes.by_run(each))
+    assert table["Level"].tolist() == [3] and table["Seeds"].tolist() == [1]
 
 
 @pytest.mark.parametrize("name", experiments.ANALYSES)

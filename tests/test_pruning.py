@@ -67,7 +67,7 @@ def test_each_layer_for_itself():
             torch_prune.l1_unstructured(module, "weight", amount=0.7)
             assert torch.equal(masks[f"{name}.weight"], module.weight_mask.bool())
     with pytest.raises(ValueError, match="did you mean 'layer_magnitude'"):
-        pruning.prune(ours, 0.7, "layerwise")
+        pruning.prune(ours, 0.7, "layer_magnitud")
 
 
 def test_ties_go_in_network_order():

@@ -40,8 +40,10 @@ def cost(settings, unit):
 def frame(curve, run):
     """A row a pruning rate, 0 (dense) first: accuracies in percent."""
     for i in run.places("layer_pruning", curve["rates"]):
-        accuracies = {"accuracy": curve["test_accuracy"][i], "reestimated_accuracy": curve["reestimated"][i]}
-        yield {"pruning_rate": curve["rates"][i]} | accuracies
+        yield {
+            "pruning_rate": curve["rates"][i], "accuracy": curve["test_accuracy"][i],
+            "reestimated_accuracy": curve["reestimated"][i],
+        }  # fmt: skip
 
 
 ANALYSIS = Analysis("layer_pruning", "run", settings, compute, frame, cost, planned=False)

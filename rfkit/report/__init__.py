@@ -51,6 +51,7 @@ from rfkit.report.summaries import (
     cost_table,
     curvature_table,
     gradient_table,
+    layer_pruning_table,
     level_table,
     matched_table,
     predicted_table,

@@ -62,6 +62,17 @@ def breaking_point_table(by_run, repruned):
     })  # fmt: skip
 
 
+def layer_pruning_table(by_run, by_layer):
+    """Where a network breaks if all weights are ranked at once, and if those of each layer are."""
+    keys, breaks = [*experiments.CELL, "seed"], ["breaking_point", "breaking_point_reestimated"]
+    both = by_layer.merge(by_run[[*keys, *breaks]], on=keys, suffixes=("", "_at_once"))
+    return _cells(both, ["architecture", "rf_level"], {
+        "All layers at once": ("breaking_point_at_once", 3), "Each layer for itself": "breaking_point",
+        "Batch norm re-estimated, at once": ("breaking_point_reestimated_at_once", 3),
+        "Batch norm re-estimated, each": "breaking_point_reestimated",
+    })  # fmt: skip
+
+
 def width_table(by_width):
     """Accuracy and breaking points at every width; of the frame that `rfkit.outcomes.by_width` makes."""
     keys, numbers = ["architecture", "rf_level", "Width"], ["architecture", "rf_level", "width", "precision"]
