@@ -291,6 +291,7 @@ def _polish(root):
         toggle = '<summary><span class="toctree-toggle"'
         html = html.replace(toggle, toggle.replace("<summary", '<summary aria-label="Show or hide its pages"'))
         html = html.replace('role="doc-biblioentry"', 'role="listitem"')  # what a list may hold
+        html = re.sub(r"(?<=\d) %", "\u00a0%", html)  # a number keeps its unit on a line
         html = re.sub(
             r'<img (?=[^>]*src="[^"]*_images/([^"/]+)")',
             lambda at: f"<img {panels[at[1]]} " if at[1] in panels else at[0],

@@ -8,10 +8,10 @@ from rfkit.tables import MISSING
 QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
-        "Accuracy falls in every network and data set (ResNet50 on Tiny ImageNet with two seeds). Field "
-        "and resolution are only partly separated: at an equal field, coarser first maps cost 8 points; at equal "
-        "maps, our one network with a larger field, made by dilation, loses 14. Part may be the price of computation: "
-        "narrowed to as few multiplications, the smallest field cannot be told apart from levels 2 and 3.",
+        "Accuracy falls in every network and data set (ResNet50 on Tiny ImageNet with two seeds). Why "
+        "is open. At an equal field, coarser first maps cost 8 points; at equal maps, our one network with a larger "
+        "field, made by dilation, loses 14. Part may be less computation: the smallest field, narrowed until it costs "
+        "as little as the next two, is no more accurate than they are.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
@@ -27,8 +27,8 @@ QUESTIONS = (
     (
         "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "partly",
         "Before training they do, but the field is not needed: crop the maps of the smallest field to one pixel, so "
-        "that no unit sees more, and its loss is about as curved as that of the largest, in both networks. With one "
-        "pixel no mean over positions is left to spread the gradient.",
+        "that no unit sees more, and its loss is about as curved as that of the largest, in both networks. On a "
+        "single pixel the gradient is not averaged over positions.",
     ),
     (
         "Larger fields make the deep layers of two seeds less alike.", ("C8",), "s33-representations", "partly",

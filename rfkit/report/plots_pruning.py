@@ -124,7 +124,7 @@ def plot_kept_taps(taps, *, title="", ax=None):
         style = plots.level_style(level) | {"linestyle": "none", "markersize": 4, "alpha": 0.6}
         ax.plot(means["seen"], means["kept"], label=f"level {level}", **style)
     ax.set(xlabel="share of positions with a pixel", ylabel="weight kept, of the centre's", title=title, ylim=(0, None))
-    ax.legend(fontsize=9, loc="lower right")
+    plots.legend_below(ax)
 
 
 @plots.on_axes(plots.WIDTH_IN / 2, 3.4)
@@ -155,7 +155,7 @@ def plot_probes(probes, *, title="", ax=None):
             ax.plot([beyond.min()], [mean[beyond.min()]], "o", color=style["color"], markersize=10, fillstyle="none")
     ax.set(xlabel="layer", ylabel="probe accuracy (%)", title=title)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(fontsize=9)
+    plots.legend_below(ax)
 
 
 @plots.on_axes(plots.WIDTH_IN / 2, 3.4)
@@ -214,4 +214,4 @@ def plot_effective_fields(fields, *, title="", ax=None):
     )
     ax.set(xlabel="layer", ylabel="half of the gradient within (px)", title=title, ylim=(0, 0.85 * side))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(fontsize=9, loc="lower right")
+    plots.legend_below(ax)

@@ -131,6 +131,7 @@
     add(svg, "text", { x: (BOX.left + BOX.right) / 2, y: BOX.bottom + 38, "text-anchor": "middle" },
       axis === "rate" ? "share of all prunable weights pruned" : "share pruned of the weights that can matter");
     add(svg, "line", { x1: BOX.left, x2: BOX.right, y1: y(network.chance), y2: y(network.chance), class: "chance" });
+    add(svg, "text", { x: BOX.left + 4, y: y(network.chance) - 4 }, "guessing");
     add(svg, "line", { x1: x(rate), x2: x(rate), y1: BOX.top, y2: BOX.bottom, class: "now" });
     const list = $("levels");
     list.replaceChildren();
