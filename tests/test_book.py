@@ -252,6 +252,14 @@ def test_a_kernel_ends_with_the_process_that_wanted_it():
     assert not (Path("/proc") / str(kernel)).exists()
 
 
+def test_a_long_name_of_the_temporary_folder(monkeypatch, tmp_path):
+    long = tmp_path / ("y" * 90)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    done = rfkit(ROOT, "notebook", "errata", "-o", str(tmp_path / "done.ipynb"))
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_broken_reference_fails_the_build(built, tmp_path):
     folder = copy_of_the_sources(tmp_path, only="s33_accuracy_and_pruning.ipynb")
     shutil.copytree(built / "runs", folder / "runs")

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import tempfile
 
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
@@ -18,7 +19,8 @@ class KernelManager(AsyncKernelManager):
 
     def __init__(self, **options):
         super().__init__(**options)
-        if sys.platform == "linux":
+        # the address of a socket there has room for about a hundred characters
+        if sys.platform == "linux" and len(tempfile.gettempdir()) < 70:
             self.provisioner = _Forking(parent=self, kernel_id=self.kernel_id, kernel_spec=self.kernel_spec)
 
 
