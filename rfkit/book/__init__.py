@@ -206,7 +206,8 @@ def _scale(runs):
     """How wide the networks are and how long they were trained, in a few words."""
     widths = " and ".join(sorted({f"{run.config.width:g}" for run in runs}))
     epochs = sorted({run.config.train.epochs for run in runs})
-    return f"{widths} of the paper's width, {' to '.join(map(str, {epochs[0]: 0, epochs[-1]: 0}))} epochs"
+    ends = dict.fromkeys((epochs[0], epochs[-1]))
+    return f"{widths} of the paper's width, {' to '.join(map(str, ends))} epochs"
 
 
 def _stage_first_page(preset, runs):

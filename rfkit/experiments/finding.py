@@ -75,9 +75,8 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
         data = load(dataset, preset.image_limit)
     if data is None:
         about, name, sha256 = PUBLISHED[dataset], dataset, ""
-        limits = preset.image_limit or (about.train_images, about.test_images)
-        train, test = map(min, (about.train_images, about.test_images), limits)
-        size, classes = about.image_size, about.num_classes
+        size, classes, counts = about.image_size, about.num_classes, (about.train_images, about.test_images)
+        train, test = map(min, counts, preset.image_limit or counts)
     else:
         size, train, test, classes = data.image_size, len(data.train_labels), len(data.test_labels), data.num_classes
         name, sha256 = data.source.name, data.source.sha256
