@@ -1,6 +1,8 @@
 """The folder listing is the architecture: rooms import downwards, and pages from records wait for no torch."""
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -14,6 +16,46 @@ ORDER = (  # each imports from those before it only
     "files stats numpy_layers config data presets models receptive_field training pruning hessian cka projection "
     "homework experiments contrast_nets outcomes tables claims report book cli __main__"
 ).split()
+PROMISED = """
+receptive_field.closed_form kernels strides dilations
+receptive_field.trace model input_shape
+receptive_field.receptive_field model input_shape layer
+receptive_field.measured model layer input_shape
+receptive_field.effective model layer input_size repeats seed
+receptive_field.Field name size stride center
+receptive_field.EffectiveField
+models.build architecture level width num_classes
+models.feature_extractor model
+data.load name root image_size
+data.ImageData train_images train_labels test_images test_labels class_names mean std source
+training.fit model data config
+training.evaluate model images labels
+pruning.Masks
+pruning.prune model rate method
+pruning.sparsity model masks
+pruning.usable_weights model input_shape
+pruning.tap_utilisation model input_shape
+pruning.fine_tune model masks data config
+hessian.top_eigenvalues model images labels k tol seed mode
+hessian.EigenResult values residuals products
+hessian.calibrate_batchnorm model images
+hessian.spectral_density model images labels probes steps seed
+hessian.DensityResult
+cka.linear_cka x y unbiased
+cka.layer_similarity model_a model_b images layers batch_size
+cka.SimilarityResult matrix layers_a layers_b
+projection.gradient_projection make_model input_size repeats seed backward
+projection.ProjectionResult pattern maxima
+numpy_layers.conv_forward x w b stride padding dilation method
+numpy_layers.conv_backward dout cache
+numpy_layers.max_pool_forward x size stride method
+numpy_layers.max_pool_backward dout cache
+numpy_layers.spatial_batchnorm_forward x gamma beta running train
+numpy_layers.spatial_batchnorm_backward dout cache
+presets.get name protocol
+presets.names
+tables.paper_table n preset
+"""
 LIGHT = "files stats config data presets experiments outcomes tables claims report".split()
 
 
@@ -35,6 +77,14 @@ def test_rooms_import_downwards_and_through_faces():
                 assert ORDER.index(other) < ORDER.index(room), f"{room} imports {other} from above"
                 inside = other == "homework" or (other, room) in (("experiments", "cli"), ("experiments", "book"))
                 assert face or inside, f"{room} imports what is private to {other}"
+
+
+@pytest.mark.parametrize("promise", PROMISED.split("\n")[1:-1])
+def test_names_and_parameters_that_others_call_are_there(promise):
+    name, *parameters = promise.split()
+    room, _, attribute = name.partition(".")
+    found = getattr(importlib.import_module(f"rfkit.{room}"), attribute)
+    assert not parameters or [each for each in inspect.signature(found).parameters if each in parameters] == parameters
 
 
 def test_importing_rfkit_is_light():

@@ -14,6 +14,7 @@ from rfkit.hessian.landscape import line, surface
 from rfkit.hessian.matching import matched
 from rfkit.pruning import without_dead_taps
 from rfkit.stats import DensityResult
+from rfkit.training import calibrated as calibrate_batchnorm
 
 TRAIN_BATCH = 128
 
@@ -180,7 +181,7 @@ def top_eigenvalues(
     """The largest eigenvalues of the Hessian of the mean cross-entropy over all parameters.
 
     Args:
-        model: Network; not touched. Batch norm of an untrained one is the caller's choice: `rfkit.training.calibrated`.
+        model: Network; not touched. Batch norm of an untrained one is the caller's choice: `calibrate_batchnorm`.
         images: As in `HessianOperator`.
         labels: Class indices (N,).
         k: Number of eigenvalues.
