@@ -23,18 +23,6 @@ def _pair(value):
     return (value, value) if isinstance(value, int | np.integer) else tuple(value)
 
 
-# --- convolution ----------------------------------------------------------------------------------
-
-
-def _conv_geometry(shape, kernel, stride, padding, dilation):
-    size = [
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(shape[2:], kernel[2:], stride, padding, dilation, strict=True)
-    ]
-    require(min(size) >= 1, f"input of shape {shape} is too small for filters of shape {kernel}: the output is empty")
-    return tuple(size)
-
-
 def conv_forward(x, w, b, *, stride=1, padding=0, dilation=1, method="fast"):
     """Two-dimensional convolution (cross-correlation, as in every deep-learning library).
 
@@ -55,51 +43,36 @@ def conv_forward(x, w, b, *, stride=1, padding=0, dilation=1, method="fast"):
         ValueError: If shapes do not fit each other; the message has both.
     """
     require(method in METHODS, f"method is {method!r}; expected 'fast' or 'naive'")
-    require(
-        x.ndim == 4 and w.ndim == 4, f"x has shape {x.shape}, w has {w.shape}; expected (N, C, H, W), (F, C, kh, kw)"
-    )
-    require(
-        x.shape[1] == w.shape[1], f"x of shape {x.shape} has {x.shape[1]} channels, w of shape {w.shape} {w.shape[1]}"
-    )
-    require(b.shape == w.shape[:1], f"b has shape {b.shape}, w has {w.shape}; expected one bias a filter")
+    fit = x.ndim == w.ndim == 4 and x.shape[1] == w.shape[1] and b.shape == w.shape[:1]
+    require(fit, f"x has shape {x.shape}, w {w.shape}, b {b.shape}; expected (N, C, H, W), (F, C, kh, kw), (F,)")
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     require(min(stride) >= 1 and min(dilation) >= 1 and min(padding) >= 0,
            f"stride {stride}, padding {padding}, dilation {dilation}; expected at least 1, 0 and 1")  # fmt: skip
-    size = _conv_geometry(x.shape, w.shape, stride, padding, dilation)
     padded = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    seen = [d * (k - 1) + 1 for k, d in zip(w.shape[2:], dilation, strict=True)]
+    size = [(n - m) // s + 1 for n, m, s in zip(padded.shape[2:], seen, stride, strict=True)]
+    require(min(size) >= 1, f"x of shape {x.shape} is too small for filters of shape {w.shape}: the output is empty")
     forward = _conv_forward_fast if method == "fast" else _conv_forward_naive
     out, columns = forward(padded, w, b, size, stride, dilation)
-    return out, (x.shape, padded, columns, w, stride, padding, dilation, method)
+    return out, (out.shape, padded, columns, w, stride, padding, dilation, method)
 
 
 def _conv_forward_naive(x, w, b, size, stride, dilation):
     out = np.zeros((len(x), len(w), *size), x.dtype)
-    for n in range(len(x)):
-        for f in range(len(w)):
-            for i in range(size[0]):
-                for j in range(size[1]):
-                    total = b[f]
-                    for c in range(w.shape[1]):
-                        for u in range(w.shape[2]):
-                            for v in range(w.shape[3]):
-                                row = i * stride[0] + u * dilation[0]
-                                column = j * stride[1] + v * dilation[1]
-                                total += w[f, c, u, v] * x[n, c, row, column]
-                    out[n, f, i, j] = total
+    for n, f, i, j in np.ndindex(*out.shape):
+        out[n, f, i, j] = b[f]
+        for c, u, v in np.ndindex(*w.shape[1:]):
+            row = i * stride[0] + u * dilation[0]
+            column = j * stride[1] + v * dilation[1]
+            out[n, f, i, j] += w[f, c, u, v] * x[n, c, row, column]
     return out, None
 
 
 def _taps(x, kernel, size, stride, dilation):
     """View (N, C, kh, kw, H', W'): for each tap, the pixels it meets."""
-    shape = (*x.shape[:2], *kernel, *size)
     pixel = np.array(x.strides[2:])
     strides = (*x.strides[:2], *pixel * dilation, *pixel * stride)
-    return as_strided(x, shape, strides, writeable=False)
-
-
-def _met(first, step, count):
-    """Slice of the pixels that one tap meets along an axis."""
-    return slice(first, first + step * (count - 1) + 1, step)
+    return as_strided(x, (*x.shape[:2], *kernel, *size), strides)
 
 
 def _conv_forward_fast(x, w, b, size, stride, dilation):
@@ -123,13 +96,11 @@ def conv_backward(dout, cache):
     Raises:
         ValueError: If the upstream gradient does not have the shape of the output.
     """
-    shape, padded, columns, w, stride, padding, dilation, method = cache
-    expected = (shape[0], len(w), *_conv_geometry(shape, w.shape, stride, padding, dilation))
-    require(dout.shape == expected, f"dout has shape {dout.shape}; the output has {expected}")
+    shape, padded, columns, w, stride, (top, left), dilation, method = cache
+    require(dout.shape == shape, f"dout has shape {dout.shape}; the output has {shape}")
     backward = _conv_backward_fast if method == "fast" else _conv_backward_naive
     dpadded, dw, db = backward(dout, padded, columns, w, stride, dilation)
-    (top, left), (height, width) = padding, shape[2:]
-    return dpadded[:, :, top : top + height, left : left + width], dw, db
+    return dpadded[:, :, top : padded.shape[2] - top, left : padded.shape[3] - left], dw, db
 
 
 def _conv_backward_naive(dout, x, _, w, stride, dilation):
@@ -151,14 +122,10 @@ def _conv_backward_fast(dout, x, columns, w, stride, dilation):
     dcolumns = np.matmul(w.reshape(len(w), -1).T, flat)
     dcolumns = dcolumns.reshape(len(x), *w.shape[1:], *dout.shape[2:])
     dx = np.zeros_like(x)
-    for u, v in np.ndindex(*w.shape[2:]):  # one slice of all images per tap
-        rows = _met(u * dilation[0], stride[0], dout.shape[2])
-        across = _met(v * dilation[1], stride[1], dout.shape[3])
-        dx[:, :, rows, across] += dcolumns[:, :, u, v]
+    taps = _taps(dx, w.shape[2:], dout.shape[2:], stride, dilation)
+    for u, v in np.ndindex(*w.shape[2:]):  # taps may share pixels: one by one
+        taps[:, :, u, v] += dcolumns[:, :, u, v]
     return dx, dw, flat.sum((0, 2))
-
-
-# --- max pooling ----------------------------------------------------------------------------------
 
 
 def max_pool_forward(x, *, size, stride=None, method="fast"):
@@ -182,20 +149,15 @@ def max_pool_forward(x, *, size, stride=None, method="fast"):
     size, stride = _pair(size), _pair(size if stride is None else stride)
     require(min(*size, *stride) >= 1, f"size {size}, stride {stride}; expected at least 1")
     require(size[0] <= x.shape[2] and size[1] <= x.shape[3], f"window of {size} is larger than x of shape {x.shape}")
-    (height, width), (down, right) = size, stride
+    windows = sliding_window_view(x, size, axis=(2, 3))
+    windows = windows[:, :, :: stride[0], :: stride[1]]
     if method == "naive":
-        rows = (x.shape[2] - height) // down + 1
-        columns = (x.shape[3] - width) // right + 1
-        out = np.empty((*x.shape[:2], rows, columns), x.dtype)
+        out = np.empty(windows.shape[:4], x.dtype)
         chosen = np.empty(out.shape, np.intp)
-        for n, c, i, j in np.ndindex(*out.shape):
-            top, left = i * down, j * right
-            window = x[n, c, top : top + height, left : left + width]
-            chosen[n, c, i, j] = np.argmax(window)
-            out[n, c, i, j] = window.flat[chosen[n, c, i, j]]
+        for place in np.ndindex(*out.shape):
+            chosen[place] = np.argmax(windows[place])
+            out[place] = windows[place].flat[chosen[place]]
     else:
-        windows = sliding_window_view(x, size, axis=(2, 3))
-        windows = windows[:, :, ::down, ::right]
         windows = windows.reshape(*windows.shape[:4], -1)
         chosen = windows.argmax(-1)
         out = np.take_along_axis(windows, chosen[..., None], -1)[..., 0]
@@ -223,14 +185,10 @@ def max_pool_backward(dout, cache):
             u, v = divmod(chosen[n, c, i, j], size[1])
             dx[n, c, i * stride[0] + u, j * stride[1] + v] += dout[n, c, i, j]
         return dx
+    taps = _taps(dx, size, dout.shape[2:], stride, (1, 1))
     for u, v in np.ndindex(*size):
-        rows = _met(u, stride[0], dout.shape[2])
-        across = _met(v, stride[1], dout.shape[3])
-        dx[:, :, rows, across] += np.where(chosen == u * size[1] + v, dout, 0)
+        taps[:, :, u, v] += np.where(chosen == u * size[1] + v, dout, 0)
     return dx
-
-
-# --- batch norm -----------------------------------------------------------------------------------
 
 
 def spatial_batchnorm_forward(
@@ -259,9 +217,7 @@ def spatial_batchnorm_forward(
     """
     require(x.ndim == 4, f"x has shape {x.shape}; expected (N, C, H, W)")
     channels = x.shape[1:2]
-    require(
-        gamma.shape == beta.shape == channels, f"gamma {gamma.shape}, beta {beta.shape}, x {x.shape}: expected (C,)"
-    )
+    require(gamma.shape == beta.shape == channels, f"gamma {gamma.shape}, beta {beta.shape}, x {x.shape}; not (C,)")
     old_mean = running.get("mean", np.zeros(channels, x.dtype))
     old_var = running.get("var", np.ones(channels, x.dtype))
     if train:
@@ -303,9 +259,6 @@ def spatial_batchnorm_backward(dout, cache):
     return _along(gamma * inverse) * dx, dgamma, dbeta
 
 
-# --- affine, ReLU, softmax ------------------------------------------------------------------------
-
-
 def affine_forward(x, w, b):
     """Fully connected layer.
 
@@ -327,41 +280,18 @@ def affine_forward(x, w, b):
 
 
 def affine_backward(dout, cache):
-    """Gradients of a fully connected layer.
-
-    Args:
-        dout: Upstream gradient (N, M).
-        cache: As made by `affine_forward`.
-
-    Returns:
-        (dx, dw, db).
-    """
+    """Gradients (dx, dw, db) of a fully connected layer, from the upstream gradient (N, M)."""
     shape, flat, w = cache
     return (dout @ w.T).reshape(shape), flat.T @ dout, dout.sum(0)
 
 
 def relu_forward(x):
-    """The positive part.
-
-    Args:
-        x: Array.
-
-    Returns:
-        (out, cache).
-    """
+    """The positive part of an array of any shape: (out, cache)."""
     return np.maximum(x, 0), x > 0
 
 
 def relu_backward(dout, cache):
-    """Gradient of ReLU; 0 at 0.
-
-    Args:
-        dout: Upstream gradient.
-        cache: As made by `relu_forward`.
-
-    Returns:
-        dx.
-    """
+    """Gradient dx of ReLU from the upstream gradient, of the same shape; 0 at 0."""
     return dout * cache
 
 

@@ -25,7 +25,7 @@ def test_crops_equal_torchvision(flipped):
     chosen = torch.tensor([5, 0, 3, 3])
     offsets = torch.tensor([[0, 8, 4, 2], [8, 0, 4, 5]])
     flip = torch.tensor([True, False, True, False]) if flipped else None
-    ours = batches.crops(padded, chosen, offsets, flip, size)
+    ours = batches.crops(padded, chosen, offsets, flip)
     for i, image in enumerate(ours):
         planes = tv.pad(x[chosen[i]].permute(2, 0, 1), 4)
         expected = tv.crop(planes, int(offsets[0, i]), int(offsets[1, i]), size, size)

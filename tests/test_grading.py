@@ -270,7 +270,7 @@ def test_a_syntax_error_costs_one_function(tmp_path, monkeypatch):
         "(a) first layer": 1, "(b) second layer": 2, "(c) strides": 3, "(d) any layer": 0, "(e) two ways": 2,
     }  # fmt: skip
     first, last = question["problems"]
-    assert "SyntaxError" in first and "with it 2 later cells" in first and "ZeroDivisionError" in last
+    assert "SyntaxError" in first and "later cells that need it: 2" in first and "ZeroDivisionError" in last
 
 
 def test_two_ways_are_any_two(solved, tmp_path):

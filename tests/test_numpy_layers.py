@@ -158,8 +158,8 @@ def test_the_type_stays(dtype):
 def test_shape_mistakes_name_both_shapes():
     x, w, b = np.zeros((2, 3, 6, 6)), np.zeros((4, 2, 3, 3)), np.zeros(4)
     for call, message in (
-        (lambda: nl.conv_forward(x, w, b), r"x of shape \(2, 3, 6, 6\) has 3 channels, w of shape \(4, 2, 3, 3\) 2"),
-        (lambda: nl.conv_forward(x, np.zeros((4, 3, 3, 3)), np.zeros(3)), r"b has shape \(3,\), w has \(4, 3, 3, 3\)"),
+        (lambda: nl.conv_forward(x, w, b), r"x has shape \(2, 3, 6, 6\), w \(4, 2, 3, 3\), b \(4,\); expected"),
+        (lambda: nl.conv_forward(x, np.zeros((4, 3, 3, 3)), np.zeros(3)), r"b \(3,\); expected"),
         (
             lambda: nl.conv_forward(x, np.zeros((4, 3, 9, 9)), b),
             r"of shape \(2, 3, 6, 6\) is too small .* \(4, 3, 9, 9\)",

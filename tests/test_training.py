@@ -97,7 +97,7 @@ def torch_copy(state):
 
 def test_best_test_epoch_is_chosen_only_when_asked(digits, monkeypatch):
     accuracies = iter([10.0, 30.0, 20.0] * 2)
-    monkeypatch.setattr(training, "loss_and_accuracy", lambda *_: (1.0, next(accuracies)))
+    monkeypatch.setattr("rfkit.training.loop.loss_and_accuracy", lambda *_: (1.0, next(accuracies)))
     states = []
     config = replace(SHORT, epochs=3, selection="best_test")
     model, result = fitted(digits, config, on_epoch=lambda state: states.append(torch_copy(state)))

@@ -38,7 +38,7 @@ def defaults(name):
     """Parameters of a notebook and their default values."""
     one_of("notebook", name, notebook_names())
     notebook = nbformat.read(Path("notebooks") / f"{name}.ipynb", as_version=4)
-    cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    cell = next(cell for cell in notebook.cells if editions.has(cell, "parameters"))
     return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
 
 
@@ -64,55 +64,38 @@ def check_parameters(name, parameters):
 
 
 def execute(name, output, parameters):
-    """Execute a notebook with papermill.
-
-    Args:
-        name: Name of the notebook.
-        output: File to write, after every cell; ``None`` for none, which is faster.
-        parameters: Mapping; checked first.
-
-    Returns:
-        The executed notebook.
+    """Execute a notebook with papermill, after every cell written to `output` if that is not None; returns it.
 
     Raises:
         NotebookError: If a cell fails.
     """
     check_parameters(name, parameters)
-    output = None if output is None else Path(output)
     if output is not None and output.resolve().parent == Path("notebooks").resolve():
         raise ConfigError(f"{output} is among the sources, which are never written; name a file elsewhere")
-    with warnings.catch_warnings(), pool.few_threads():
-        warnings.filterwarnings("ignore", module="zmq|jupyter_client|papermill|nbformat|traitlets")
-        return _papermill(name, output, parameters)
-
-
-def _papermill(name, output, parameters):
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output = str(output)
-    source = str(Path("notebooks") / f"{name}.ipynb")
-    try:
-        with tempfile.TemporaryDirectory(prefix="rfkit-") as folder:
-            config = kernel.private_sockets(folder)
-            # a kernel is interrupted before it is ended, and would call that an error; those of cells come here
-            config.NotebookClient.extra_arguments = ["--log-level=50"]
-            config.NotebookClient.kernel_manager_class = forked.KernelManager
-            options = {"kernel_name": "python3", "progress_bar": False, "config": config}
-            return papermill.execute_notebook(source, output, parameters, **options)
-    except PapermillExecutionError as error:
-        raise NotebookError(f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from None
+    with warnings.catch_warnings(), pool.few_threads(), tempfile.TemporaryDirectory(prefix="rfkit-") as folder:
+        warnings.filterwarnings("ignore", module="zmq|jupyter_client|papermill|nbformat|traitlets")
+        import papermill
+
+        config = kernel.private_sockets(folder)
+        # a kernel is interrupted before it is ended, and would call that an error; those of cells come here
+        config.NotebookClient.extra_arguments = ["--log-level=50"]
+        config.NotebookClient.kernel_manager_class = forked.KernelManager
+        options = {"kernel_name": "python3", "progress_bar": False, "config": config}
+        try:
+            return papermill.execute_notebook(Path("notebooks") / f"{name}.ipynb", output, parameters, **options)
+        except papermill.PapermillExecutionError as error:
+            raise NotebookError(f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from None
 
 
 def _execute_staged(name, parameters):
     """For the pool: execute into the stage, then say in the parameter cell, not in one added, what it was run with."""
     start = time.perf_counter()
     notebook = execute(name, None, parameters)
-    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    notebook.cells = [cell for cell in notebook.cells if not editions.has(cell, "injected-parameters")]
     for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
+        if editions.has(cell, "parameters"):
             for key, value in parameters.items():
                 said = f"{key} = {value!r}".replace("\\", r"\\")
                 cell.source = re.sub(rf"^{key} = .*$", said, cell.source, flags=re.MULTILINE)
@@ -122,18 +105,8 @@ def _execute_staged(name, parameters):
     return name, time.perf_counter() - start
 
 
-def build(preset, *, jobs=None, device=None, max_minutes=60, edition="full"):
-    """Train what is missing, execute every notebook and build the book into ``_build/html``.
-
-    Args:
-        preset: `rfkit.presets.Preset` whose numbers the book shows.
-        jobs: Number of processes.
-        device: As in `rfkit.training.pick_device`.
-        max_minutes: Longest training to start, by an estimate for this machine.
-        edition: ``full``, or ``student``: without coding solutions and without solutions of exercises.
-
-    Returns:
-        Path of the book's first page.
+def build(preset, *, jobs=None, device=None, edition="full"):
+    """Train what is missing, up to an hour, execute every notebook and build the book; the path of its first page.
 
     Raises:
         NotebookError: If a notebook fails.
@@ -141,42 +114,32 @@ def build(preset, *, jobs=None, device=None, max_minutes=60, edition="full"):
         RuntimeError: If Sphinx reports an error or a warning.
     """
     one_of("edition", edition, editions.EDITIONS)
-    notebook_names()  # nothing is made where there are none
+    # the largest first: they take longest, and none is left to one process at the end
+    names = sorted(notebook_names(), key=lambda name: -Path(f"notebooks/{name}.ipynb").stat().st_size)
     if jobs is not None:
         whole("jobs", jobs, 1)
     busy = f"another rfkit book is building in {Path.cwd()}; wait until it has ended"
     with store.locked(Path("_build"), busy=busy):
-        return _build(preset, jobs, device, max_minutes, edition)
-
-
-def _build(preset, jobs, device, max_minutes, edition):
-    names = notebook_names()
-    start = time.perf_counter()
-    runs = experiments.ensure(preset, max_minutes=max_minutes, jobs=jobs, device=device)
-    trained = time.perf_counter()
-    print(f"{len(runs)} runs ready ({trained - start:.0f} s)", flush=True)
-    stage(preset, runs, edition)
-    changed = presets.changes(preset, presets.get(preset.name))
-    given = {"preset": preset.name, "device": device} | changed
-    given = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items() if v is not None}
-    # the largest first: they take longest, and none is left to one process at the end
-    names = sorted(names, key=lambda name: -Path(f"notebooks/{name}.ipynb").stat().st_size)
-    tasks = [(_execute_staged, (name, {k: v for k, v in given.items() if k in defaults(name)})) for name in names]
-    for _, result in pool.run([(_stage_first_page, (preset, runs)), *tasks], min(jobs or pool.cores(), len(names))):
-        if isinstance(result, Exception):
-            raise result
-        print("made {} ({:.0f} s)".format(*result), flush=True)
-    if edition == "student":
-        for path in (STAGE / "notebooks").glob("*.ipynb"):
-            nbformat.write(editions.without_solutions(nbformat.read(path, as_version=4)), path)
-    executed = time.perf_counter()
-    page = render()
-    print(
-        f"{page}: training {trained - start:.0f} s, notebooks {executed - trained:.0f} s, "
-        f"pages {time.perf_counter() - executed:.0f} s",
-        flush=True,
-    )
-    return page
+        start = time.perf_counter()
+        runs = experiments.ensure(preset, max_minutes=60, jobs=jobs, device=device)
+        trained = time.perf_counter()
+        print(f"{len(runs)} runs ready ({trained - start:.0f} s)", flush=True)
+        stage(preset, runs, edition)
+        given = {"preset": preset.name, "device": device} | presets.changes(preset, presets.get(preset.name))
+        given = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items() if v is not None}
+        tasks = [(_execute_staged, (name, {k: v for k, v in given.items() if k in defaults(name)})) for name in names]
+        tasks = [(_stage_first_page, (preset, runs)), *tasks]
+        for _, result in pool.run(tasks, min(jobs or pool.cores(), len(names))):
+            if isinstance(result, Exception):
+                raise result
+            print("made {} ({:.0f} s)".format(*result), flush=True)
+        if edition == "student":
+            for path in (STAGE / "notebooks").glob("*.ipynb"):
+                nbformat.write(editions.without_solutions(nbformat.read(path, as_version=4)), path)
+        executed = time.perf_counter()
+        page = render()
+        print(f"{page}: notebooks {executed - trained:.0f} s, pages {time.perf_counter() - executed:.0f} s", flush=True)
+        return page
 
 
 def stage(preset, runs, edition="full"):
@@ -241,9 +204,8 @@ def _glance(frame, runs, study, preset):
 def repository_url():
     """Public address of this copy of the project."""
     try:
-        remote = subprocess.run(
-            ["git", "remote", "get-url", "origin"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        command = ["git", "remote", "get-url", "origin"]
+        remote = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).strip()
     except (OSError, subprocess.CalledProcessError):
         return None
     match = re.search(r"github\.com[:/](.+?)/(.+?)(?:\.git)?$", remote)
@@ -256,10 +218,8 @@ def render():
     if program is None:
         raise RuntimeError("jupyter-book is not installed beside this Python; run pip install -r requirements.txt")
     shutil.rmtree(BESIDE, ignore_errors=True)  # beside the old book, which stays until the new one is whole
-    options = ["--path-output", str(BESIDE), "--all", "-n", "-W", "--keep-going", "--quiet"]
-    done = subprocess.run(
-        [program, "build", str(STAGE), *options], capture_output=True, text=True, encoding="utf-8", errors="replace"
-    )
+    command = [program, "build", STAGE, "--path-output", BESIDE, "--all", "-n", "-W", "--keep-going", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
     output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)  # colours, which a file cannot show
     Path("_build/sphinx.log").write_text(output, encoding="utf-8")
     if done.returncode:
@@ -293,9 +253,6 @@ def _polish(root):
         html = html.replace(toggle, toggle.replace("<summary", '<summary aria-label="Show or hide its pages"'))
         html = html.replace('role="doc-biblioentry"', 'role="listitem"')  # what a list may hold
         html = re.sub(r"(?<=\d) %", "\u00a0%", html)  # a number keeps its unit on a line
-        html = re.sub(
-            r'<img (?=[^>]*src="[^"]*_images/([^"/]+)")',
-            lambda at: f"<img {panels[at[1]]} " if at[1] in panels else at[0],
-            html,
-        )
+        image = r'<img (?=[^>]*src="[^"]*_images/([^"/]+)")'
+        html = re.sub(image, lambda at: f"<img {panels[at[1]]} " if at[1] in panels else at[0], html)
         path.write_text(html, encoding="utf-8")

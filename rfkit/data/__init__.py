@@ -62,12 +62,9 @@ class ImageData:
         """
         train, test = _some(self.train_labels, train), _some(self.test_labels, test)
         return replace(
-            self,
-            train_images=self.train_images[train],
-            train_labels=self.train_labels[train],
-            test_images=self.test_images[test],
-            test_labels=self.test_labels[test],
-        )
+            self, train_images=self.train_images[train], train_labels=self.train_labels[train],
+            test_images=self.test_images[test], test_labels=self.test_labels[test],
+        )  # fmt: skip
 
 
 def _some(labels, count):
@@ -174,15 +171,10 @@ def _tiny_imagenet_zip(root):
 
     path = root / PUBLISHED["tiny_imagenet"].file
     if not path.is_file():
-        _download(
-            root, "tiny_imagenet",
-            lambda folder: download_url(TINY_IMAGENET_URL, str(folder), path.name, TINY_IMAGENET_MD5),
-        )  # fmt: skip
+        _download(root, "tiny_imagenet", lambda at: download_url(TINY_IMAGENET_URL, at, path.name, TINY_IMAGENET_MD5))
     if not check_integrity(str(path), TINY_IMAGENET_MD5):
-        raise DataError(
-            f"{path} is not the published Tiny ImageNet (wrong MD5 checksum): delete it and retry, or name a copy of "
-            "yours as folder:PATH"
-        )
+        wrong = "is not the published Tiny ImageNet (wrong MD5 checksum)"
+        raise DataError(f"{path} {wrong}: delete it and retry, or name a copy of yours as folder:PATH")
     return path
 
 
@@ -198,10 +190,8 @@ def _download(root, name, fetch):
         try:
             fetch(folder)
         except Exception as error:  # torchvision raises many kinds; all of them mean the same to a user
-            raise DataError(
-                f"{about.label} could not be downloaded to {root} ({error}). Retry with a network, or use a copy of "
-                "yours: folder:PATH"
-            ) from error
+            failed = f"{about.label} could not be downloaded to {root} ({error})"
+            raise DataError(f"{failed}. Retry with a network, or use a copy of yours: folder:PATH") from error
         if place.is_dir():
             shutil.rmtree(place)
         (Path(folder) / about.file).replace(place)

@@ -2,12 +2,12 @@
 
 import hashlib
 import io
-import json
 import os
+import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -29,6 +29,7 @@ KNOWN_ARCHIVES = {
 
 LARGEST_MIB, LARGEST_PX = 64, 4096
 """What one image may hold, as a file and on a side: more is a mistake, or a bomb."""
+_LAYOUT = "expected train/<class>/<image> beside test/ (or val/), or one folder of two or more <class>/<image>"
 
 
 class DataError(ValueError):
@@ -69,10 +70,7 @@ class _Files:
         self.path = path
         self._zip = None
         if path.is_dir():
-            found = list(_walk(path))
-            for file in found:
-                _refuse_strange(path, file)
-            self.names = sorted(file.relative_to(path).as_posix() for file in found)
+            self.names = sorted(_names(path))
         elif path.is_file():
             try:
                 self._zip = zipfile.ZipFile(path)
@@ -116,25 +114,20 @@ class _Files:
         return digest.hexdigest()
 
 
-def _walk(path):
-    """The files below a folder, through links too, but no folder twice on the way down."""
-    for base, folders, files in os.walk(path, followlinks=True):
+def _names(root):
+    """The files below a folder, through links too but round no circle; what could not be written down or would hang."""
+    for base, folders, files in os.walk(root, followlinks=True):
         above = {os.path.realpath(base), *map(os.path.realpath, Path(base).parents)}
         folders[:] = [name for name in folders if os.path.realpath(Path(base) / name) not in above]
-        yield from (Path(base) / file for file in files)
-
-
-def _refuse_strange(root, file):
-    """Only regular files, or links to them, whose names can be written down: anything else may hang."""
-    name = file.relative_to(root).as_posix()
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{name!r} in {root} has a name that is not UTF-8; rename it") from error
-    if not file.exists():
-        raise DataError(f"{name} in {root} is a link that leads nowhere; remove it")
-    if not file.is_file():
-        raise DataError(f"{name} in {root} is no regular file (a pipe, socket or device); remove it")
+        for file in (Path(base) / name for name in files):
+            name = file.relative_to(root).as_posix()
+            if re.search("[\ud800-\udfff]", name):
+                raise DataError(f"{name!r} in {root} has a name that is not UTF-8; rename it")
+            if not file.exists():
+                raise DataError(f"{name} in {root} is a link that leads nowhere; remove it")
+            if not file.is_file():  # it may never end
+                raise DataError(f"{name} in {root} is no regular file (a pipe, socket or device); remove it")
+            yield name
 
 
 def load_files(path, cache_root, size=None, name=None):
@@ -143,10 +136,15 @@ def load_files(path, cache_root, size=None, name=None):
     key = files.key()
     suffix = f"-{size}" if size else ""
     cached = cache_root / "cache" / f"{name or _own_name(path)}-{key[:16]}{suffix}.npz"
-    loaded = _read_cache(cached)
-    if loaded is None:
-        loaded = _decode(files, size, None if path.is_dir() else key, name)
-        _write_cache(cached, *loaded)
+    checksum = cached.with_suffix(".sha256")
+    if checksum.is_file() and file_sha256(cached) == checksum.read_text():
+        with suppress(Exception), np.load(cached, allow_pickle=False) as stored:  # else it holds something else
+            *arrays, class_names, source = stored.values()
+            return *arrays, tuple(class_names.tolist()), Source(*source.tolist())
+    *arrays, source = loaded = _decode(files, size, None if path.is_dir() else key, name)
+    with replacing(cached) as file:
+        np.savez(file, *arrays, astuple(source))
+    write_bytes(checksum, file_sha256(cached).encode())
     return loaded
 
 
@@ -157,10 +155,10 @@ def _own_name(path):
 
 
 def _decode(files, size, sha256, name):
-    splits = _tiny_imagenet_entries(files) if _tiny_imagenet_base(files) is not None else _class_folders(files)
-    class_names, train, test = splits
-    digest, arrays, first = hashlib.sha256(), [], None
-    for entries in (train, test):
+    bases = [name.removesuffix("wnids.txt") for name in files.names if f"/{name}".endswith("/wnids.txt")]
+    class_names, *splits = _tiny_imagenet_entries(files, bases[0]) if bases else _class_folders(files)
+    digest, arrays, side = hashlib.sha256(), [], None
+    for entries in splits:
         if not entries:
             raise DataError(f"{files.path} has an empty split; expected images under train/ and test/ (or val/)")
         images = None
@@ -168,19 +166,12 @@ def _decode(files, size, sha256, name):
             raw = files.read(file)
             digest.update(f"{file}\0".encode() + hashlib.sha256(raw).digest())
             image = _decode_image(raw, file, files.path, size)
-            first = first or image.shape
-            if image.shape != first:
-                raise DataError(
-                    f"{file} in {files.path} is {image.shape[1]}x{image.shape[0]} pixels, the first image "
-                    f"{first[1]}x{first[0]}; resize all images, by folder:PATH@64 or image_size=64"
-                )
-            images = np.empty((len(entries), *first), np.uint8) if images is None else images
+            (height, width, _), side = image.shape, side or len(image)
+            if (height, width) != (side, side):
+                found = f"{file} in {files.path} is {width}x{height} pixels; expected squares of one size, here {side}"
+                raise DataError(f"{found}: resize all images, by folder:PATH@64 or image_size=64")
+            images = np.empty((len(entries), side, side, 3), np.uint8) if images is None else images
             images[i] = image
-        if first[0] != first[1]:
-            raise DataError(
-                f"images in {files.path} are {first[1]}x{first[0]} pixels; they must be square: "
-                "resize them, by folder:PATH@64 or image_size=64"
-            )
         arrays += [images, np.array([label for _, label in entries], np.int64)]
     sha256 = sha256 or digest.hexdigest()
     label = "Tiny ImageNet" if name == "tiny_imagenet" else _own_name(files.path)
@@ -204,12 +195,7 @@ def _decode_image(raw, file, path, size):
 
 def _images(files):
     """Image files, without what some systems leave beside them (``__MACOSX``, hidden files)."""
-    return [
-        name
-        for name in files.names
-        if name.lower().endswith(IMAGE_SUFFIXES)
-        and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    ]
+    return [n for n in files.names if n.lower().endswith(IMAGE_SUFFIXES) and not re.search(r"(^|/)(\.|__MACOSX)", n)]
 
 
 def _class_folders(files):
@@ -228,13 +214,9 @@ def _class_folders(files):
         if last is not None:
             entries[above[last]].append(("/".join(parts), parts[last + 1]))
     names = {split: {label for _, label in rows} for split, rows in entries.items()}
-    missing = names["train"] ^ names[held_out]
-    if missing:
-        where = held_out if next(iter(sorted(missing))) in names["train"] else "train"
-        raise DataError(
-            f"{files.path}: class folder {sorted(missing)[0]!r} is missing or empty under {where}/; every class "
-            "needs images in both"
-        )
+    if missing := sorted(names["train"] ^ names[held_out]):
+        where = held_out if missing[0] in names["train"] else "train"
+        raise DataError(f"{files.path}: class folder {missing[0]!r} is missing or empty under {where}/; add its images")
     index = {name: i for i, name in enumerate(sorted(names["train"]))}
     train, test = ([(file, index[label]) for file, label in entries[split]] for split in ("train", held_out))
     return [*index], train, test
@@ -244,101 +226,44 @@ def _split_class_folders(files, found):
     deep = [parts for parts in found if len(parts) >= 2]
     class_names = sorted({parts[-2] for parts in deep})
     if len(class_names) < 2:
-        raise DataError(
-            f"{files.path} holds {len(found)} images in {len(class_names)} class folders; expected "
-            "train/<class>/<image> and test/<class>/<image>, or <class>/<image> with at least two classes"
-        )
+        raise DataError(f"{files.path} holds {len(found)} images in {len(class_names)} class folders; {_LAYOUT}")
     if set(map(str.lower, class_names)) <= {"train", "test", "val", "valid", "validation"}:
-        raise DataError(
-            f"{files.path} has images right under {class_names[0]}/, in no class folder; expected "
-            "train/<class>/<image> and test/<class>/<image>"
-        )
+        raise DataError(f"{files.path} has images right under {class_names[0]}/, in no class folder; {_LAYOUT}")
     above = sorted({"/".join(parts[:-2]) for parts in deep})
     if len(above) > 1:  # a test set of another name would be mixed with the training images
-        raise DataError(
-            f"{files.path} has class folders under {above[0] or '.'}/ and under {above[1]}/; expected all of them in "
-            "one folder, or train/<class>/<image> beside test/<class>/<image> (or val/)"
-        )
-    counts = Counter(parts[-2] for parts in deep)
-    if min(counts.values()) < 2:
-        few = min(counts, key=counts.get)
-        raise DataError(
-            f"{files.path}: class folder {few!r} has one image; expected at least one for training and one for test"
-        )
+        raise DataError(f"{files.path} has class folders under {above[0] or '.'}/ and under {above[1]}/; {_LAYOUT}")
+    few, count = Counter(parts[-2] for parts in deep).most_common()[-1]
+    if count < 2:
+        raise DataError(f"{files.path}: class folder {few!r} has one image; expected one for training and one for test")
     entries = [("/".join(parts), class_names.index(parts[-2])) for parts in deep]
     train, test = stratified_split(np.array([label for _, label in entries]))
     return class_names, [entries[i] for i in train], [entries[i] for i in test]
 
 
-def _tiny_imagenet_base(files):
-    for name in files.names:
-        if PurePosixPath(name).name == "wnids.txt":
-            return name.removesuffix("wnids.txt")
-    return None
-
-
-def _tiny_imagenet_entries(files):
-    base, present = _tiny_imagenet_base(files), set(files.names)
+def _tiny_imagenet_entries(files, base):
+    present, prefix, train, test = set(files.names), f"{base}train/", [], []
     wnids = " ".join(files.lines(f"{base}wnids.txt")).split()
     index = {wnid: i for i, wnid in enumerate(wnids)}
-    train, counts = [], dict.fromkeys(wnids, 0)
-    prefix = f"{base}train/"
     for name in _images(files):
         if name.startswith(prefix):
             wnid = name.removeprefix(prefix).split("/")[0]
             if wnid not in index:
                 raise DataError(f"{files.path}: class folder train/{wnid:.80} is not listed in wnids.txt")
             train.append((name, index[wnid]))
-            counts[wnid] += 1
-    empty = [wnid for wnid, count in counts.items() if not count]
-    if empty:
-        raise DataError(f"{files.path}: class folder train/{empty[0]:.80} is missing or empty, but wnids.txt lists it")
-    test = []
-    for row, wnid in _annotations(files, base):
-        name = f"{base}val/images/{row}"
+    if empty := index.keys() - {wnids[label] for _, label in train}:
+        raise DataError(f"{files.path}: class folder train/{min(empty):.80} is missing or empty; wnids.txt lists it")
+    if (annotations := f"{base}val/val_annotations.txt") not in present:
+        raise DataError(f"{files.path}: {annotations} is missing; Tiny ImageNet's validation labels are in it")
+    for line in files.lines(annotations):
+        row, *fields = line.split("\t")
+        if not fields:
+            raise DataError(f"{files.path}: val_annotations.txt has the line {line!r:.80}; expected file<TAB>class")
+        name, wnid = f"{base}val/images/{row}", fields[0]
         if name not in present:
             raise DataError(f"{files.path}: val_annotations.txt lists {row:.80}, which is not in val/images")
         if wnid not in index:
             raise DataError(f"{files.path}: val_annotations.txt gives {row:.80} the class {wnid:.80}, not in wnids.txt")
         test.append((name, index[wnid]))
-    words = _words(files, base)
+    lines = files.lines(f"{base}words.txt") if f"{base}words.txt" in present else []
+    words = {wnid: names.split(",")[0] for wnid, _, names in (line.partition("\t") for line in lines)}
     return [words.get(wnid, wnid) for wnid in wnids], train, test
-
-
-def _annotations(files, base) -> Iterator[tuple[str, str]]:
-    name = f"{base}val/val_annotations.txt"
-    if name not in files.names:
-        raise DataError(f"{files.path}: {name} is missing; Tiny ImageNet's validation labels are in it")
-    for line in files.lines(name):
-        fields = line.split("\t")
-        if len(fields) < 2:
-            raise DataError(f"{files.path}: val_annotations.txt has the line {line!r:.80}; expected file<TAB>class")
-        yield fields[0], fields[1]
-
-
-def _words(files, base):
-    name = f"{base}words.txt"
-    lines = files.lines(name) if name in files.names else []
-    return {wnid: words.split(",")[0] for wnid, _, words in (line.partition("\t") for line in lines)}
-
-
-def _write_cache(path, train_images, train_labels, test_images, test_labels, class_names, source):
-    header = json.dumps({"class_names": list(class_names), "source": asdict(source)})
-    with replacing(path) as file:
-        np.savez(file, train_images=train_images, train_labels=train_labels, test_images=test_images,
-                 test_labels=test_labels, header=np.frombuffer(header.encode(), np.uint8))  # fmt: skip
-    write_bytes(path.with_suffix(".sha256"), file_sha256(path).encode())
-
-
-def _read_cache(path):
-    """The cached arrays, or None where there are none, or what is there is not what was written."""
-    checksum = path.with_suffix(".sha256")
-    if not checksum.is_file() or file_sha256(path) != checksum.read_text():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            header = json.loads(bytes(arrays["header"]))
-            splits = [arrays[k] for k in ("train_images", "train_labels", "test_images", "test_labels")]
-        return *splits, tuple(header["class_names"]), Source(**header["source"])
-    except Exception:  # whatever numpy makes of it
-        return None  # made anew

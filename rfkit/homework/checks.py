@@ -50,18 +50,13 @@ def _reported(check):
     return run
 
 
-def _keeps_type(kind):
-    """Differences this small drown in the rounding of float32."""
-    assert kind == np.float64, f"the forward pass makes {kind} of float64; keep the type of x, small steps need it"
-
-
 def _gradients(found, arrays, forward, dout, tolerance=1e-6):
     """Each gradient of ``forward()`` against central differences in its array."""
     before, out = {name: array.copy() for name, array in arrays.items()}, forward()
     for name, array in arrays.items():
         assert np.array_equal(array, before[name]), f"the forward pass changes {name}; work on a copy"
-    kind = np.asarray(out).dtype
-    _keeps_type(kind)
+    kind = np.asarray(out).dtype  # differences this small drown in the rounding of float32
+    assert kind == np.float64, f"the forward pass makes {kind} of float64; keep the type of x, small steps need it"
     for (name, array), gradient in zip(arrays.items(), found, strict=True):
         yield close(f"gradient d{name}", gradient, numerical_gradient(forward, array, dout), tolerance)
 
@@ -78,19 +73,19 @@ def fields(first_field, second_field, fields_with_strides, field_of_layer, two_w
     ways = two_ways(list(kernels), list(strides))
     pairs = len(ways) == 2 and all(len(way) == 2 for way in ways)
     assert pairs, f"(e) gives {ways!r:.80}; expected two pairs (kernels, strides)"
-    before = field_of_layer(3, kernels, strides)
+    different_ways(ways, kernels, strides, field_of_layer)
+    yield "(e)"
+
+
+def different_ways(ways, kernels, strides, field_of_layer):
+    """Assert that two networks see more than one before them, by depth, kernels, stride or pooling, not both alike."""
+    before, kinds = field_of_layer(len(kernels), kernels, strides), set()
     for ks, ss in ways:
         assert len(ks) == len(ss), f"(e) has {len(ks)} kernels and {len(ss)} strides; expected one of each a layer"
         after = field_of_layer(len(ks), list(ks), list(ss))
         assert after > before, f"(e) kernels {ks}, strides {ss} see {after}, not more than {before}"
-    assert len({kind_of_way(ks, ss, kernels, strides) for ks, ss in ways}) == 2, "(e) both ways are of one kind"
-    yield "(e)"
-
-
-def kind_of_way(kernels, strides, kernels_before, strides_before):
-    """What a larger field comes from: depth, kernels, stride, or layers that stride (pooling)."""
-    longer, strided = len(kernels) > len(kernels_before), math.prod(strides) > math.prod(strides_before)
-    return ("pooling" if longer else "stride") if strided else "depth" if longer else "kernel or dilation"
+        kinds.add((len(ks) > len(kernels), math.prod(ss) > math.prod(strides)))  # pooling is both
+    assert len(kinds) == 2, "(e) both ways are of one kind"
 
 
 @_reported
@@ -121,9 +116,9 @@ def pooling(max_pool_forward, max_pool_backward):
     x, dout = np.random.default_rng(1).normal(size=(2, 2, 5, 5)), np.random.default_rng(2).normal(size=(2, 2, 2, 2))
     out, cache = max_pool_forward(x, size=3, stride=2)
     yield close("shape of the output", np.zeros(np.shape(out)), np.zeros(dout.shape))
-    _keeps_type(np.asarray(out).dtype)
-    expected = numerical_gradient(lambda: max_pool_forward(x, size=3, stride=2)[0], x, dout)
-    yield close("gradient dx, overlapping windows", max_pool_backward(dout.copy(), cache), expected)
+    found = [max_pool_backward(dout.copy(), cache)]
+    for name in _gradients(found, {"x": x}, lambda: max_pool_forward(x, size=3, stride=2)[0], dout):
+        yield f"{name}, overlapping windows"
     _, cache = max_pool_forward(np.ones((1, 1, 2, 4)), size=2)
     first = np.array([[[[5.0, 0, 7, 0], [0, 0, 0, 0]]]])
     yield close("gradient dx, equal values: the first one", max_pool_backward(np.array([[[[5.0, 7]]]]), cache), first)

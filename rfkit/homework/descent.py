@@ -1,24 +1,8 @@
-"""Two optimisers and a small trainer for networks of `rfkit.homework.nets`, or your own: numpy only."""
+"""Adam and a small trainer for networks of `rfkit.homework.nets`, or your own: numpy only."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
-
-
-@dataclass
-class Momentum:
-    """Gradient descent with momentum."""
-
-    lr: float = 0.01  #: Learning rate; may be changed between steps.
-    momentum: float = 0.9  #: Share of the last step that is taken again.
-    velocity: dict = field(default_factory=dict)  #: State, by parameter name.
-
-    def step(self, parameters, gradients):
-        """One update, in place."""
-        for name, gradient in gradients.items():
-            velocity = self.momentum * self.velocity.get(name, 0.0) - self.lr * gradient
-            self.velocity[name] = velocity
-            parameters[name] += velocity
 
 
 @dataclass
@@ -50,11 +34,8 @@ class Adam:
 
 def accuracy(net, x, labels, batch_size=250):
     """Share of images whose largest score is their label's."""
-    right = sum(
-        int((net.scores(x[i : i + batch_size])[0].argmax(1) == labels[i : i + batch_size]).sum())
-        for i in range(0, len(x), batch_size)
-    )
-    return 100 * right / len(x)
+    answers = [net.scores(x[i : i + batch_size])[0].argmax(1) for i in range(0, len(x), batch_size)]
+    return 100 * float(np.mean(np.concatenate(answers) == labels))
 
 
 def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, flip=False, seed=0, report=None):
@@ -64,7 +45,7 @@ def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, f
         net: With `parameters`, `loss(x, labels)` and `scores(x)` as `ThreeLayerConvNet` has them.
         x: Images (N, C, H, W), as `arrays` makes them.
         labels: Classes (N,).
-        optimizer: `Adam` or `Momentum`.
+        optimizer: `Adam`, or another with `lr` and `step(parameters, gradients)`.
         epochs: Passes over the images.
         batch_size: Images a step.
         held_out: Images and labels whose accuracy is measured after every epoch.
@@ -76,8 +57,7 @@ def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, f
         List of a row an epoch: epoch, loss (mean), accuracy (percent of the held-out images, or None).
     """
     random, history, peak = np.random.default_rng(seed), [], optimizer.lr
-    steps = epochs * -(-len(x) // batch_size)
-    step = 0
+    step, steps = 0, epochs * -(-len(x) // batch_size)
     for epoch in range(1, epochs + 1):
         order, losses = random.permutation(len(x)), []
         for begin in range(0, len(x), batch_size):
@@ -91,11 +71,10 @@ def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, f
             optimizer.step(net.parameters, gradients)
             losses.append(loss * len(images) / len(x))
             step += 1
-        row = {"epoch": epoch, "loss": float(np.sum(losses))}
-        row["accuracy"] = accuracy(net, *held_out) if held_out is not None else None
-        history.append(row)
+        measured = accuracy(net, *held_out) if held_out is not None else None
+        history.append({"epoch": epoch, "loss": float(np.sum(losses)), "accuracy": measured})
         if report is not None:
-            report(row)
+            report(history[-1])
     optimizer.lr = peak
     return history
 
@@ -103,6 +82,5 @@ def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, f
 def arrays(data, count=None, *, test=False):
     """Images of a data set as the layers take them: float32 (N, C, H, W), normalised; and labels (N,)."""
     images, labels = (data.test_images, data.test_labels) if test else (data.train_images, data.train_labels)
-    images, labels = images[:count], np.asarray(labels[:count])
-    scaled = (images.astype(np.float32) / 255 - np.float32(data.mean)) / np.float32(data.std)
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), labels
+    scaled = (images[:count].astype(np.float32) / 255 - np.float32(data.mean)) / np.float32(data.std)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), labels[:count]

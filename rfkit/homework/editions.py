@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 import secrets
+import shutil
 import sys
 from pathlib import Path
 
@@ -22,12 +23,15 @@ HANDOUT = {
 EDITIONS = ("full", "student")
 HIDDEN_TESTS = Path(__file__).parent / "hidden_tests"
 YOUR_CODE = 'raise NotImplementedError("your code here")'
-_LEFT_OUT = ("method",)
-"""Arguments that a stub does not have: how a layer is computed is the student's choice."""
+_METHOD = re.compile(r", method='fast'|\n +method: .*")
+"""What a stub does not have: how a layer is computed is the student's choice."""
 _RAISES = re.compile(r"\n *Raises:\n(?: {8,}.*\n)+")
 _BODY = r"\n(?::\w+:[^\n]*\n)*((?:.|\n)*?)"
 """Options of a directive, and its content as a group."""
 _SOLUTION = re.compile(r"^(`{3,})\{solution\}.*?^\1\s*$\n?", re.MULTILINE | re.DOTALL)
+_BLANK = re.compile(r"^\*Your (?:derivation|answer):\*$", re.MULTILINE)
+"""Where a student writes, and the book has the derivation."""
+_ROLES = {"numref": "The figure below", "ref": "the book", "eq": "the formula above"}
 
 
 def has(cell, tag):
@@ -37,38 +41,33 @@ def has(cell, tag):
 
 def stubs(source):
     """What a student finds in place of a solution, a cell for each function: an error costs the one it is in."""
-    names, others = _imported(source)
+    objects, others = _imported(source)
     if others:
         comments = [line for line in source.splitlines() if line.startswith("#")]
         return ["\n".join([*comments[:1], "# Your code here."])]
-    return ["import numpy as np\n\n\n" + _empty(*names[0]), *(_empty(*name) for name in names[1:])]
+    first, *rest = map(_empty, objects)
+    return [f"import numpy as np\n\n\n{first}", *rest]
 
 
 def solved(source):
     """A solution that needs no import from `rfkit`: the source of the modules themselves stands in its place."""
-    names, others = _imported(source)
-    modules = dict.fromkeys(module for module, _ in names)
-    sources = [inspect.getsource(importlib.import_module(name)) for name in modules]
-    return "\n\n\n".join([*sources, *([others] if others else [])]) if sources else source
+    objects, others = _imported(source)
+    sources = map(inspect.getsource, dict.fromkeys(map(inspect.getmodule, objects)))
+    return "\n\n\n".join(filter(None, [*sources, others])) if objects else source
 
 
 def _imported(source):
-    """(module, name) of all that a cell imports from rfkit's modules, in the order of their definition; its rest."""
+    """All that a cell imports from rfkit's modules, in the order of its definition; and the cell's rest."""
     nodes = ast.parse(source).body
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rfkit.")]
-    names = [(node.module, alias.name) for node in imports for alias in node.names]
+    found = [getattr(importlib.import_module(node.module), alias.name) for node in imports for alias in node.names]
     others = "\n".join(ast.get_source_segment(source, node) for node in nodes if node not in imports)
-    return sorted(names, key=lambda name: (name[0], inspect.getsourcelines(_object(*name))[1])), others
+    return sorted(found, key=lambda each: (each.__module__, inspect.getsourcelines(each)[1])), others
 
 
-def _object(module, name):
-    return getattr(importlib.import_module(module), name)
-
-
-def _empty(module, name):
+def _empty(ours):
     """A function or class of ours without what it does."""
-    tree = ast.parse(inspect.getsource(_object(module, name)))
-    node = tree.body[0]
+    (node,) = ast.parse(inspect.getsource(ours)).body
     methods = [node]
     if isinstance(node, ast.ClassDef):
         defined = (part for part in node.body if isinstance(part, ast.FunctionDef))
@@ -79,11 +78,7 @@ def _empty(module, name):
         function.body = [*function.body[: int(documented)], *ast.parse(YOUR_CODE).body]
         if documented:  # which errors ours raise is not asked for
             function.body[0].value.value = _RAISES.sub("", function.body[0].value.value)
-        for i, argument in reversed(list(enumerate(function.args.kwonlyargs))):
-            if argument.arg in _LEFT_OUT:
-                del function.args.kwonlyargs[i], function.args.kw_defaults[i]
-    lines = ast.unparse(tree).splitlines()
-    return "\n".join(line for line in lines if not line.strip().startswith(tuple(f"{word}:" for word in _LEFT_OUT)))
+    return _METHOD.sub("", ast.unparse(node))
 
 
 def without_solutions(notebook):
@@ -125,9 +120,7 @@ def build(folder, tests=None, *, solutions=False):
         nbformat.write(_handout(nbformat.read(source, as_version=4), solutions), path)
         written.append(path)
     if not solutions:
-        readme = Path(__file__).with_name("handout.md").read_text(encoding="utf-8")
-        (folder / "README.md").write_text(readme, encoding="utf-8")
-        written.append(folder / "README.md")
+        written.append(shutil.copy(Path(__file__).with_name("handout.md"), folder / "README.md"))
     if tests is not None:
         written += _template(Path(tests))
     return written
@@ -155,10 +148,6 @@ def _handout(notebook, solutions):
     return notebook
 
 
-_BLANK = re.compile(r"^\*Your (?:derivation|answer):\*$", re.MULTILINE)
-"""Where a student writes, and the book has the derivation."""
-
-
 def plain(text):
     """Markdown of the book as a notebook outside the book shows it."""
     text = _SOLUTION.sub("", text)
@@ -172,9 +161,6 @@ def plain(text):
     text = re.sub(r"\{math\}`([^`]*)`", r"$\1$", text)
     text = re.sub(r"\$\$ \([\w-]+\)", "$$", text)
     return re.sub(r"\{(numref|ref|eq)\}`[^`]*`", lambda m: _ROLES[m[1]], text)
-
-
-_ROLES = {"numref": "The figure below", "ref": "the book", "eq": "the formula above"}
 
 
 def _template(folder):

@@ -1,6 +1,7 @@
 """Grading a submission of the homework with hidden tests, question by question."""
 
 import importlib.util
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -11,9 +12,7 @@ from rfkit.files import first_line
 from rfkit.homework import kernel
 from rfkit.homework.editions import HANDOUT, HIDDEN_TESTS
 
-_GRADER = (
-    "rfkit.cli", *(f"rfkit.homework.{name}" for name in ("hidden_tests", "grading", "gradescope", "editions", "kernel"))
-)  # fmt: skip
+_GRADER = ("rfkit.cli", *(f"rfkit.homework.{n}" for n in "hidden_tests grading gradescope editions kernel".split()))
 BLOCKED = {
     1: ("rfkit.homework.answers", "rfkit.receptive_field", *_GRADER),
     2: ("rfkit.numpy_layers", "rfkit.homework.nets", "torch", *_GRADER),
@@ -52,7 +51,7 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
         ConfigError: If a folder or a test file is not there, or a limit is negative.
         SetupError: If this computer cannot start a kernel to grade in.
     """
-    folder, tests_of = Path(folder), suites(Path(tests) if tests is not None else HIDDEN_TESTS)
+    folder, tests_of = Path(folder), suites(tests or HIDDEN_TESTS)
     if not folder.is_dir():
         raise ConfigError(f"no folder {folder}; expected one with {', '.join(f'{name}.ipynb' for name in HANDOUT)}")
     check_limits(seconds, memory_gib)
@@ -73,33 +72,22 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
 def grade_all(folders, tests=None, *, jobs=1, **limits):
     """Grade submissions side by side; yields (folder, what `grade` returns, or None for no submission) as they end.
 
-    Submissions are named by their folders, and by the folders above where several are named alike.
+    Submissions are named by their path below the folder that holds them all.
     """
     whole("jobs", jobs, 1)
-    suites(Path(tests) if tests is not None else HIDDEN_TESTS)  # a missing test is everybody's
-    folders = [Path(folder) for folder in folders]
-    names = _names(folders)
+    suites(tests or HIDDEN_TESTS)  # a missing test is everybody's
+    places = {Path(folder): Path(folder).resolve() for folder in folders}
+    found = [folder for folder, place in places.items() if place.is_dir() and not place.name.startswith(".")]
+    top = os.path.commonpath([places[folder].parent for folder in found]) if found else None
     with ThreadPoolExecutor(jobs) as pool:  # the work is in the kernels
-        running = {pool.submit(grade, each, tests, **limits): each for each in folders if _is_submission(each)}
-        yield from ((each, None) for each in folders if not _is_submission(each))
+        running = {pool.submit(grade, folder, tests, **limits): folder for folder in found}
+        yield from ((folder, None) for folder in places if folder not in found)
         try:
             for future in as_completed(running):
                 folder = running[future]
-                yield folder, future.result() | {"submission": names[folder]}
+                yield folder, future.result() | {"submission": "-".join(places[folder].relative_to(top).parts)}
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, the others are not begun
-
-
-def _names(folders):
-    """A name for each folder that no other has: as many of its last parts as that takes."""
-    parts = {folder: folder.resolve().parts for folder in folders}
-    lengths = range(1, max(map(len, parts.values()), default=1) + 1)
-    every = ({folder: "-".join(each[-n:]).strip("/\\") for folder, each in parts.items()} for n in lengths)
-    return next(names for names in every if len(set(names.values())) == len(set(parts.values())))
-
-
-def _is_submission(folder):
-    return folder.is_dir() and not folder.resolve().name.startswith(".")
 
 
 def gradebook(graded):
@@ -116,7 +104,7 @@ def suites(folder):
     """The hidden tests in a folder, by question; a `ConfigError` if one is not there or cannot be used."""
     found = {}
     for number in BLOCKED:
-        path = folder / f"q{number}.py"
+        path = Path(folder) / f"q{number}.py"
         if not path.is_file():
             raise ConfigError(f"no {path}; rfkit assignment build DIR --tests {folder} makes a template")
         spec = importlib.util.spec_from_file_location(f"hidden_q{number}", path)
@@ -125,10 +113,8 @@ def suites(folder):
             spec.loader.exec_module(module)
             found[number] = [(points, name, test) for points, name, test in module.TESTS]
         except Exception as error:  # a teacher's own code
-            wrong = f"{type(error).__name__}: {first_line(error)}"
-            raise ConfigError(
-                f"{path} cannot be used: {wrong}; it needs a list TESTS of (points, name, function)"
-            ) from error
+            wrong = f"{type(error).__name__}: {first_line(error)}; it needs a list TESTS of (points, name, function)"
+            raise ConfigError(f"{path} cannot be used: {wrong}") from error
     return found
 
 
@@ -165,14 +151,10 @@ def table(graded):
     """A graded submission as text."""
     lines = [f"{graded['submission']}: {graded['total']} of {graded['of']} points"]
     for question in graded["questions"]:
-        lines.append(
-            f"  question {question['question']}, {question['notebook']}: {question['points']} of {question['of']}"
-        )
-        lines += [
-            f"    {result['points']:>3} of {result['of']:>2}  {result['name']}"
-            + (f": {result['message']}" if result["message"] else "")
-            for result in question["tests"]
-        ]
+        lines.append("  question {question}, {notebook}: {points} of {of}".format(**question))
+        for test in question["tests"]:
+            message = f": {test['message']}" if test["message"] else ""
+            lines.append("    {points:>3} of {of:>2}  {name}".format(**test) + message)
         lines += [f"    note: {problem}" for problem in question["problems"]]
     if not graded["memory_limited"]:
         lines.append("  memory was not limited: this system cannot enforce it")

@@ -18,14 +18,10 @@ import numpy as np
 from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
-from rfkit.files import first_line
-
 _REACHING = (
     r"__(?:file|path|loader|spec|globals)__|\b(?:importlib|meta_path|hidden_tests|HIDDEN_TESTS|__import__|getsource|"
     r"site-packages|runpy|subprocess|AUTOGRADER_ROOT)\b"
 )
-MAX_STARTS = 3
-"""Tries at starting a kernel before its own preparation counts as broken."""
 
 
 class SetupError(RuntimeError):
@@ -65,12 +61,13 @@ class Submission:
         found = list(self._notes)
         for name, failed in self._failed.items():
             later = sum(other.because == name for other in self._failed.values())
-            needing = (
-                f", and with it {later} later cell{'s' * (later > 1)} that need{'s' * (later == 1)} it" if later else ""
-            )
+            needing = f" (later cells that need it: {later})" if later else ""
             if failed.because is None:
                 found.append(f"{name}: {failed.error}; left out{needing}")
-        return found + _strange(self._cells)
+        for name, source in self._cells:
+            if match := re.search(_REACHING, source):  # what a solution has no use for
+                found.append(f"{name} mentions {match[0]}: read it, it may look for the answers")
+        return found
 
     def close(self):
         """Stop the kernel and delete its folder."""
@@ -102,7 +99,7 @@ class Submission:
                 self._run_cells()
 
     def _prepare(self):
-        for tries_left in reversed(range(MAX_STARTS)):
+        for tries_left in (2, 1, 0):
             try:
                 self._start()
                 self._execute(self._setup)
@@ -148,9 +145,7 @@ class Submission:
             return
         if self._client is not None:
             self._client.stop_channels()
-        if self._manager.has_kernel:
-            self._manager.shutdown_kernel(now=True)
-        self._manager.cleanup_resources()
+        self._manager.shutdown_kernel(now=True)
         self._manager = self._client = None
 
     def _execute(self, code, expressions=None):
@@ -197,23 +192,14 @@ def _code_cells(path, problems):
     try:
         notebook = nbformat.read(path, as_version=4)
         sources = [str(cell.source).strip() for cell in notebook.cells if cell.cell_type == "code"]
-        return [
-            (f"code cell {i} ({in_one_line(source.splitlines()[0] if source else 'empty', 40)})", source)
-            for i, source in enumerate(sources, start=1)
-        ]
+        return [(f"code cell {i} ({in_one_line(code or 'empty', 40)})", code) for i, code in enumerate(sources, 1)]
     except FileNotFoundError:
         others = sorted(str(other.relative_to(path.parent)) for other in path.parent.rglob("*.ipynb"))
         found = f"; in the folder: {', '.join(others)}" if others else ""
         problems.append(f"{path.name} was not handed in under this name{found}")
     except Exception as error:  # whatever a broken file makes the reader raise
-        problems.append(f"{path.name} cannot be read: {first_line(error)}")
+        problems.append(f"{path.name} cannot be read: {in_one_line(error)}")
     return []
-
-
-def _strange(cells):
-    """Notes on cells that reach for what a solution has no use for: a person should look at them."""
-    found = ((name, re.search(_REACHING, source)) for name, source in cells)
-    return [f"{name} mentions {match[0]}: read it, it may look for the answers" for name, match in found if match]
 
 
 _SETUP = """

@@ -39,8 +39,7 @@ class ThreeLayerConvNet:
         nl.require(height % 2 == 0 and width % 2 == 0, f"images of {height}x{width}; the 2x2 pool needs even sides")
         self.decay, self.padding = decay, kernel // 2
         flat = filters * (height // 2) * (width // 2)
-        rng = np.random.default_rng(seed)
-        made = partial(_weights, rng, weight_scale, dtype)
+        made = partial(_weights, np.random.default_rng(seed), weight_scale, dtype)
         self.parameters = {
             "w1": made(filters, channels, kernel, kernel),
             "b1": np.zeros(filters, dtype),
@@ -98,19 +97,18 @@ class DeepConvNet:
         self, shape=(3, 32, 32), classes=10, *, stages=((32, 32), (64, 64), (128, 128)), decay=0.0, seed=0,
         dtype=np.float32,
     ):  # fmt: skip
+        channels, height, width = shape
         least = 2 ** (len(stages) - 1)
-        nl.require(
-            min(shape[1:]) >= least, f"images of {shape[1]}x{shape[2]}; {len(stages)} stages need {least}x{least}"
-        )
-        random, channels = np.random.default_rng(seed), shape[0]
+        nl.require(min(height, width) >= least, f"images of {height}x{width}; {len(stages)} stages need {least} a side")
+        rng = np.random.default_rng(seed)
         self.decay, self.stages, self.parameters, self.running = decay, stages, {}, {}
         for block, filters in enumerate(f for stage in stages for f in stage):
-            self.parameters[f"w{block}"] = _weights(random, None, dtype, filters, channels, 3, 3)
+            self.parameters[f"w{block}"] = _weights(rng, None, dtype, filters, channels, 3, 3)
             self.parameters[f"gamma{block}"] = np.ones(filters, dtype)
             self.parameters[f"beta{block}"] = np.zeros(filters, dtype)
             self.running[block] = {}
             channels = filters
-        self.parameters["w"] = _weights(random, None, dtype, channels, classes)
+        self.parameters["w"] = _weights(rng, None, dtype, channels, classes)
         self.parameters["b"] = np.zeros(classes, dtype)
 
     def scores(self, x, *, train=False):
@@ -122,15 +120,13 @@ class DeepConvNet:
                 caches.append(("pool", cache))
             for filters in stage:
                 x, conv = nl.conv_forward(x, p[f"w{block}"], np.zeros(filters, x.dtype), padding=1)
-                x, norm = nl.spatial_batchnorm_forward(
-                    x, p[f"gamma{block}"], p[f"beta{block}"], self.running[block], train=train
-                )
+                scale, shift = p[f"gamma{block}"], p[f"beta{block}"]
+                x, norm = nl.spatial_batchnorm_forward(x, scale, shift, self.running[block], train=train)
                 x, relu = nl.relu_forward(x)
                 caches.append((block, (conv, norm, relu)))
                 block += 1
-        size = x.shape
         out, affine = nl.affine_forward(x.mean((2, 3)), p["w"], p["b"])
-        return out, (caches, size, affine)
+        return out, (caches, x.shape, affine)
 
     def loss(self, x, labels):
         """Loss and its gradients, as in `ThreeLayerConvNet.loss`."""

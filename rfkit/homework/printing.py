@@ -33,14 +33,13 @@ def browser():
 
 def to_pdf(page, output):
     """Print a web page."""
-    output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rfkit-print-", ignore_cleanup_errors=True) as folder:
         made = Path(folder) / "page.pdf"
         command = [
             browser(), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
             "--no-pdf-header-footer", "--virtual-time-budget=30000", f"--print-to-pdf={made}",
-            Path(page).resolve().as_uri(),
+            page.resolve().as_uri(),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if not made.is_file():
@@ -51,8 +50,7 @@ def to_pdf(page, output):
 
 def homework(folder, output=None):
     """Print a submission of the homework into one PDF."""
-    folder, remarks = Path(folder), []
-    paths = [folder / f"{name}.ipynb" for name in HANDOUT]
+    remarks, paths = [], [folder / f"{name}.ipynb" for name in HANDOUT]
     found = [path for path in paths if path.is_file()]
     if not found:
         raise ConfigError(f"no notebook of the homework in {folder}; expected {', '.join(HANDOUT)}")
@@ -97,27 +95,19 @@ def notebooks(paths, output):
 
 def book(root, output):
     """Print a built book, page after page in the order of its table of contents, into one PDF."""
+    import yaml
     from pypdf import PdfWriter
 
-    pages = [Path(root) / f"{name}.html" for name in contents()]
-    missing = [page for page in pages if not page.is_file()]
-    if missing:
+    toc = yaml.safe_load(Path("_toc.yml").read_text(encoding="utf-8"))
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    files = [toc["root"], *(page["file"] for chapter in chapters for page in (chapter, *chapter.get("sections", ())))]
+    pages = [root / f"{name}.html" for name in files]
+    if missing := [page for page in pages if not page.is_file()]:
         raise ConfigError(f"no {missing[0]}; build the book first: make book")
-    output = Path(output)
     with tempfile.TemporaryDirectory(prefix="rfkit-print-") as folder, PdfWriter() as writer:
         for i, page in enumerate(pages):
             title = re.search(r"<title>(.*?)(?: &#8212;|</title>)", page.read_text(encoding="utf-8"))[1]
             writer.append(to_pdf(page, Path(folder) / f"{i}.pdf"), outline_item=unescape(title))
-        output.parent.mkdir(parents=True, exist_ok=True)
         with replacing(output) as file:
             writer.write(file)
     return output
-
-
-def contents():
-    """Pages of the book in reading order."""
-    import yaml
-
-    toc = yaml.safe_load(Path("_toc.yml").read_text(encoding="utf-8"))
-    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
-    return [toc["root"], *(page["file"] for chapter in chapters for page in (chapter, *chapter.get("sections", ())))]

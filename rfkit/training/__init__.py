@@ -5,7 +5,6 @@ from rfkit.training.cost import flops, flops_per_image, images, seconds_per_imag
 from rfkit.training.loop import (
     DivergedError,
     FitResult,
-    batch_norms,
     calibrated,
     check_outputs,
     evaluate,

@@ -62,7 +62,6 @@ class TrainingBatches:
             images, labels = images[chosen], labels[chosen]
         if len(images) < 2:
             raise ValueError(f"{len(images)} of the training images are used; expected at least two")
-        self.size = images.shape[1]
         if augmentation in ("crop", "crop_flip"):
             images = F.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))
         self.images, self.labels = images.to(device), labels.to(device)
@@ -87,17 +86,13 @@ class TrainingBatches:
         if self.augmentation == "none":
             return self.images[chosen.to(self.device)]
         offsets = torch.randint(2 * PADDING + 1, (2, count), generator=self.generator)
-        return crops(self.images, chosen, offsets, flip, self.size)
+        return crops(self.images, chosen, offsets, flip)
 
 
-def crops(padded, chosen, offsets, flip, size):
+def crops(padded, chosen, offsets, flip):
     """Cut one window out of each chosen image, some of them mirrored."""
-    count, height, width, channels = padded.shape
-    by_image, by_row, by_column, by_channel = padded.stride()
-    windows = padded.as_strided(  # every window of every image, as a view: nothing is copied here
-        (count, height - size + 1, width - size + 1, size, size, channels),
-        (by_image, by_row, by_column, by_row, by_column, by_channel),
-    )
+    size = padded.shape[1] - 2 * PADDING
+    windows = padded.unfold(1, size, 1).unfold(2, size, 1).movedim(3, -1)  # every one, as a view: nothing is copied
     cut = windows[chosen.to(padded.device), offsets[0].to(padded.device), offsets[1].to(padded.device)]
     return cut if flip is None else torch.where(flip.to(cut.device)[:, None, None, None], cut.flip(2), cut)
 
@@ -109,11 +104,8 @@ def resized_crops(images, flip, generator):
     aspect = torch.exp(torch.empty(count).uniform_(float(np.log(3 / 4)), float(np.log(4 / 3)), generator=generator))
     extent = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()]).clamp(max=1.0)  # width, height
     centre = (torch.rand(2, count, generator=generator) * 2 - 1) * (1 - extent)
-    scale = extent.clone()
-    scale[0] = torch.where(flip, -scale[0], scale[0])
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1] = scale[0], scale[1]
-    theta[:, :, 2] = centre.T
+    extent[0] *= torch.where(flip, -1, 1)
+    theta = torch.cat([torch.diag_embed(extent.T), centre.T[:, :, None]], 2)
     planes = images.permute(0, 3, 1, 2).float()
     grid = F.affine_grid(theta.to(images.device), [count, 3, size, size], align_corners=False)
     return F.grid_sample(planes, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)

@@ -2,14 +2,12 @@
 
 import copy
 import math
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
 from rfkit.config import whole
 from rfkit.files import first_line
@@ -64,7 +62,7 @@ def fit(
             call, since its weights are those in training.
         after_step: Called without arguments after every step of the optimiser.
         frozen_batchnorm: Keep batch norm as it is: its statistics, scale and shift.
-        progress: A bar on a terminal, a line an epoch otherwise.
+        progress: Print a line an epoch.
         label: Name of this training in progress and messages.
 
     Returns:
@@ -97,8 +95,6 @@ def fit(
         plan.load_state_dict(resume["schedule"])
         batches.generator.set_state(resume["generator"])
     stepped = torch.compile(model) if config.compiled else model
-    shown = progress and sys.stderr.isatty()
-    bar = tqdm(total=config.epochs, initial=state["epoch"], desc=label, unit="epoch", disable=not shown)
     while state["epoch"] < config.epochs:
         start, rate = time.perf_counter(), sgd.param_groups[0]["lr"]
         model.train()
@@ -113,7 +109,6 @@ def fit(
             plan.step()
         test_loss, test_accuracy = loss_and_accuracy(model, test_images, test_labels)
         if not math.isfinite(loss + test_loss):  # the last step of an epoch shows in the test loss only
-            bar.close()
             raise DivergedError(f"{label}: the loss became {loss + test_loss} in epoch {epoch}; lower lr ({config.lr})")
         row = {
             "epoch": epoch, "lr": rate, "train_loss": loss, "train_accuracy": accuracy, "test_loss": test_loss,
@@ -127,11 +122,8 @@ def fit(
                 "model": model.state_dict(), "optimizer": sgd.state_dict(), "schedule": plan.state_dict(),
                 "generator": batches.generator.get_state(),
             })  # fmt: skip
-        bar.set_postfix(loss=f"{loss:.3f}", test=f"{test_accuracy:.1f} %", refresh=False)
-        bar.update()
-        if progress and not shown:
+        if progress:
             print(f"{label}: epoch {epoch}/{config.epochs}, loss {loss:.3f}, test {test_accuracy:.2f} %", flush=True)
-    bar.close()
     last_state, best = copy.deepcopy(model.state_dict()), state["best"] or {"epoch": config.epochs}
     model.load_state_dict(best.get("model", last_state))
     model.eval().zero_grad()
@@ -141,10 +133,8 @@ def fit(
 def schedule(optimizer, config, steps):
     """The learning-rate schedule as configured."""
     if config.schedule == "one_cycle":
-        total = config.epochs * steps
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.lr, total_steps=total + 1, pct_start=0.3, cycle_momentum=False
-        ), True
+        settings = {"total_steps": config.epochs * steps + 1, "pct_start": 0.3, "cycle_momentum": False}
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, **settings), True
     if config.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs), False
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0), False
@@ -214,9 +204,8 @@ def check_outputs(model, num_classes, image_size):
         shape = tuple(getattr(logits, "shape", ()))
         if shape != (2, num_classes):
             found = f"logits of shape {shape}" if shape else type(logits).__name__
-            raise ValueError(
-                f"the network gives {found} for 2 images in {mode}; expected (2, {num_classes}), a score for each class"
-            )
+            expected = f"(2, {num_classes}), a score for each class"
+            raise ValueError(f"the network gives {found} for 2 images in {mode}; expected {expected}")
 
 
 def loss_and_accuracy(model, images, labels, batch_size=500):

@@ -12,11 +12,11 @@ from rfkit.homework.kernel import StudentError
 SEED = 2
 TOLERANCE = 1e-4  # arithmetic in float32 will do
 random = np.random.default_rng(SEED)
+STRIDED = {"stride": 2, "padding": 1}
 
 
-def _conv(**options):
-    shapes = (2, 3, 7, 6), (4, 3, 3, 3), (4,)
-    return [random.normal(size=shape) for shape in shapes], options
+def _conv():
+    return [random.normal(size=shape) for shape in ((2, 3, 7, 6), (4, 3, 3, 3), (4,))]
 
 
 @contextmanager
@@ -28,31 +28,27 @@ def _told(words):
         raise AssertionError(f"with {words.strip(', ')}: {error}" if words else str(error)) from None
 
 
-def _conv_forward(student, **options):
-    (x, w, b), options = _conv(**options)
+def conv_forward(student, **options):
+    x, w, b = _conv()
     words = "".join(f", {key}={value!r}" for key, value in options.items())
     with _told(words):
         out = student(f"out, _ = conv_forward(x, w, b{words})", ["out"], x=x, w=w, b=b)[0]
         close("output", out, ours.conv_forward(x, w, b, **options)[0], TOLERANCE)
 
 
-def conv_plain(student):
-    _conv_forward(student)
-
-
 def conv_options(student):
-    for options in ({"stride": 2, "padding": 1}, {"stride": 3}, {"padding": 2}, {"stride": (1, 2), "padding": (2, 0)}):
-        _conv_forward(student, **options)
+    for options in (STRIDED, {"stride": 3}, {"padding": 2}, {"stride": (1, 2), "padding": (2, 0)}):
+        conv_forward(student, **options)
 
 
 def conv_dilation(student):
     for options in ({"dilation": 2, "padding": 1}, {"dilation": (1, 2), "stride": 2}):
-        _conv_forward(student, **options)
-    _conv_backward(student, ["dx", "dw", "db"], dilation=2, padding=1)
+        conv_forward(student, **options)
+    conv_backward(student, ["dx", "dw", "db"], dilation=2, padding=1)
 
 
-def _conv_backward(student, kept, **options):
-    (x, w, b), options = _conv(**options)
+def conv_backward(student, kept, **options):
+    x, w, b = _conv()
     words = "".join(f", {key}={value!r}" for key, value in options.items())
     out, cache = ours.conv_forward(x, w, b, **options)
     dout = random.normal(size=out.shape)
@@ -61,14 +57,6 @@ def _conv_backward(student, kept, **options):
     with _told(words):
         for name, gradient in zip(kept, student(code, kept, x=x, w=w, b=b, dout=dout), strict=True):
             close(name, gradient, expected[name], TOLERANCE)
-
-
-def conv_input(student, **options):
-    _conv_backward(student, ["dx"], **options)
-
-
-def conv_weights(student, **options):
-    _conv_backward(student, ["dw", "db"], **options)
 
 
 def pool_forward(student):
@@ -90,7 +78,7 @@ def pool_backward(student):
 
 
 def together(student):
-    (x, w, b), _ = _conv()
+    x, w, b = _conv()
     maps, conv = ours.conv_forward(x, w, b)
     active, relu = ours.relu_forward(maps)
     out, pool = ours.max_pool_forward(active, size=2)
@@ -106,13 +94,13 @@ dx = conv_backward(max_pool_backward(dout, pool) * (maps > 0), conv)[0]
 
 
 TESTS = [
-    (6, "convolution forwards", conv_plain),
+    (6, "convolution forwards", conv_forward),
     (4, "convolution forwards: stride and padding", conv_options),
     (2, "convolution: dilation, forwards and backwards", conv_dilation),
-    (5, "convolution backwards: input", conv_input),
-    (2, "convolution backwards: input, stride and padding", partial(conv_input, stride=2, padding=1)),
-    (5, "convolution backwards: filters and biases", conv_weights),
-    (2, "convolution backwards: filters, stride and padding", partial(conv_weights, stride=2, padding=1)),
+    (5, "convolution backwards: input", partial(conv_backward, kept=["dx"])),
+    (2, "convolution backwards: input, stride and padding", partial(conv_backward, kept=["dx"], **STRIDED)),
+    (5, "convolution backwards: filters and biases", partial(conv_backward, kept=["dw", "db"])),
+    (2, "convolution backwards: filters, stride and padding", partial(conv_backward, kept=["dw", "db"], **STRIDED)),
     (5, "max-pool forwards", pool_forward),
     (5, "max-pool backwards", pool_backward),
     (4, "convolution, ReLU and max-pool together", together),

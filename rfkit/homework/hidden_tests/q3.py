@@ -17,18 +17,12 @@ def _case():
     return x, random.normal(size=3), random.normal(size=3)
 
 
-def training(student):
+def training(student, **options):
     x, gamma, beta = _case()
-    code = "out, _ = spatial_batchnorm_forward(x, gamma, beta, {}, train=True)"
-    expected = ours.spatial_batchnorm_forward(x, gamma, beta, {}, train=True)[0]
-    close("output", student(code, ["out"], x=x, gamma=gamma, beta=beta)[0], expected, 1e-4)
-
-
-def epsilon(student):
-    x, gamma, beta = _case()
-    code = "out, _ = spatial_batchnorm_forward(x, gamma, beta, {}, train=True, eps=2.0)"
-    expected = ours.spatial_batchnorm_forward(x, gamma, beta, {}, train=True, eps=2.0)[0]
-    close("output with eps = 2", student(code, ["out"], x=x, gamma=gamma, beta=beta)[0], expected, 1e-4)
+    words = "".join(f", {key}={value}" for key, value in options.items())
+    code = f"out, _ = spatial_batchnorm_forward(x, gamma, beta, {{}}, train=True{words})"
+    expected = ours.spatial_batchnorm_forward(x, gamma, beta, {}, train=True, **options)[0]
+    close(f"output{words}", student(code, ["out"], x=x, gamma=gamma, beta=beta)[0], expected, 1e-4)
 
 
 def running(student):
@@ -72,15 +66,14 @@ dx, dgamma, dbeta = spatial_batchnorm_backward(dout, cache)
 """
     _, cache = ours.spatial_batchnorm_forward(x, gamma, beta, {"mean": mean, "var": var}, train=train)
     found = student(code, ["dx", "dgamma", "dbeta"], x=x, gamma=gamma, beta=beta, dout=dout, mean=mean, var=var)
-    for name, mine, theirs in zip(
-        ("dx", "dgamma", "dbeta"), ours.spatial_batchnorm_backward(dout, cache), found, strict=True
-    ):
+    expected = ours.spatial_batchnorm_backward(dout, cache)
+    for name, mine, theirs in zip(("dx", "dgamma", "dbeta"), expected, found, strict=True):
         close(name, theirs, mine, 5e-3)
 
 
 TESTS = [
     (4, "training mode", training),
-    (2, "epsilon", epsilon),
+    (2, "epsilon", partial(training, eps=2.0)),
     (3, "running statistics", running),
     (4, "evaluation mode", evaluation),
     (5, "backwards", partial(_backward, train=True)),
