@@ -39,7 +39,7 @@ def one_of(what, value, valid):
 def whole(field, value, least):
     """Check that a value is a whole number."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ConfigError(f"{field} holds {value!r}; expected whole numbers of at least {least}")
+        raise ConfigError(f"{field} is {value!r}; expected a whole number of at least {least}")
     return value
 
 

@@ -8,18 +8,12 @@ from torch import nn
 from rfkit import models, pruning, receptive_field
 
 LAST_CONVS = tuple(f"conv{i}" for i in range(9, 17))
-DILATIONS = {
-    "conv2": 14,
-    **dict.fromkeys(("conv3", "conv4"), 8),
-    **dict.fromkeys(("conv5", "conv6", "conv7", "conv8"), 4),
-}
+DILATIONS = {"conv2": 14, "conv3": 8, "conv4": 8, "conv5": 4, "conv6": 4, "conv7": 4, "conv8": 4}
 """At level 1 on 32-pixel images about half the side of each map, and together the 178 pixels that level 2 has more."""
 
 
 class CentreTap(nn.Conv2d):
     """A convolution that holds a whole kernel and uses its centre only: all other weights are dead."""
-
-    taps_alone = True  # a tap that is taken out changes none of the others
 
     def forward(self, x):
         """Maps (N, C, h, w) to maps (N, K, h, w)."""
@@ -47,7 +41,8 @@ def open_third_pool(level, num_classes, *, width=1.0):
 
 def blurred(level, num_classes, *, width=1.0):
     """The level pool without its stride: as much blur, a field of a few pixels more, the maps of level 1."""
-    _only(level, level % 2 == 1, "an odd level")
+    if level % 2 == 0:
+        raise ValueError(f"RF level is {level!r}; this network is made for an odd level")
     model = models.build("vgg19", 1, width=width, num_classes=num_classes)
     model.features.level_pool = nn.MaxPool2d(level + 1, stride=1, padding=(level - 1) // 2)
     return model
@@ -55,7 +50,8 @@ def blurred(level, num_classes, *, width=1.0):
 
 def dilated(level, num_classes, *, width=1.0):
     """Dilated convolutions in the first three stages: the field of level 2 on the maps of level 1."""
-    _only(level, level == 1, "level 1")
+    if level != 1:
+        raise ValueError(f"RF level is {level!r}; this network is made for level 1")
     model = models.build("vgg19", level, width=width, num_classes=num_classes)
     for name, dilation in DILATIONS.items():
         conv = model.features.get_submodule(name)
@@ -67,36 +63,25 @@ def dilated(level, num_classes, *, width=1.0):
 def enlarged(level, num_classes, *, width=1.0):
     """The image enlarged as many times as the level pool shrinks it: the level's field, the maps of about level 1."""
     model = models.build("vgg19", level, width=width, num_classes=num_classes)
-    model.features = nn.Sequential(
-        OrderedDict(enlarge=nn.Upsample(scale_factor=level, mode="bilinear"), **dict(model.features.named_children()))
-    )
+    larger = nn.Upsample(scale_factor=level, mode="bilinear")
+    model.features = nn.Sequential(OrderedDict(enlarge=larger, **dict(model.features.named_children())))
     return model
 
 
 def geometry(architecture, level, image_size=32):
     """What a network does to an image, whatever its weights."""
-    model = models.build(architecture, level, width=1 / 8).eval()
-    fields = receptive_field.trace(model, (3, image_size, image_size))
+    model, shape = models.build(architecture, level, width=1 / 8).eval(), (3, image_size, image_size)
+    fields = receptive_field.trace(model, shape)
     convs = {f.name.split(".")[1]: f for f in fields if f.name.startswith("features.conv")}
-    usable = pruning.usable_weights(model, (3, image_size, image_size))
-    covering = next((i for i, f in enumerate(convs.values(), start=1) if min(f.size) >= image_size), None)
+    usable, met = pruning.usable_weights(model, shape), pruning.tap_utilisation(model, shape)
     last = next(name for name in reversed(usable) if "conv" in name)
-    met = pruning.tap_utilisation(model, (3, image_size, image_size))[last]
-    used = usable[last].flatten(0, 1).any(0)
+    dead = {name: 1 - float(mask.float().mean()) for name, mask in usable.items()}
     return {
         "field_px": max(convs["conv16"].size),
         "maps": tuple(convs[name].shape[-1] for name in ("conv2", "conv4", "conv8", "conv16")),
-        "covering": covering,
+        "covering": next((i for i, f in enumerate(convs.values(), start=1) if min(f.size) >= image_size), None),
         "sides": tuple(field.shape[-1] for field in convs.values()),
         "dead": pruning.sparsity(model, usable),
-        "dead_by_layer": tuple(
-            1 - float(usable[f"features.{name}.weight"].float().mean()) if f"features.{name}.weight" in usable else 0.0
-            for name in convs
-        ),
-        "met": float(met[used].mean()),
-    }  # fmt: skip
-
-
-def _only(level, holds, expected):
-    if not holds:
-        raise ValueError(f"RF level is {level!r}; this network is made for {expected}")
+        "dead_by_layer": tuple(dead.get(f"features.{name}.weight", 0.0) for name in convs),
+        "met": float(met[last][usable[last].flatten(0, 1).any(0)].mean()),
+    }

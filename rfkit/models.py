@@ -1,8 +1,7 @@
 """The two networks of the paper, with the receptive-field knob.
 
-The knob is one max-pool right after the first convolution. At level ``l`` it has kernel
-``l + 1``, stride ``l`` and padding 1 (0 at level 1). It holds no weights, so every level
-of a network has the same parameters in the same order.
+The knob is one max-pool right after the first convolution. It holds no weights, so every level of a network has the
+same parameters in the same order.
 """
 
 import importlib
@@ -10,36 +9,23 @@ import inspect
 import itertools
 import sys
 from collections import OrderedDict
-from numbers import Integral
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from rfkit.config import one_of, width_factor
+from rfkit.config import one_of, whole, width_factor
 from rfkit.files import first_line, home, importing_from_home
 
 ARCHITECTURES = ("vgg19", "resnet50")
 
 
 def level_pool(level):
-    """The max-pool that sets the receptive field.
+    """The max-pool that sets the receptive field: kernel ``level + 1``, stride ``level``, padding 1 (0 at level 1).
 
-    Args:
-        level: RF level, an integer of at least 1.
-
-    Returns:
-        `nn.MaxPool2d` with kernel ``level + 1``, stride ``level`` and padding 1 (0 at level 1).
-
-    Raises:
-        ValueError: If the level is not a positive integer.
-
-    Source:
-        Paper Sec. 3.2; kernel, stride and padding from the author's public code.
+    A level that is no whole number of at least 1 is a `ValueError`. Source: Paper Sec. 3.2; the author's public code.
     """
-    if isinstance(level, bool) or not isinstance(level, Integral) or level < 1:
-        raise ValueError(f"RF level is {level!r}; expected an integer of at least 1, such as 1, 2, 3 or 4")
-    level = int(level)  # of a numpy range too
+    level = int(whole("RF level", level, 1))  # of a numpy range too
     return nn.MaxPool2d(level + 1, stride=level, padding=min(1, level - 1))
 
 
@@ -58,7 +44,8 @@ class LevelNet(nn.Module):
         """Exchange the level pool; every weight stays."""
         self.features.level_pool = level_pool(level)
         self.name = f"{self.architecture} at RF level {level}"
-        self.min_size = _smallest_input(level, self.downsampling)
+        # leaves one unit after the level pool and `downsampling` floored 2/2 pools
+        self.min_size = 2**self.downsampling * level + 1 - 2 * min(1, level - 1)
 
     def forward(self, x):
         """Logits (N, num_classes) of images (N, 3, H, W)."""
@@ -73,15 +60,8 @@ class LevelNet(nn.Module):
         return self.classifier(self.pool(x).flatten(1))  # (N, num_classes)
 
 
-def _smallest_input(level, downsampling):
-    """Smallest square input that leaves one unit after the level pool and `downsampling` floored 2/2 pools."""
-    pooled, padding = 2**downsampling, min(1, level - 1)
-    return (pooled - 1) * level + (level + 1) - 2 * padding
-
-
 def _vgg19(level, width, num_classes):
-    features, channels, stage = OrderedDict(), 3, 0
-    convs = 0
+    features, channels, stage, convs = OrderedDict(), 3, 0, 0
     for step in (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", *[512] * 8):
         if step == "M":
             stage += 1
@@ -113,9 +93,8 @@ class _Bottleneck(nn.Module):
         self.relu1, self.relu2, self.relu3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
         self.shortcut = nn.Sequential()
         if stride != 1 or channels_in != out:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels_in, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out)
-            )
+            conv = nn.Conv2d(channels_in, out, 1, stride=stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out))
 
     def forward(self, x):
         out = self.relu1(self.bn1(self.conv1(x)))
@@ -125,12 +104,8 @@ class _Bottleneck(nn.Module):
 
 def _resnet50(level, width, num_classes):
     channels = _scaled(64, width)
-    features = OrderedDict(
-        conv1=nn.Conv2d(3, channels, 3, padding=1, bias=False),
-        bn1=nn.BatchNorm2d(channels),
-        relu1=nn.ReLU(),
-        level_pool=level_pool(level),
-    )
+    features = OrderedDict(conv1=nn.Conv2d(3, channels, 3, padding=1, bias=False), bn1=nn.BatchNorm2d(channels))
+    features |= {"relu1": nn.ReLU(), "level_pool": level_pool(level)}
     for stage, (base, blocks) in enumerate(zip((64, 128, 256, 512), (3, 4, 6, 3), strict=True), start=1):
         inner, layer = _scaled(base, width), []
         for block in range(blocks):
@@ -183,8 +158,8 @@ def _scaled(channels, width):
 def build(architecture, level, *, width=1.0, num_classes=10):
     """Build a freshly initialised network.
 
-    Weights come from PyTorch's default initialisers and the global random state, so the same
-    `torch.manual_seed` gives the same weights at every level.
+    Weights come from PyTorch's default initialisers and the global random state, so the same `torch.manual_seed` gives
+    the same weights at every level.
 
     Args:
         architecture: ``"vgg19"``, ``"resnet50"``, or ``"module:callable"``, an importable callable that returns a
@@ -201,8 +176,7 @@ def build(architecture, level, *, width=1.0, num_classes=10):
         ValueError: If the architecture is unknown, cannot be imported or called, or takes no level and another than 1
             is asked for; if the level is below 1, or the width is not positive.
 
-    Source:
-        Paper Sec. 3.1 and 3.2; layer order from the author's public code (the paper says "???").
+    Source: Paper Sec. 3.1 and 3.2; layer order from the author's public code (the paper says "???").
     """
     if ":" in architecture:
         return _own(architecture, level, num_classes, width)
@@ -215,27 +189,21 @@ def _own(architecture, level, num_classes, width):
     maker = _import(architecture)
     if not callable(maker):
         raise ValueError(f"{architecture} is a {type(maker).__name__}; expected a callable that makes a network")
-    parameters = inspect.signature(maker).parameters.values()
-    names = {each.name for each in parameters}
-    takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    kinds = (*positional, inspect.Parameter.KEYWORD_ONLY)
-    required = [each.name for each in parameters if each.default is each.empty and each.kind in kinds]
-    by_place = all(each.kind in positional for each in parameters if each.name in required)
+    signature = inspect.signature(maker)
     given = {"level": level, "num_classes": num_classes, "width": width}
-    given = {name: each for name, each in given.items() if name in names or (takes_more and name == "num_classes")}
-    unknown = [name for name in required if name not in given]
-    if unknown and len(required) == 2 and by_place:  # whatever they are called
-        network = maker(level, num_classes, **{name: each for name, each in given.items() if name not in required})
-    elif unknown:
-        raise ValueError(
-            f"{architecture} needs {', '.join(unknown)}; expected a callable that needs nothing else than level, "
-            "num_classes and width"
-        )
-    elif level != 1 and "level" not in given:
-        raise ValueError(f"{architecture} takes no level, so every level is the same network; ask for level 1 only")
-    else:
-        network = maker(**given)
+    takes_more = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+    named = {k: v for k, v in given.items() if k in signature.parameters or (takes_more and k == "num_classes")}
+    try:
+        asked = signature.bind(**named)
+        if level != 1 and "level" not in named:
+            raise ValueError(f"{architecture} takes no level, so every level is the same network; ask for level 1 only")
+    except TypeError as error:
+        try:  # two arguments, whatever they are called
+            asked = signature.bind(level, num_classes, **{k: v for k, v in named.items() if k == "width"})
+        except TypeError:
+            expected = "expected a callable that needs nothing else than level, num_classes and width"
+            raise ValueError(f"{architecture}: {error}; {expected}") from error
+    network = maker(*asked.args, **asked.kwargs)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{architecture} returned {type(network).__name__}, not an nn.Module")
     return network
@@ -278,8 +246,7 @@ def feature_extractor(model):
         model: A network made by `build`, or any module with a ``features`` child.
 
     Returns:
-        The `nn.Module` that maps images (N, 3, H, W) to feature maps (N, C, h, w); it shares its
-        weights with the model.
+        The `nn.Module` that maps images (N, 3, H, W) to feature maps (N, C, h, w), by the model's own weights.
 
     Raises:
         ValueError: If the model has no child named ``features``.
@@ -290,32 +257,28 @@ def feature_extractor(model):
     return features
 
 
-def without_weights(use, architecture, level, *, width=1.0, num_classes=10):
+def without_weights(use, architecture, level, **options):
     """What ``use`` says of a network made without its weights; of a real one, where it cannot do without values."""
     try:
         with torch.device("meta"):
-            return use(build(architecture, level, width=width, num_classes=num_classes))
+            return use(build(architecture, level, **options))
     except Exception:  # whatever a user's network does in vain to tensors without data
         try:
             with torch.device("cpu"):
-                return use(seeded_build(architecture, level, width=width, num_classes=num_classes))
+                return use(seeded_build(architecture, level, **options))
         except (RuntimeError, ValueError):
             raise
         except Exception as error:
             raise ValueError(f"{architecture} fails: {type(error).__name__}: {first_line(error)}") from error
 
 
-def count_parameters(architecture, level, *, width=1.0, num_classes=10):
-    """Number of parameters of a network."""
-
-    def count(network):
-        return sum(parameter.numel() for parameter in network.parameters())
-
-    return without_weights(count, architecture, level, width=width, num_classes=num_classes)
+def count_parameters(architecture, level, **options):
+    """Number of parameters of a network; options as of `build`."""
+    return without_weights(lambda net: sum(p.numel() for p in net.parameters()), architecture, level, **options)
 
 
-def seeded_build(architecture, level, *, width=1.0, num_classes=10, seed=0):
-    """`build` from a given seed, leaving the global random state as it was."""
+def seeded_build(architecture, level, *, seed=0, **options):
+    """`build` from a given seed, leaving the global random state as it was; options as of `build`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(architecture, level, width=width, num_classes=num_classes)
+        return build(architecture, level, **options)

@@ -57,12 +57,12 @@ def gradient_projection(
 ):  # fmt: skip
     """Project a unit gradient at the middle of the last feature map into the image, for many fresh networks.
 
-    One goes into every channel at index ``ceil(n / 2) - 1`` of the last feature map; the absolute gradient with
-    respect to the image is the importance of its pixels.
+    One goes into every channel at index ``ceil(n / 2) - 1`` of the last feature map; the absolute gradient with respect
+    to the image is the importance of its pixels. The result is a `ProjectionResult`.
 
     Args:
-        make_model: Callable without arguments that returns a freshly initialised network; called once a
-            repeat, under its own seed.
+        make_model: Callable without arguments that returns a freshly initialised network; called once a repeat, under
+            its own seed.
         input_size: Height and width of the image, in pixels.
         repeats: Number of networks.
         seed: The networks get the seeds ``seed``, ``seed + 1``, …
@@ -74,47 +74,32 @@ def gradient_projection(
         prepare: Called with each network before its pass and returns the network to use, such as a copy with
             calibrated batch norm; ``None`` takes it as it is.
 
-    Returns:
-        `ProjectionResult`.
-
     Raises:
         ValueError: If an argument is not one of the values above or `repeats` is below 1.
 
-    Source:
-        Paper Sec. 3.4, Tables 3 and 4, Figures 4 and 5; definitions from the author's public code.
+    Source: Paper Sec. 3.4, Tables 3 and 4, Figures 4 and 5; definitions from the author's public code.
     """
     one_of("backward", backward, ("true", "linearised"))
     one_of("image", image, ("constant", "gaussian"))
     one_of("colours", colours, ("first", "all"))
     whole("repeats", repeats, 1)
-    patterns, maxima = [], []
+    patterns, maxima, size = [], [], (1, 3, input_size, input_size)
     for repeat in range(repeats):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + repeat)
             model = make_model()
-            x = torch.randn(1, 3, input_size, input_size) if image == "gaussian" else None
-        if prepare is not None:
-            model = prepare(model)
-        if x is None:
-            x = torch.full((1, 3, input_size, input_size), CONSTANT)
-        gradient = _gradient(model, x, backward, keep_first_relu)[0].abs()
+            x = torch.randn(size) if image == "gaussian" else torch.full(size, CONSTANT)
+        model = model if prepare is None else prepare(model)
+        linear = _Linearised(keep_first_relu) if backward == "linearised" else nullcontext()
+        with evaluation_mode(model), linear:
+            features = feature_extractor(model)(x.requires_grad_())
+        height, width = features.shape[-2:]
+        middle = features[:, :, -(-height // 2) - 1, -(-width // 2) - 1].sum()
+        gradient = torch.autograd.grad(middle, x)[0][0].abs()
         counted = gradient[:1] if colours == "first" else gradient
         patterns.append(counted.mean(0).numpy())
         maxima.append(float(counted.max()))
-    patterns = np.stack(patterns)
-    return ProjectionResult(patterns.mean(0), np.array(maxima), patterns)
-
-
-def _gradient(model, x, backward, keep_first_relu):
-    """Gradient (1, 3, H, W) of the middle units; the model's modes are restored, its weights get no gradient."""
-    x = x.requires_grad_()
-    linear = _Linearised(keep_first_relu) if backward == "linearised" else nullcontext()
-    with evaluation_mode(model):
-        with linear:
-            features = feature_extractor(model)(x)
-        height, width = features.shape[-2:]
-        middle = features[:, :, -(-height // 2) - 1, -(-width // 2) - 1].sum()
-        return torch.autograd.grad(middle, x)[0]
+    return ProjectionResult(np.mean(patterns, 0), np.array(maxima), np.stack(patterns))
 
 
 def coverage(kernel, stride, size, padding=0):

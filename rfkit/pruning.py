@@ -2,7 +2,9 @@
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from numbers import Real
 
 import torch
@@ -32,8 +34,7 @@ def prunable(model, exclude=NEVER_PRUNED):
         ValueError: If an excluded name is not a convolution or linear layer of the model, nothing is left, or a weight
             is not a parameter.
 
-    Source:
-        Paper Sec. 3.3 states the rates only; layers and exclusions from the author's public code.
+    Source: Paper Sec. 3.3 states the rates only; layers and exclusions from the author's public code.
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
     convs = [name for name, m in layers.items() if not isinstance(m, nn.Linear)]
@@ -44,17 +45,16 @@ def prunable(model, exclude=NEVER_PRUNED):
         if name not in special and name not in layers:
             raise ValueError(f"cannot exclude {name!r}; expected first_conv, last_linear or one of {', '.join(layers)}")
         left_out.update(special.get(name, [name]))
-    seen = {id(layers[name].weight) for name in left_out}  # a weight that two layers share is left out with either
+    gone = {id(layers[name].weight) for name in left_out}  # a weight that two layers share is left out with either
     names, weights = {id(weight): name for name, weight in model.named_parameters()}, {}
     for name, module in layers.items():
-        if id(module.weight) not in seen and name not in left_out:
+        if id(module.weight) not in gone and name not in left_out:
             if id(module.weight) not in names:
                 raise ValueError(
                     f"{name}.weight is parametrised and no parameter of its own; make it one before pruning, by "
                     "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove"
                 )
             weights[names[id(module.weight)]] = module.weight
-            seen.add(id(module.weight))
     if not weights:
         raise ValueError(f"{type(model).__name__} has no prunable weights outside {', '.join(exclude) or 'nothing'}")
     return weights
@@ -79,8 +79,7 @@ def prune(model, rate, method="global_magnitude", *, exclude=NEVER_PRUNED):
     Raises:
         ValueError: If the rate or the method is not valid, or a weight is NaN.
 
-    Source:
-        Paper Sec. 3.3 (one-shot, rates 0.5-0.9).
+    Source: Paper Sec. 3.3 (one-shot, rates 0.5-0.9).
     """
     if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate <= 1:
         raise ValueError(f"rate is {rate!r}; expected a fraction of the prunable weights in [0, 1], such as 0.9")
@@ -99,23 +98,23 @@ def prune(model, rate, method="global_magnitude", *, exclude=NEVER_PRUNED):
 
 
 def _largest(magnitudes, rate):
-    """All but a share of the values, the smallest of them."""
-    count = round(rate * magnitudes.numel())
+    """All but a share of the values, the smallest of them; of equal ones the first."""
+    count = round(rate * len(magnitudes))
     keep = torch.ones_like(magnitudes, dtype=torch.bool)
     if count:
-        threshold = magnitudes.kthvalue(count).values
+        threshold = magnitudes.kthvalue(count).values  # a tenth of the time of sorting
         keep &= magnitudes >= threshold
         ties = (magnitudes == threshold).nonzero().flatten()
         keep[ties[: count - int((~keep).sum())]] = False
     return keep
 
 
+@torch.no_grad()
 def apply_masks(model, masks):
     """Set every masked weight to zero, in place."""
-    parameters = _checked(model, masks)
-    with torch.no_grad():
-        for name, mask in masks.items():
-            parameters[name].masked_fill_(~mask.to(parameters[name].device), 0)
+    for name, parameter in _checked(model, masks).items():
+        if name in masks:
+            parameter.masked_fill_(~masks[name].to(parameter.device), 0)
 
 
 def _checked(model, masks):
@@ -180,27 +179,17 @@ def fine_tune(model, masks, data, config, *, seed=0, device=None, frozen_batchno
         ValueError: As in `apply_masks`.
         rfkit.training.DivergedError: If the loss becomes NaN or infinite.
 
-    Source:
-        Paper Sec. 3.3, Tables 13 and 14; settings of each protocol in `rfkit.presets`.
+    Source: Paper Sec. 3.3, Tables 13 and 14; settings of each protocol in `rfkit.presets`.
     """
-    model.to(training.pick_device(device))
+    device = training.pick_device(device)
+    model.to(device)
+    masks = {name: mask.to(device) for name, mask in masks.items()}
     apply_masks(model, masks)
-    parameters = dict(model.named_parameters())
-    pruned = [(parameters[name], ~mask.to(parameters[name].device)) for name, mask in masks.items()]
-
-    @torch.no_grad()
-    def reapply():
-        for parameter, gone in pruned:
-            parameter.masked_fill_(gone, 0)
-
     result = training.fit(
-        model, data, config, seed=seed, device=device, after_step=reapply, frozen_batchnorm=frozen_batchnorm,
-        label=label,
+        model, data, config, seed=seed, device=device, after_step=partial(apply_masks, model, masks),
+        frozen_batchnorm=frozen_batchnorm, label=label,
     )  # fmt: skip
     return result.history[result.selected_epoch - 1]["test_accuracy"]
-
-
-# --- weights that matter --------------------------------------------------------------------------
 
 
 def usable_weights(model, input_shape):
@@ -219,8 +208,7 @@ def usable_weights(model, input_shape):
     Raises:
         ValueError: As in `prunable`.
     """
-    weights = prunable(model)
-    on_a_path = weights_on_a_path(model, input_shape)
+    weights, on_a_path = prunable(model), weights_on_a_path(model, input_shape)
     return {name: on_a_path[name].to(weight.device) for name, weight in weights.items()}
 
 
@@ -235,33 +223,20 @@ def tap_utilisation(model, input_shape):
         Mapping of weight name to a float64 tensor (kernel height, kernel width): the share of output positions at
         which the tap meets a real pixel, 0 for a tap that only meets padding.
     """
-    return {
-        f"{name}.weight".lstrip("."): utilisation(module, calls)
-        for name, (module, calls) in maps(model, input_shape).items()
-        if isinstance(module, nn.Conv2d)
-    }
+    shares = {}
+    for name, (conv, calls) in maps(model, input_shape).items():
+        if isinstance(conv, nn.Conv2d):
+            positions = sum(math.prod(after) for _, after in calls)
+            shares[f"{name}.weight".lstrip(".")] = sum(_met(conv, before) for before, _ in calls) / positions
+    return shares
 
 
-def utilisation(module, calls):
-    """`tap_utilisation` of one convolution."""
-    met = sum(torch.outer(*(_met(module, i, b[i], a[i]) for i in range(2))) for b, a in calls)
-    return met / sum(math.prod(after) for _, after in calls)
-
-
-def _pad(module, axis):
-    if module.padding == "same":
-        return module.dilation[axis] * (module.kernel_size[axis] - 1) // 2
-    return 0 if module.padding == "valid" else module.padding[axis]
-
-
-def _met(module, axis, before, after):
-    """At how many positions along an axis each tap meets a real pixel."""
-    kernel = module.kernel_size[axis]
-    if module.padding_mode != "zeros":  # reflected or repeated pixels are real ones
-        return torch.full((kernel,), float(after), dtype=torch.float64)
-    taps = torch.arange(kernel) * module.dilation[axis] - _pad(module, axis)
-    pixels = taps[:, None] + torch.arange(after)[None] * module.stride[axis]
-    return ((pixels >= 0) & (pixels < before)).double().sum(1)
+@torch.enable_grad()
+def _met(conv, before):
+    """At how many positions each tap of a convolution meets a real pixel: what its gradient is for an image of ones."""
+    taps = torch.ones(conv.groups, 1, *conv.kernel_size, dtype=torch.float64, requires_grad=True)
+    image = torch.ones(1, conv.groups, *before, dtype=torch.float64)
+    return torch.autograd.grad(conv._conv_forward(image, taps, None).sum(), taps)[0][0, 0]
 
 
 def multiplications(model, input_shape):
@@ -294,40 +269,15 @@ def maps(model, input_shape):
 
 
 def without_dead_taps(model, input_shape):
-    """A copy whose convolutions have lost the rows and columns of taps that only ever meet padding.
-
-    A padded 3x3 kernel on a 1x1 map becomes a 1x1 kernel: the same output for images of this size, for less work and
-    fewer weights.
-    """
+    """A copy in which padded kernels on 1x1 maps are 1x1 kernels, for images of this size: the same output for less."""
     thin = copy.deepcopy(model)
+    users = Counter(id(weight) for module in thin.modules() for weight in module._parameters.values())
     for name, (_, calls) in maps(model, input_shape).items():
-        module = thin.get_submodule(name)
-        if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str):
-            continue
-        if type(module) is not nn.Conv2d and not getattr(module, "taps_alone", False):
-            continue  # a kernel that is made of its weights, or of other parameters, may need all of them
-        if sum(module.weight is other for m in thin.modules() for other in m._parameters.values()) > 1:
-            continue  # shared with another layer, which may use all of it
-        share = utilisation(module, calls)
-        rows, columns = (_range((share.sum(1 - axis) > 0).nonzero().flatten()) for axis in (0, 1))
-        padding = [_padding(module, axis, taps, calls) for axis, taps in enumerate((rows, columns))]
-        if None in padding or (len(rows), len(columns)) == module.kernel_size:
-            continue
-        module.weight = nn.Parameter(module.weight.detach()[:, :, rows.start : rows.stop, columns.start : columns.stop])
-        module.kernel_size, module.padding = (len(rows), len(columns)), tuple(padding)
-        module._reversed_padding_repeated_twice = [side for amount in reversed(padding) for side in (amount, amount)]
+        conv = thin.get_submodule(name)
+        # a kernel that is made of its weights may need all of them, and so may another layer that shares them
+        alone = type(conv) is nn.Conv2d and users[id(conv.weight)] == 1 and conv.padding_mode == "zeros"
+        if alone and all(before == after == (1, 1) for before, after in calls):
+            for row, column in _met(conv, (1, 1)).nonzero().tolist():  # one, if any
+                conv.weight = nn.Parameter(conv.weight.detach()[:, :, row : row + 1, column : column + 1])
+                conv.kernel_size, conv.padding, conv._reversed_padding_repeated_twice = (1, 1), (0, 0), [0] * 4
     return thin
-
-
-def _range(used):
-    return range(int(used[0]), int(used[-1]) + 1) if len(used) else range(0, 0)
-
-
-def _padding(module, axis, taps, calls):
-    """Padding that leaves the kept taps where they were and the map as large as it was; None if there is none."""
-    padding = module.padding[axis] - taps.start * module.dilation[axis] if len(taps) else -1
-    if padding < 0:
-        return None
-    span = module.dilation[axis] * (len(taps) - 1) + 1
-    sizes = [((before[axis] + 2 * padding - span) // module.stride[axis] + 1, after[axis]) for before, after in calls]
-    return padding if all(now == wanted for now, wanted in sizes) else None

@@ -23,7 +23,7 @@ def top_folder(monkeypatch):
     [
         (["-p", "level=3"], "unknown parameter of s33_accuracy_and_pruning 'level'; did you mean 'levels'?"),
         (["-p", "preset=dmeo"], "unknown preset 'dmeo'; did you mean 'demo'? Valid: smoke, demo, study, paper"),
-        (["-p", "levels=[0]"], "levels holds 0; expected whole numbers of at least 1"),
+        (["-p", "levels=[0]"], "one of levels is 0; expected a whole number of at least 1"),
         (["-p", "levels"], "parameter 'levels' has no value; expected key=value"),
         (["-p", "protocol=as_ran"], "unknown protocol 'as_ran'; did you mean 'as_run'?"),
         (["-p", "datasets=cifar"], "unknown data set 'cifar'"),
@@ -41,14 +41,14 @@ def test_bad_notebook_parameters_are_one_clear_line(words, message, capsys):
         (["notebook", "s33_acuracy"], "unknown notebook 's33_acuracy'; did you mean 's33_accuracy_and_pruning'?"),
         (["table", "15"], "unknown table 15"),
         (["study", "dmeo"], "did you mean 'demo'?"),
-        (["study", "smoke", "--levels", "one"], "levels holds 'one'"),
+        (["study", "smoke", "--levels", "one"], "one of levels is 'one'"),
         (["study", "smoke", "--datasets", "folder:/no/such/place"], "/no/such/place does not exist"),
         (["show", "nothing"], "unknown run 'nothing'"),
         (["book", "dmeo"], "did you mean 'demo'?"),
         (["plan", "smoke", "--device", "gpu"], "device 'gpu' cannot be used"),
-        (["study", "smoke", "--levels", "True"], "levels holds True"),
+        (["study", "smoke", "--levels", "True"], "one of levels is True"),
         (["record", "smoke", "--weights", "all"], "--weights names 'all'; expected seeds of the preset, 0"),
-        (["book", "smoke", "-j", "-1"], "jobs holds -1"),
+        (["book", "smoke", "-j", "-1"], "jobs is -1"),
     ],
 )
 def test_bad_requests_are_one_clear_line(words, message, capsys):

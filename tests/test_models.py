@@ -148,7 +148,7 @@ def own(tmp_path, monkeypatch):
         (("no_such_module:net", 1), "cannot import architecture"),
         (("math:no_such", 1), "cannot import architecture"),
         (("math:pow", 2), "returned float"),
-        (("mynets:by_keyword", 1), "mynets:by_keyword needs outputs"),
+        (("mynets:by_keyword", 1), "mynets:by_keyword: missing a required argument: 'outputs'"),
         (("unreadable:net", 1), "cannot import architecture 'unreadable:net': SyntaxError"),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_callable_is_given_what_it_has_arguments_for(own):
     assert resnet.training and str(Path("..").resolve()) not in sys.path
     with pytest.raises(ValueError, match="takes no level, so every level is the same network"):
         models.build("mynets:no_level", 2)
-    with pytest.raises(ValueError, match="needs depth; expected a callable"):
+    with pytest.raises(ValueError, match="'depth'; expected a callable"):
         models.build("mynets:demanding", 1)
     with pytest.raises(ValueError, match=r"logits of shape \(2, 1000\) for 2 images in training; expected \(2, 7\)"):
         training.check_outputs(models.build("mynets:thousand", 1, num_classes=7), 7, 32)

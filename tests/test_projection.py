@@ -94,7 +94,7 @@ def test_the_callers_model_is_untouched_also_after_an_error():
         ({"backward": "linear"}, "unknown backward 'linear'.*true, linearised"),
         ({"image": "noise"}, "unknown image 'noise'"),
         ({"colours": "red"}, "unknown colours 'red'"),
-        ({"repeats": 0}, "repeats holds 0"),
+        ({"repeats": 0}, "repeats is 0"),
     ],
 )
 def test_bad_arguments(options, message):

@@ -20,13 +20,13 @@ def agree(net, layer, long=160, short=24):
             assume(False)  # a map shrank to nothing: torch itself refuses
         field = rf.receptive_field(net, shape, layer)
         assume(min(field.shape) >= 3 and field.size[axis] < long - 64)
-        found, _ = gradients.supports(double, name, 1, shape, axis, span=32)
+        found, *_ = gradients.supports(double, name, 1, shape, axis, span=32)
         for unit, seen in found.items():
-            first, last = field.span(axis, unit)
+            first, last = field.axes[axis].at(unit)
             if first < 0 <= last or first < long <= last:
                 continue  # the image ends before the field does
             nothing = last < first or 0 in field.size
-            assert (seen is None and nothing) or (first, last) == seen, (axis, unit)
+            assert seen == (range(0) if nothing else range(first, last + 1)), (axis, unit)
     return field
 
 

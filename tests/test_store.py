@@ -297,7 +297,7 @@ def test_ensure_trains_what_is_missing():
 def test_one_bad_run_does_not_stop_the_others(tmp_path, monkeypatch):
     good, _ = smoke_unit()
     bad = replace(good, config=replace(good.config, level=3, train=replace(good.config.train, lr=1e20)))
-    with pytest.raises(ConfigError, match="jobs holds 0"):
+    with pytest.raises(ConfigError, match="jobs is 0"):
         runner.run_all([bad, good], jobs=0)
     failures = runner.run_all([bad, good], jobs=2, image_limit=SMOKE.image_limit)
     ((failed, message),) = failures

@@ -1,7 +1,7 @@
 """Eigenvalues of a symmetric operator that is known by its products only: thick-restart Lanczos."""
 
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -14,12 +14,10 @@ ROWS_AT_ONCE = 2**18
 """Coordinates handled at a time when the basis is rotated in place."""
 
 
-class Eigenvalues(NamedTuple):
-    """Values, the wanted end of the spectrum first, bounds on their errors (float64), and the products needed."""
-
-    values: torch.Tensor
-    residuals: torch.Tensor
-    products: int
+STATE = ("projected", "count", "beta", "products")
+"""What of a `Basis` a checkpoint holds, beside its vectors and its random state."""
+Eigenvalues = namedtuple("Eigenvalues", "values residuals products")
+"""Values, largest first, bounds on their errors (both float64), and the products needed."""
 
 
 class Basis:
@@ -57,8 +55,7 @@ class Basis:
         norm = float(w.norm())
         column = self._orthogonalise(w, i + 1)
         column += self._orthogonalise(w, i + 1)  # twice is enough
-        self.projected[: i + 1, i] = column
-        self.projected[i, : i + 1] = column
+        self.projected[: i + 1, i] = self.projected[i, : i + 1] = column
         self.count, self.beta = i + 1, float(w.norm())
         eps = torch.finfo(self.vectors.dtype).eps
         if self.count >= self.size:
@@ -94,8 +91,8 @@ class Basis:
 
 
 def extreme(
-    product, size, k, *, tol=1e-3, basis=None, by_magnitude=False, seed=0, dtype=torch.float32, device="cpu",
-    max_products=None, checkpoint=None, progress=False,
+    product, size, k, *, tol=1e-3, basis=None, seed=0, dtype=torch.float32, device="cpu", max_products=None,
+    checkpoint=None, progress=False,
 ):  # fmt: skip
     """The k largest eigenvalues, every copy of a multiple one, without ghosts.
 
@@ -104,85 +101,66 @@ def extreme(
 
     Source: Wu & Simon (2000), thick-restart Lanczos; Stewart (2001), Krylov-Schur.
     """
-    if not 1 <= k <= size:
-        raise ValueError(f"k is {k}; expected between 1 and {size}, the size of the operator")
     if not isinstance(tol, int | float) or not 0 < tol < float("inf"):
         raise ValueError(f"tol is {tol!r}; expected a positive number, such as 1e-3 of the largest eigenvalue")
     room = min(size, basis or k + max(20, k // 3))
     if room < min(size, k + 2):
         raise ValueError(f"a basis of {room} vectors is too small for {k} eigenvalues; expected at least {k + 2}")
-    generator = torch.Generator().manual_seed(seed)
-    space = Basis(product, size, room, dtype, device, generator)
-    resumed, known = _resume(space, checkpoint, [k, by_magnitude])
-    if not resumed:
+    space = Basis(product, size, room, dtype, device, torch.Generator().manual_seed(seed))
+    checkpoint, known = None if checkpoint is None else Path(checkpoint), None
+    if checkpoint is not None and checkpoint.is_file():
+        known = _resume(space, checkpoint, k)
+    else:
         space.start()
-    bar = tqdm(total=None, desc=f"top {k} eigenvalues", unit="product", disable=not progress)
-    while True:
-        while space.count < room:
-            space.grow()
-            bar.update()
-        values, rotation, residuals = space.ritz()
-        order = (values.abs() if by_magnitude else values).argsort(descending=True)
-        values, rotation, residuals = values[order], rotation[:, order], residuals[order]
-        allowed = tol / SAFETY * float(values.abs().max())
-        worst = float(residuals[:k].max())
-        bar.set_postfix(residual=f"{worst:.1e}", goal=f"{allowed:.1e}", refresh=False)
-        if space.count >= size:
-            break
-        exhausted = max_products is not None and space.products >= max_products
-        if worst <= allowed:
-            same = known is not None and float((values[:k] - known).abs().max()) <= allowed
-            size_of = values.abs() if by_magnitude else values
-            below = float(residuals[k]) <= allowed or float(size_of[k] + residuals[k]) <= float(size_of[k - 1])
-            if same and below:
+    with tqdm(desc=f"top {k} eigenvalues", unit="product", disable=not progress) as bar:
+        while True:
+            while space.count < room:
+                space.grow()
+                bar.update()
+            values, rotation, residuals = (each.flip(-1) for each in space.ritz())
+            allowed, worst = tol / SAFETY * float(values.abs().max()), float(residuals[:k].max())
+            bar.set_postfix(residual=f"{worst:.1e}", goal=f"{allowed:.1e}", refresh=False)
+            if space.count >= size:
                 break
-            if (known is None or not same) and not exhausted:
+            same = known is not None and float((values[:k] - known).abs().max()) <= allowed
+            below = float(residuals[k]) <= allowed or float(values[k] + residuals[k]) <= float(values[k - 1])
+            if worst <= allowed and same and below:
+                break
+            if max_products is not None and space.products >= max_products:
+                raise RuntimeError(
+                    f"{k} eigenvalues did not converge in {space.products} products: the largest residual is "
+                    f"{worst:.2g}, allowed {allowed:.2g}; raise max_products, tol or basis"
+                )
+            confirm = worst <= allowed and not same
+            if confirm:
                 known = values[:k].clone()
-                space.rotate(values[:k], rotation[:, :k], coupled=False)
-                _save(space, known, checkpoint, [k, by_magnitude])
-                continue
-        if exhausted:
-            bar.close()
-            raise RuntimeError(
-                f"{k} eigenvalues did not converge in {space.products} products: the largest residual is {worst:.2g}, "
-                f"allowed {allowed:.2g}; raise max_products, tol or basis"
-            )
-        kept = k + max(1, (room - k) // 2)
-        space.rotate(values[:kept], rotation[:, :kept])
-        _save(space, known, checkpoint, [k, by_magnitude])
-    bar.close()
+            kept = k if confirm else k + max(1, (room - k) // 2)
+            space.rotate(values[:kept], rotation[:, :kept], coupled=not confirm)
+            if checkpoint is not None:
+                _save(space, known, checkpoint, k)
     if checkpoint is not None:
-        Path(checkpoint).unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
     return Eigenvalues(values[:k], residuals[:k], space.products)
 
 
-def _save(space, known, checkpoint, asked):
-    if checkpoint is None:
-        return
-    files.save_tensors(Path(checkpoint), {
-        "vectors": space.vectors[: space.count + 1].cpu(), "projected": space.projected, "count": space.count,
-        "beta": space.beta, "products": space.products, "known": known, "size": space.size, "asked": asked,
-        "generator": space.generator.get_state(),
-    })  # fmt: skip
+def _save(space, known, checkpoint, k):
+    vectors, drawn = space.vectors[: space.count + 1].cpu(), space.generator.get_state()
+    state = {name: getattr(space, name) for name in STATE}
+    files.save_tensors(checkpoint, state | {"vectors": vectors, "generator": drawn, "known": known, "k": k})
 
 
-def _resume(space, checkpoint, asked):
-    """Fill a basis from a checkpoint of the same size; returns whether there was one, and the values known by then."""
-    if checkpoint is None or not Path(checkpoint).is_file():
-        return False, None
-    state = files.load_tensors(Path(checkpoint))
-    fits = state["size"] == space.size and state["projected"].shape == space.projected.shape
-    if not fits or list(state["asked"]) != asked or not _same_operator(space, state):
+def _resume(space, checkpoint, k):
+    """Fill a basis from a checkpoint of the same search; returns the values known by then."""
+    state = files.load_tensors(checkpoint)
+    vectors, projected = state["vectors"].to(space.vectors), state["projected"]
+    if vectors.shape[1] != space.size or projected.shape != space.projected.shape or state["k"] != k:
         raise ValueError(f"{checkpoint} is of another search; delete it")
-    space.vectors[: state["count"] + 1] = state["vectors"].to(space.vectors)
-    space.projected.copy_(state["projected"])
-    space.count, space.beta, space.products = state["count"], state["beta"], state["products"]
+    # one product tells whether the operator is the same: the first vector must have the stored Rayleigh quotient
+    quotient = float(vectors[0] @ space.product(vectors[0]).to(vectors))
+    if abs(quotient - float(projected[0, 0])) > 1e-2 * float(projected.abs().max()):
+        raise ValueError(f"{checkpoint} is of another search; delete it")
+    space.vectors[: len(vectors)] = vectors
+    for name in STATE:
+        setattr(space, name, state[name])
     space.generator.set_state(state["generator"])
-    return True, state["known"]
-
-
-def _same_operator(space, state):
-    """One product tells: the first vector of the basis must have the stored Rayleigh quotient."""
-    first, projected = state["vectors"][0].to(space.vectors), state["projected"]
-    quotient = float(first @ space.product(first).to(first))
-    return abs(quotient - float(projected[0, 0])) <= 1e-2 * float(projected.abs().max())
+    return state["known"]

@@ -26,8 +26,7 @@ def line(model_a, model_b, images, labels, *, points=11, calibration=None):
     Raises:
         ValueError: If the two networks have different parameters, or there are fewer than two points.
 
-    Source:
-        Goodfellow et al. (2015); the paper's Sec. 3.3 says that two seeds fall into distinct basins.
+    Source: Goodfellow et al. (2015); the paper's Sec. 3.3 says that two seeds fall into distinct basins.
     """
     a, b = model_a.state_dict(), model_b.state_dict()
     if {name: t.shape for name, t in a.items()} != {name: t.shape for name, t in b.items()}:
@@ -35,17 +34,15 @@ def line(model_a, model_b, images, labels, *, points=11, calibration=None):
     if points < 2:
         raise ValueError(f"points is {points}; expected at least 2, the two ends")
     mixed, places = copy.deepcopy(model_a), np.linspace(0, 1, points)
-    losses, accuracies = [], []
+    found = []
     for place in places:
         mixed.load_state_dict({
             name: torch.lerp(value, b[name], float(place)) if value.is_floating_point() else value
             for name, value in a.items()
         })  # fmt: skip
         network = mixed if calibration is None else training.calibrated(mixed, calibration)
-        loss, accuracy = training.loss_and_accuracy(network, images, labels)
-        losses.append(loss)
-        accuracies.append(accuracy)
-    return places, np.array(losses), np.array(accuracies)
+        found.append(training.loss_and_accuracy(network, images, labels))
+    return places, *np.array(found).T
 
 
 def surface(model, images, labels, *, reach=1.0, points=9, seed=0):
@@ -60,14 +57,12 @@ def surface(model, images, labels, *, reach=1.0, points=9, seed=0):
     directions = [{name: _like_filters(p, generator) for name, p in start.items() if p.dim() > 1} for _ in range(2)]
     places = np.linspace(-reach, reach, points)
     losses = np.empty((points, points))
-    for i, a in enumerate(places):
-        for j, b in enumerate(places):
-            with torch.no_grad():
-                for name, parameter in moved.named_parameters():
-                    if parameter.dim() > 1:
-                        step = float(a) * directions[0][name] + float(b) * directions[1][name]
-                        parameter.copy_(start[name] + step)
-            losses[i, j] = training.loss_and_accuracy(moved, images, labels)[0]
+    for i, j in np.ndindex(points, points):
+        a, b = float(places[i]), float(places[j])
+        with torch.no_grad():
+            for name in directions[0]:
+                moved.get_parameter(name).copy_(start[name] + (a * directions[0][name] + b * directions[1][name]))
+        losses[i, j] = training.loss_and_accuracy(moved, images, labels)[0]
     return places, losses
 
 

@@ -4,7 +4,6 @@ import copy
 from collections import namedtuple
 
 import torch
-from torch import nn
 
 from rfkit import training
 
@@ -26,9 +25,8 @@ def matched(model, other, images):
     Raises:
         ValueError: If it is not one of the paper's networks, whose channels are known.
 
-    Source:
-        Activation matching, Ainsworth et al. (2023), Sec. 3.1. Batch norm is to be calibrated anew between the two
-        networks, as in REPAIR, Jordan et al. (2023): `line` does.
+    Source: Activation matching, Ainsworth et al. (2023), Sec. 3.1. Batch norm is to be calibrated anew between the two
+    networks, as in REPAIR, Jordan et al. (2023): `line` does.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -48,30 +46,25 @@ def matched(model, other, images):
 def _groups(model):
     architecture = getattr(model, "architecture", None)
     if architecture == "vgg19":
-        count = sum(isinstance(module, nn.Conv2d) for module in model.features)
-        read = [*(f"features.conv{i}" for i in range(2, count + 1)), "classifier"]
-        names = [(f"features.relu{i}", f"features.conv{i}", f"features.bn{i}") for i in range(1, count + 1)]
-        return [_Group([seen], made, [after]) for (seen, *made), after in zip(names, read, strict=True)]
+        read = [*(f"features.conv{i}" for i in range(2, 17)), "classifier"]
+        made = [[f"features.conv{i}", f"features.bn{i}"] for i in range(1, 17)]
+        return [_Group([f"features.relu{i + 1}"], made[i], [read[i]]) for i in range(16)]
     if architecture == "resnet50":
-        return _residual_groups(model)
-    raise ValueError(f"{type(model).__name__} is none of the paper's networks, vgg19 and resnet50: which channels may "
-                     "change places is not known")  # fmt: skip
+        return _residual_groups()
+    name = type(model).__name__
+    raise ValueError(f"{name} is none of the paper's networks, vgg19 and resnet50: which channels may change places?")
 
 
-def _residual_groups(model):
+def _residual_groups():
     """Inside a block every convolution has an order of its own; all blocks of a stage share that of their outputs."""
-    stages = [
-        [f"features.layer{stage}.{block}" for block in range(len(model.features.get_submodule(f"layer{stage}")))]
-        for stage in (1, 2, 3, 4)
-    ]
+    stages = [[f"features.layer{n}.{block}" for block in range(count)] for n, count in enumerate((3, 4, 6, 3), start=1)]
     into = [[f"{stage[0]}.conv1", f"{stage[0]}.shortcut.0"] for stage in stages]
     groups = [_Group(["features.relu1"], ["features.conv1", "features.bn1"], into[0])]
     for stage, after in zip(stages, [*into[1:], ["classifier"]], strict=True):
         for block in stage:
-            groups += [
-                _Group([f"{block}.relu{i}"], [f"{block}.conv{i}", f"{block}.bn{i}"], [f"{block}.conv{i + 1}"])
-                for i in (1, 2)
-            ]
+            for i in (1, 2):
+                made = [f"{block}.conv{i}", f"{block}.bn{i}"]
+                groups.append(_Group([f"{block}.relu{i}"], made, [f"{block}.conv{i + 1}"]))
         made = [f"{block}.{layer}" for block in stage for layer in ("conv3", "bn3")]
         shortcut = [f"{stage[0]}.shortcut.0", f"{stage[0]}.shortcut.1"]
         read = [f"{block}.conv1" for block in stage[1:]]

@@ -96,9 +96,9 @@ class Preset:
         """Check every list of values, as `ConfigError`."""
         one_of("protocol", self.protocol, PROTOCOLS)
         for level in self.levels:
-            whole("levels", level, 1)
+            whole("one of levels", level, 1)
         for seed in self.seeds:
-            whole("seeds", seed, 0)
+            whole("one of seeds", seed, 0)
         for rate in self.rates:
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
                 raise ConfigError(f"rates holds {rate!r}; expected fractions in [0, 1), such as 0.9")

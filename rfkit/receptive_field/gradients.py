@@ -48,9 +48,8 @@ class _Linear(TorchFunctionMode):
         if (name == "where" and len(args) == 3) or (name.startswith("masked_fill") and len(args) > 1):
             condition, *read = args if name == "where" else (args[1], args[0])
             return sum((made for truth, made in self.compared if truth is condition), sum(read))
-        if name in ("maximum", "minimum") or (
-            name in ("max", "min") and isinstance(args[-1], torch.Tensor) and args[1:]
-        ):
+        of_two = len(args) > 1 and isinstance(args[-1], torch.Tensor)
+        if name in ("maximum", "minimum") or (name in ("max", "min") and of_two):
             return args[0] + args[1]
         if name in ("max", "min") and ("dim" in kwargs or len(args) > 1):
             kind = torch.return_types.max if name == "max" else torch.return_types.min
@@ -80,26 +79,25 @@ def positive_copy(model):
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in double.parameters():
-            if parameter.dim() < 2:  # a positive bias keeps products of maps from vanishing
-                parameter.uniform_(0.5, 1.5, generator=random)
-            else:
-                parameter.uniform_(0.5, 1.5, generator=random).div_(parameter[0].numel())
+            parameter.uniform_(0.5, 1.5, generator=random)  # a positive bias keeps products of maps from vanishing
+            if parameter.dim() > 1:
+                parameter.div_(parameter[0].numel())
     return double
 
 
 def output_of(model, name, call, images):
     """The result of one call of one module in a forward pass; what comes after may fail on odd image sizes."""
     made = []  # copies: the next layer may work in place
-    hook = model.get_submodule(name).register_forward_hook(
-        lambda _, __, output: made.append(output.clone() if isinstance(output, torch.Tensor) else output)
-    )
+
+    def keep(module, _, output):
+        made.append(output.clone() if isinstance(output, torch.Tensor) else output)
+
     try:
-        model(images)
+        with model.get_submodule(name).register_forward_hook(keep):
+            model(images)
     except (RuntimeError, ValueError) as error:
         if len(made) < call:
             raise RuntimeError(f"the network fails on images of {tuple(images.shape[2:])} pixels: {error}") from error
-    finally:
-        hook.remove()
     if not len(made) >= call > 0 or not isinstance(made[call - 1], torch.Tensor):
         what = "no tensor" if len(made) >= call > 0 else f"no call {call}, it runs {len(made)} times"
         raise ValueError(f"module {name or type(model).__name__!r} has {what}")
@@ -107,38 +105,33 @@ def output_of(model, name, call, images):
 
 
 def supports(model, name, call, shape, axis, *, span=64, budget=2e7):
-    """Input pixels along one axis on which units around the middle of a map depend."""
+    """({unit: range of pixels it depends on} along one axis around the middle of a map, units, whether one is cut)."""
     with _Linear():
         out = output_of(model, name, call, torch.ones(1, *shape, dtype=torch.float64)).shape
     if len(out) != len(shape) + 1:
         raise ValueError(f"module {name!r} makes a tensor of shape {tuple(out)}, not a map over the image")
-    size = out[2 + axis]
-    stride = max(1, shape[1 + axis] // size)
-    count = 1 if not span else min(max(2, span // stride), 32)
+    size, side = out[2 + axis], shape[1 + axis]
+    count = 1 if not span else min(max(2, span // max(1, side // size)), 32)
     first = max(0, size // 2 - count // 2)
-    units = list(range(first, min(size, first + count)))
-    at_once = max(1, int(budget / torch.Size(shape).numel() / 64))
-    found = {}
+    units, found = range(first, min(size, first + count)), {}
+    at_once = max(1, int(budget / math.prod(shape) / 64))
     for start in range(0, len(units), at_once):
         chunk = units[start : start + at_once]
         images = torch.ones(len(chunk), *shape, dtype=torch.float64, requires_grad=True)
         with _Linear():
             output = output_of(model, name, call, images)
-        # all places along the other axes: where one sees nothing, another may
-        total = sum(output[row].select(1 + axis, unit).sum() for row, unit in enumerate(chunk))
-        gradient = torch.autograd.grad(total, images, allow_unused=True)[0] if total.requires_grad else None
-        for row, unit in enumerate(chunk):
-            found[unit] = None
-            if gradient is not None:
-                pixels = (gradient[row] != 0).nonzero()[:, 1 + axis].unique()
-                found[unit] = (int(pixels[0]), int(pixels[-1])) if len(pixels) else None
-    return found, size
+        # all places along the other axes: where one sees nothing, another may; 0 times the images: some may see nothing
+        total = 0 * images.sum() + sum(output[row].select(1 + axis, unit).sum() for row, unit in enumerate(chunk))
+        for unit, gradient in zip(chunk, torch.autograd.grad(total, images)[0], strict=True):
+            pixels = gradient.nonzero()[:, 1 + axis]
+            found[unit] = range(int(pixels.min()), int(pixels.max()) + 1) if len(pixels) else range(0)
+    return found, size, any(0 in seen or side - 1 in seen for seen in found.values())
 
 
-def step_of(starts):
+def step_of(found):
     """Pixels from unit to unit, over whole periods where the phases of a map differ."""
-    for period in range(1, len(starts)):
-        steps = {starts[unit + period] - start for unit, start in starts.items() if unit + period in starts}
+    for period in range(1, len(found)):
+        steps = {found[unit + period][0] - seen[0] for unit, seen in found.items() if unit + period in found}
         if len(steps) == 1:
             return steps.pop() / period
     return math.nan
@@ -151,11 +144,8 @@ def weights_on_a_path(model, shape):
     weights = {name: p.requires_grad_() for name, p in copied.named_parameters() if p.dim() > 1}
     with torch.enable_grad(), _Linear():
         output = copied(image)
-    gradients = torch.autograd.grad(output.sum(), list(weights.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(weight, dtype=torch.bool) if gradient is None else gradient != 0
-        for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
-    }
+    gradients = torch.autograd.grad(output.sum(), list(weights.values()), materialize_grads=True)
+    return {name: gradient != 0 for name, gradient in zip(weights, gradients, strict=True)}
 
 
 def mean_pattern(model, name, call, images, batch=8):
@@ -179,30 +169,19 @@ class EffectiveField:
     name: str  #: The layer.
     pattern: np.ndarray  #: Array (H, W), mean absolute gradient.
     size: tuple  #: The theoretical field in pixels, (height, width).
-    repeats: int  #: Number of images.
-    seed: int | None  #: Of random images; None for given ones.
 
-    def area_px(self, threshold=0.0455):
-        """Pixels whose gradient is at least a share of the largest.
+    def radius_px(self, threshold=0.0455):
+        """Radius of a disc of as many pixels as have a gradient of at least a share of the largest.
 
         Source: Luo et al. (2016), Sec. 2: the effective receptive field as pixels above a threshold.
         """
-        return int((self.pattern >= threshold * self.pattern.max()).sum())
-
-    def radius_px(self, threshold=0.0455):
-        """Radius of a disc with `area_px`."""
-        return math.sqrt(self.area_px(threshold) / math.pi)
+        return math.sqrt(int((self.pattern >= threshold * self.pattern.max()).sum()) / math.pi)
 
     def side_px(self, share=0.5):
         """Side of the smallest square around the middle that holds a share of the whole gradient.
 
         Source: Ding et al. (2022), Sec. 4.1: high-contribution area.
         """
-        height, width = self.pattern.shape
-        middle, total = (height // 2, width // 2), self.pattern.sum()
-        for half in range(max(height, width)):
-            rows = slice(max(middle[0] - half, 0), middle[0] + half + 1)
-            columns = slice(max(middle[1] - half, 0), middle[1] + half + 1)
-            if self.pattern[rows, columns].sum() >= share * total:
-                return 2 * half + 1
-        return 2 * max(height, width) + 1
+        rows, columns = (np.abs(np.arange(side) - side // 2) for side in self.pattern.shape)
+        held = np.bincount(np.maximum.outer(rows, columns).ravel(), self.pattern.ravel()).cumsum()
+        return 2 * int(np.searchsorted(held, share * held[-1])) + 1

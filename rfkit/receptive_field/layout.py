@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from rfkit.receptive_field import rules
 
@@ -23,9 +25,8 @@ class State:
     maps: tuple  #: For every axis of the input its `rules.Axis`. An axis that is in no dimension is seen whole.
 
     def dim_of(self, axis):
-        """The dimension that is this axis and nothing else, or None."""
-        found = [i for i, factors in enumerate(self.dims) if any(a == axis for _, a in factors)]
-        return found[0] if found else None
+        """The dimension that this axis is a part of, or None."""
+        return next((i for i in range(len(self.dims)) if axis in self.mapped(i)), None)
 
     def mapped(self, dim):
         """Axes that are part of a dimension."""
@@ -38,9 +39,8 @@ class State:
 
 def image_state(shape):
     """State of an input (channels, height, width) with a batch dimension in front."""
-    spatial = shape[1:]
-    dims = (((2, None),), ((shape[0], None),), *(((size, axis),) for axis, size in enumerate(spatial)))
-    return State(dims, (rules.IMAGE,) * len(spatial))
+    spatial = tuple(((size, axis),) for axis, size in enumerate(shape[1:]))
+    return State((*plain((2, shape[0])), *spatial), (rules.IMAGE,) * len(spatial))
 
 
 def plain(shape):
@@ -55,38 +55,25 @@ def get(tensor):
 
 def tensors(tree):
     """Every tensor in nested tuples, lists and mappings, in order."""
-    if isinstance(tree, torch.Tensor):
-        return [tree]
-    if isinstance(tree, dict):
-        tree = tree.values()
-    return [t for each in tree for t in tensors(each)] if isinstance(tree, list | tuple | type({}.values())) else []
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def combine(states, shape):
     """Join the states of broadcast operands."""
-    layouts_of, dims = _layouts(states, shape), []
-    if max(map(len, layouts_of), default=0) > 1:
+    if any(len(layouts) > 1 for layouts in _layouts(states, shape)):
         states = [merged(state) for state in states]
-        layouts_of = _layouts(states, shape)
-    for i, (size, layouts) in enumerate(zip(shape, layouts_of, strict=True)):
+    dims = []
+    for i, (size, layouts) in enumerate(zip(shape, _layouts(states, shape), strict=True)):
         if len(layouts) > 1:
             raise NoRule(f"joins tensors whose dimension {i} means different things")
-        dims.append(layouts.pop() if layouts else ((size, None),))
-        if math.prod(n for n, _ in dims[-1]) != size:  # a map of one unit spread over a larger one
-            dims[-1] = ((size, None),)
-    present = {axis for factors in dims for _, axis in factors if axis is not None}
-    sizes = {axis: size for factors in dims for size, axis in factors if axis is not None}
-    maps = []
-    for axis in range(len(states[0].maps)):
-        each = [s.maps[axis] if s.dim_of(axis) is not None and axis in present else None for s in states]
-        known = [m for m in each if m is not None]
-        if not known:
-            maps.append(rules.whole(states[0].maps[axis]))
-            continue
-        joined = known[0]
-        for other in known[1:]:
-            joined = rules.join(joined, other, sizes[axis])
-        maps.append(joined if len(known) == len(each) else rules.whole(joined))
+        factors = layouts.pop() if layouts else ((size, None),)
+        # another product: a map of one unit spread over a larger one
+        dims.append(factors if math.prod(n for n, _ in factors) == size else ((size, None),))
+    sizes, maps = {axis: size for factors in dims for size, axis in factors}, []
+    for axis, first in enumerate(states[0].maps):
+        known = [s.maps[axis] for s in states if s.dim_of(axis) is not None and axis in sizes]
+        joined = reduce(lambda a, b: rules.join(a, b, sizes[axis]), known or [first])
+        maps.append(joined if len(known) == len(states) else rules.whole(joined))
     return State(tuple(dims), tuple(maps))
 
 
@@ -108,27 +95,19 @@ def merged(state):
     return State(tuple(dims), tuple(maps))
 
 
-def spatial(state, count):
-    """(state, axis of each of the last `count` dimensions); sub-pixel dimensions become upsampled maps."""
-    state, axes = merged(state), []
-    for factors in state.dims[len(state.dims) - count :]:
-        factors = [(n, a) for n, a in factors if n > 1 or a is not None]
-        marked = [a for _, a in factors if a is not None]
-        if marked and len(factors) > 1:
-            raise NoRule("needs a dimension that is one axis of the image")
-        axes.append(marked[0] if marked else None)
-    return state, axes
-
-
 def slid(state, out_shape, count, change):
     """Apply `change(position, map)` to the map of each of the last `count` dimensions."""
-    state, axes = spatial(state, count)
-    lead = len(out_shape) - count
-    changes = {axis: change(i, state.maps[axis]) for i, axis in enumerate(axes) if axis is not None}
-    dims = (*plain(out_shape[:lead]), *(((n, a),) for n, a in zip(out_shape[lead:], axes, strict=True)))
-    if any(state.mapped(i) for i in range(len(state.dims) - count)):
+    state, dims, changes = merged(state), list(plain(out_shape)), {}
+    lead = len(state.dims) - count
+    for i, factors in enumerate(state.dims[lead:]):
+        for axis in state.mapped(lead + i):
+            if sum(n > 1 or a is not None for n, a in factors) > 1:
+                raise NoRule("needs a dimension that is one axis of the image")
+            dims[i - count] = ((out_shape[i - count], axis),)
+            changes[axis] = change(i, state.maps[axis])
+    if any(state.mapped(i) for i in range(lead)):
         raise NoRule("needs the axes of the image in its last dimensions")
-    return State(dims, state.with_maps(changes).maps)
+    return State(tuple(dims), state.with_maps(changes).maps)
 
 
 def collapse(state, gone, dims):
@@ -139,9 +118,6 @@ def collapse(state, gone, dims):
         for factors in dims
     )
     return State(kept, state.with_maps({axis: rules.whole(state.maps[axis]) for axis in axes}).maps)
-
-
-# --- operations on layouts, as `rules.RULES` calls them ------------------------------------------
 
 
 def reshape(recorder, func, args, kwargs, outputs):
@@ -195,38 +171,35 @@ def squeeze(recorder, func, args, kwargs, outputs):
 
 def slicing(recorder, func, args, kwargs, outputs):
     """Crops and strided slices of one dimension."""
-    dim, step, start = kwargs.get("dim", 0), kwargs.get("step", 1), kwargs.get("start")
-    return cut(get(args[0]), dim % args[0].dim(), start or 0, outputs, step, args[0].shape)
+    return cut(args[0], kwargs.get("dim", 0), kwargs.get("start"), outputs, kwargs.get("step", 1))
 
 
-def cut(state, dim, start, output, step, shape):
+def cut(x, dim, start, piece, step=1):
     """One piece of a dimension."""
-    dims, axes = list(state.dims), state.mapped(dim)
-    start = max(start + shape[dim], 0) if start < 0 else min(start, shape[dim])
-    if output.shape[dim] == shape[dim] and step == 1:
+    state, dim = get(x), dim % x.dim()
+    if piece.shape == x.shape and step == 1:
         return state
-    if not axes:
-        dims[dim] = ((output.shape[dim], None),)
-        return State(tuple(dims), state.maps)
-    if len(state.dims[dim]) > 1:
+    dims, axes = list(state.dims), state.mapped(dim)
+    if axes and len(dims[dim]) > 1:
         raise NoRule("cuts a dimension that holds more than one axis")
-    dims[dim] = ((output.shape[dim], axes[0]),)
-    return State(tuple(dims), state.with_maps({axes[0]: rules.shifted(state.maps[axes[0]], start, step)}).maps)
+    start, _, _ = slice(start, None).indices(x.shape[dim])
+    dims[dim] = ((piece.shape[dim], axes[0] if axes else None),)
+    changes = {axis: rules.window(state.maps[axis], 1, step, -start) for axis in axes}
+    return State(tuple(dims), state.with_maps(changes).maps)
 
 
 def pieces(recorder, func, args, kwargs, outputs):
     """Split and chunk: consecutive pieces of one dimension."""
-    x, dim, start, states = args[0], kwargs.get("dim", 0) % args[0].dim(), 0, []
+    dim, start, states = kwargs.get("dim", 0), 0, []
     for piece in outputs:
-        states.append(cut(get(x), dim, start, piece, 1, x.shape))
+        states.append(cut(args[0], dim, start, piece))
         start += piece.shape[dim]
     return states
 
 
 def select(recorder, func, args, kwargs, outputs):
     """One index of a dimension that is not an axis of the image."""
-    state = get(args[0])
-    dim = kwargs.get("dim", 0) % args[0].dim()
+    state, dim = get(args[0]), kwargs.get("dim", 0) % args[0].dim()
     if state.mapped(dim):
         raise NoRule("takes a single row or column of the image")
     kept = State(tuple(f for i, f in enumerate(state.dims) if i != dim), state.maps)
@@ -235,20 +208,13 @@ def select(recorder, func, args, kwargs, outputs):
 
 def concatenation(recorder, func, args, kwargs, outputs):
     """Joined along a dimension that is not an axis: every unit may meet every branch."""
-    parts = args[0]
-    dim = kwargs.get("dim", 0) % outputs.dim()
+    states, dim = [get(part) for part in args[0] if get(part) is not None], kwargs.get("dim", 0) % outputs.dim()
     if func.overloadpacket.__name__ == "stack":
-        layouts = [
-            State((*s.dims[:dim], ((1, None),), *s.dims[dim:]), s.maps) for s in map(get, parts) if s is not None
-        ]
-    else:
-        layouts = [get(part) for part in parts if get(part) is not None]
-    if any(len(state.mapped(dim)) == 1 for state in layouts):
+        states = [State((*s.dims[:dim], ((1, None),), *s.dims[dim:]), s.maps) for s in states]
+    if any(len(state.mapped(dim)) == 1 for state in states):
         raise NoRule("concatenates along an axis of the image")
     # a list of tokens with more tokens appended is an image no longer
-    layouts = [collapse(state, [dim] if state.mapped(dim) else [], state.dims) for state in layouts]
-    cleared = [State((*s.dims[:dim], ((1, None),), *s.dims[dim + 1 :]), s.maps) for s in layouts]
-    return combine(cleared, outputs.shape)
+    return combine([collapse(state, [dim], state.dims) for state in states], outputs.shape)
 
 
 def pixel_shuffle(recorder, func, args, kwargs, outputs):

@@ -32,8 +32,7 @@ class Axis:
     @property
     def stride(self):
         """Pixels between neighbouring units, on average; an int where it is whole."""
-        stride = Fraction(self.step, self.period)
-        return int(stride) if stride.denominator == 1 else float(stride)
+        return self.step / self.period if self.step % self.period else self.step // self.period
 
     def at(self, unit):
         """(first, last) pixel seen by a unit; infinite where it sees the whole image."""
@@ -69,7 +68,7 @@ def remap(axis, period, advance, units):
 
 
 def window(axis, kernel, stride=1, padding=0, dilation=1):
-    """Convolution and pooling: unit j reads ``j * stride - padding + dilation * k`` for k below `kernel`."""
+    """Convolution, pooling, padding, slices: unit j reads ``j * stride - padding + dilation * k``, k below `kernel`."""
     taps = range(kernel) if axis.period > 1 else {0, kernel - 1}  # with one phase only the ends matter
     return remap(axis, 1, stride, lambda j: [j * stride - padding + dilation * k for k in taps])
 
@@ -107,11 +106,6 @@ def interpolated(axis, scale, taps, align_corners=False):
         return [first] if at == first else range(first - taps // 2 + 1, first + taps // 2 + 1)
 
     return remap(axis, scale.denominator, scale.numerator, units)
-
-
-def shifted(axis, start, step=1):
-    """Crops (start above 0), strided slices and padding (start below 0)."""
-    return remap(axis, 1, step, lambda r: [start + r * step])
 
 
 def join(a, b, size):

@@ -1,6 +1,6 @@
 """Following receptive fields through what really runs, operation by operation, on tensors without data."""
 
-from contextlib import contextmanager
+import re
 from dataclasses import replace
 from fractions import Fraction
 
@@ -9,26 +9,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rfkit.receptive_field import layout, rules
 from rfkit.receptive_field.layout import NoRule, State, collapse, combine, get, plain, slid, tensors
-
-
-@contextmanager
-def failing_on(shape):
-    """Say of a forward pass that fails which images it was given."""
-    try:
-        yield
-    except UnsupportedOperation:
-        raise
-    except (RuntimeError, IndexError, AssertionError) as error:  # the last: how some networks refuse an image
-        reason = str(error).partition("\n")[0]  # often empty: then an assertion without words
-        if "meta" in reason:
-            raise ValueError(
-                f"the network cannot be traced, since tensors have shapes and no data here: {reason}; keep constants "
-                "as buffers (register_buffer) or make them on x.device, and let no value decide what is computed"
-            ) from error
-        raise ValueError(
-            f"the network fails on images of shape {shape}: {reason}; give the input_shape it is made for, channels "
-            "and spatial size"
-        ) from error
 
 
 class UnsupportedOperation(RuntimeError):
@@ -44,16 +24,14 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        outputs = _batch_norm_shapes(func, args) or func(*args, **kwargs)
+        outputs = func(*args, **kwargs)
         if any(get(t) is not None for t in tensors((args, kwargs))):
             self._carry(func, args, kwargs, outputs)
         return outputs
 
     def _carry(self, func, args, kwargs, outputs):
         name = func.overloadpacket.__name__
-        rule = RULES.get(name.removesuffix("_") if name not in RULES else name)
-        if rule is None and torch.Tag.pointwise in func.tags:
-            rule = pointwise
+        rule = RULES.get(re.sub(r"[123]d|_$", "", name), pointwise if torch.Tag.pointwise in func.tags else None)
         if rule is None:
             self._refuse(name, "has no rule for receptive fields")
         named = dict(zip([each.name for each in func._schema.arguments], args, strict=False)) | kwargs
@@ -61,26 +39,17 @@ class Recorder(TorchDispatchMode):
             states = rule(self, func, args, named, outputs)
         except NoRule as error:
             self._refuse(name, str(error))
+        # of further outputs, as statistics and indices, nothing is known
         for output, state in zip(tensors(outputs), states if isinstance(states, list) else [states], strict=False):
             written = func._schema.is_mutable and get(output) != state
             if written and (output._is_view() or output.untyped_storage().nbytes() > output.nbytes):
                 self._refuse(name, "writes into a part of a tensor or through a view, which has no rule")
             output._rf_state = state
-            if state is not None and name not in SILENT and any(state.mapped(i) for i in range(len(state.dims))):
-                self.emit(name, output, state)
+            if state is not None and name not in SILENT and any(map(state.mapped, range(len(state.dims)))):
+                self.emit(name, state)
 
     def _refuse(self, name, why):
         raise UnsupportedOperation(f"operation {name!r} in module {self.where() or 'the model'!r} {why}")
-
-
-def _batch_norm_shapes(func, args):
-    """Results of a batch norm without data; torch works these shapes out in slow Python."""
-    if RULES.get(func.overloadpacket.__name__) is not batch_norm:
-        return None
-    return (torch.empty_like(args[0]), *(args[0].new_empty(0) for _ in func._schema.returns[1:]))
-
-
-# --- elementwise ----------------------------------------------------------------------------------
 
 
 def pointwise(recorder, func, args, kwargs, outputs):
@@ -90,8 +59,8 @@ def pointwise(recorder, func, args, kwargs, outputs):
 
 
 def unchanged(recorder, func, args, kwargs, outputs):
-    """The first tensor's state; further outputs are statistics."""
-    return [get(tensors(args)[0])] + [None] * (len(tensors(outputs)) - 1)
+    """The first tensor's state."""
+    return get(tensors(args)[0])
 
 
 def restrided(recorder, func, args, kwargs, outputs):
@@ -108,10 +77,7 @@ def copied(recorder, func, args, kwargs, outputs):
 
 def constant(recorder, func, args, kwargs, outputs):
     """New tensors that only take the shape of another."""
-    return [None] * len(tensors(outputs))
-
-
-# --- sliding windows ------------------------------------------------------------------------------
+    return None
 
 
 def each(value, count):
@@ -126,52 +92,34 @@ def convolution(recorder, func, args, kwargs, outputs):
     x, weight, _, stride, padding, dilation, is_transposed, *_ = args
     if get(x) is None:
         raise NoRule("computes its kernel from the input")
-    kernel = weight.shape[2:]
-    count = len(kernel)
-    stride, padding, dilation = (each(value, count) for value in (stride, padding, dilation))
-    rule = rules.transposed if is_transposed else rules.window
-    return slid(
-        get(x), outputs.shape, count, lambda i, m: rule(m, kernel[i], stride[i], padding[i], dilation[i])
-    )  # fmt: skip
+    kernel, rule = weight.shape[2:], rules.transposed if is_transposed else rules.window
+    sides = list(zip(kernel, *(each(value, len(kernel)) for value in (stride, padding, dilation)), strict=True))
+    return slid(get(x), outputs.shape, len(kernel), lambda i, m: rule(m, *sides[i]))
 
 
 def pooling(recorder, func, args, kwargs, outputs):
     """Max and average pooling with fixed windows; ceil mode only adds units at the border."""
-    name, out = func.overloadpacket.__name__, tensors(outputs)[0]
-    count = int(name[name.index("pool") + 4])
-    kernel = each(kwargs["kernel_size"], count)
-    stride = each(kwargs.get("stride") or kernel, count)
-    padding, dilation = each(kwargs.get("padding", 0), count), each(kwargs.get("dilation", 1), count)
-    state = slid(
-        get(args[0]), out.shape, count, lambda i, m: rules.window(m, kernel[i], stride[i], padding[i], dilation[i])
-    )
-    return [state] + [None] * (len(tensors(outputs)) - 1)
+    kernel, count = kwargs["kernel_size"], args[0].dim() - 2
+    numbers = (kernel, kwargs.get("stride") or kernel, kwargs.get("padding", 0), kwargs.get("dilation", 1))
+    sides = list(zip(*(each(value, count) for value in numbers), strict=True))
+    return slid(get(args[0]), tensors(outputs)[0].shape, count, lambda i, m: rules.window(m, *sides[i]))
 
 
 def adaptive_pooling(recorder, func, args, kwargs, outputs):
-    """Adaptive average and max pooling."""
-    out, name = tensors(outputs)[0], func.overloadpacket.__name__
-    count = int(name[name.index("pool") + 4])
+    """Adaptive average and max pooling; a global pool leaves no axis to speak of."""
+    out, count = tensors(outputs)[0].shape, args[0].dim() - 2
     size = args[0].shape[-count:]
-    state = slid(get(args[0]), out.shape, count, lambda i, m: rules.adaptive(m, size[i], out.shape[i - count]))
-    return [_without_single_bins(state, size, out.shape[-count:])] + [None] * (len(tensors(outputs)) - 1)
-
-
-def _without_single_bins(state, before, after):
-    """A global pool leaves no axis to speak of."""
-    lead = len(state.dims) - len(after)
-    gone = {lead + i for i, (b, a) in enumerate(zip(before, after, strict=True)) if a == 1}
-    dims = tuple(((1, None),) if i in gone else factors for i, factors in enumerate(state.dims))
-    return State(dims, state.maps)
+    state = slid(get(args[0]), out, count, lambda i, m: rules.adaptive(m, size[i], out[i - count]))
+    dims = (((1, None),) if n == 1 else factors for n, factors in zip(out, state.dims, strict=True))
+    return State(tuple(dims), state.maps)
 
 
 def upsampling(recorder, func, args, kwargs, outputs):
     """Nearest, bilinear and bicubic resampling."""
     name, x = func.overloadpacket.__name__, args[0]
     count = outputs.dim() - 2
-    factors = kwargs.get("scale_factors") or [kwargs.get(f"scales_{d}") for d in "dhw"[-count:]]
-    if count == 1 and kwargs.get("scale_factors") is None:
-        factors = [kwargs.get("scales")]
+    names = ["scales"] if count == 1 else [f"scales_{d}" for d in "dhw"[-count:]]
+    factors = kwargs.get("scale_factors") or [kwargs.get(scale) for scale in names]
     corners = kwargs.get("align_corners", False)
 
     def change(i, axis):
@@ -192,17 +140,12 @@ def padding_op(recorder, func, args, kwargs, outputs):
     """Zero, reflection and replication padding, and cropping by negative padding."""
     x, pad = args[0], args[1]
     count = len(pad) // 2
-    return slid(get(x), outputs.shape, count, lambda i, m: rules.shifted(m, -pad[2 * (count - 1 - i)]))
-
-
-# --- whole-image operations -----------------------------------------------------------------------
+    return slid(get(x), outputs.shape, count, lambda i, m: rules.window(m, 1, 1, pad[2 * (count - 1 - i)]))
 
 
 def reduction(recorder, func, args, kwargs, outputs):
     """Mean, sum, max and the like over some dimensions, or all of them."""
-    x = args[0]
-    state = get(x)
-    dim = kwargs.get("dim")
+    x, state, dim = args[0], get(args[0]), kwargs.get("dim")
     listed = range(x.dim()) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
     gone = {d % x.dim() for d in listed} if x.dim() else set()
     keep = kwargs.get("keepdim", False)
@@ -214,7 +157,7 @@ def along(recorder, func, args, kwargs, outputs):
     """Softmax and cumulative operations: along their dimension every unit sees all."""
     state, dim = get(args[0]), args[1] % args[0].dim()
     changes = {axis: rules.whole(state.maps[axis]) for axis in state.mapped(dim)}
-    return [state.with_maps(changes)] * len(tensors(outputs))
+    return state.with_maps(changes)
 
 
 def statistics(recorder, state, dims):
@@ -227,38 +170,35 @@ def statistics(recorder, state, dims):
 def batch_norm(recorder, func, args, kwargs, outputs):
     """In evaluation mode elementwise; in train mode its statistics see everything."""
     name, state = func.overloadpacket.__name__, get(args[0])
-    training = "no_training" not in name and (args[5] if isinstance(args[5], bool) else True)
-    if training:
-        state = statistics(recorder, state, [i for i in range(len(state.dims)) if i != 1])
-    return [state] + [None] * (len(tensors(outputs)) - 1)
+    if "no_training" in name or args[5] is False:
+        return state
+    return statistics(recorder, state, [i for i in range(len(state.dims)) if i != 1])
 
 
 def group_norm(recorder, func, args, kwargs, outputs):
     """Its statistics see the whole image in both modes."""
     state = get(args[0])
-    return [statistics(recorder, state, range(1, len(state.dims))), None, None]
+    return statistics(recorder, state, range(1, len(state.dims)))
 
 
 def layer_norm(recorder, func, args, kwargs, outputs):
     """Its statistics run over the normalised dimensions, often the channels alone."""
     state = get(args[0])
-    return [statistics(recorder, state, range(len(state.dims) - len(args[1]), len(state.dims))), None, None]
+    return statistics(recorder, state, range(len(state.dims) - len(args[1]), len(state.dims)))
 
 
 def matrix_product(recorder, func, args, kwargs, outputs):
     """Products of matrices: the contracted dimension is seen whole, the others stay; what is added to one, as it is."""
     *added, a, b = [t for t in args if isinstance(t, torch.Tensor)]
-    states, parts = {id(t): get(t) for t in (a, b)}, [get(t) for t in added if get(t) is not None]
-    out = outputs.dim()
-    if states[id(a)] is not None:
-        kept = list(get(a).dims)
-        row = [*kept[:-1], *([] if out < a.dim() else [((outputs.shape[-1], None),)])]
+    parts, out = [get(t) for t in added if get(t) is not None], outputs.dim()
+    if get(a) is not None:
+        row = [*get(a).dims[:-1], *([] if out < a.dim() else plain(outputs.shape[-1:]))]
         parts.append(collapse(get(a), [a.dim() - 1], row))
-    if states[id(b)] is not None:
-        kept = list(get(b).dims)
+    if get(b) is not None:
         contracted = max(b.dim() - 2, 0)
-        column = [f for i, f in enumerate(kept) if i != contracted]
-        column.insert(max(len(column) - 1, 0), ((outputs.shape[-2], None),)) if out == b.dim() and out >= 2 else None
+        column = [factors for i, factors in enumerate(get(b).dims) if i != contracted]
+        if out == b.dim() >= 2:
+            column[-1:-1] = plain(outputs.shape[-2:-1])
         parts.append(collapse(get(b), [contracted], column))
     return combine(parts, outputs.shape)
 
@@ -274,15 +214,11 @@ RULES = {
     name: rule
     for rule, names in {
         convolution: "convolution _convolution",
-        pooling: "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d "
-        "avg_pool3d",
-        adaptive_pooling: "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_max_pool2d "
-        "adaptive_max_pool3d",
-        upsampling: "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d "
-        "_upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d "
-        "upsample_trilinear3d upsample_bicubic2d",
-        padding_op: "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
-        "replication_pad2d replication_pad3d",
+        pooling: "max_pool_with_indices avg_pool",
+        adaptive_pooling: "_adaptive_avg_pool adaptive_avg_pool adaptive_max_pool",
+        upsampling: "upsample_nearest _upsample_nearest_exact upsample_linear upsample_bilinear upsample_trilinear "
+        "upsample_bicubic",
+        padding_op: "constant_pad_nd reflection_pad replication_pad",
         reduction: "mean sum amax amin max min prod var std logsumexp norm linalg_vector_norm any all argmax argmin",
         along: "_softmax _safe_softmax _log_softmax cumsum cumprod",
         batch_norm: "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training "
@@ -310,6 +246,7 @@ RULES = {
     }.items()
     for name in names.split()
 }  # fmt: skip
+"""By the name of an operation without its number of dimensions, and without the mark of in-place ones."""
 SILENT = frozenset(
     "view _unsafe_view reshape _reshape_alias permute transpose t unsqueeze squeeze expand clone detach alias _to_copy "
     "contiguous split split_with_sizes select unbind copy".split()
