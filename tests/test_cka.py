@@ -1,5 +1,6 @@
 import copy
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -117,7 +118,6 @@ def test_every_layer_in_the_order_of_execution():
     a, b, images = pair()
     found = cka.layer_similarity(a, b, images)
     assert found.layers_a == found.layers_b == ("act", "act#2", "relu") and found.images == 30
-    assert cka.layer_similarity(a, b, images, layers="all").layers_a == ("act", "act#2", "add", "relu")
     with torch.no_grad():
         x, y = by_hand(a, images), by_hand(b, images)
     for i, name in enumerate(found.layers_a):
@@ -145,7 +145,8 @@ def test_neither_batch_size_nor_memory_matter(batch_size, max_gib):
     a, b, images = pair()
     for unbiased in (False, True):
         whole = cka.layer_similarity(a, b, images, unbiased=unbiased).matrix
-        split = cka.layer_similarity(a, b, images, unbiased=unbiased, batch_size=batch_size, max_gib=max_gib).matrix
+        with mock.patch.object(cka, "MAX_GIB", max_gib):
+            split = cka.layer_similarity(a, b, images, unbiased=unbiased, batch_size=batch_size).matrix
         assert np.abs(whole - split).max() < 1e-6
 
 
@@ -174,7 +175,6 @@ def test_dead_layers():
     assert found.dead_b == ("act#2",) and found.dead_a == ()
     assert np.isnan(found.matrix[:, 1]).all() and np.isfinite(found.matrix[:, [0, 2]]).all()
     assert found.diagonal() == pytest.approx(np.mean([found.matrix[0, 0], found.matrix[2, 2]]))
-    assert found.diagonal(1 / 3) == found.matrix[2, 2]
 
 
 def test_the_papers_layers():
@@ -186,7 +186,7 @@ def test_the_papers_layers():
     resnet_pair = cka.layer_similarity(resnet, models.seeded_build("resnet50", 2, width=1 / 32, seed=5), images)
     alive = [name not in own.dead_a for name in own.layers_a]
     assert np.diagonal(own.matrix)[alive] == pytest.approx(1) and np.allclose(own.matrix, own.matrix.T, equal_nan=True)
-    assert resnet_pair.diagonal(0.5) == pytest.approx(np.nanmean(np.diagonal(resnet_pair.matrix)[24:]))  # 25 of 49
+    assert resnet_pair.diagonal() == pytest.approx(np.nanmean(np.diagonal(resnet_pair.matrix)))
 
 
 def test_minibatches_are_unbiased_in_each_criterion():
@@ -238,16 +238,3 @@ def test_uint8_images_of_a_trained_network():
         warnings.simplefilter("error")
         found = cka.layer_similarity(net, net, digits.test_images[:40])
     assert found.matrix.shape == (16, 16)
-
-
-def test_a_network_without_relu_is_compared_at_its_additions():
-    class Plain(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
-
-        def forward(self, x):
-            return x + self.conv(x)
-
-    found = cka.layer_similarity(Plain(), Plain(), torch.randn(6, 3, 8, 8), layers="all")
-    assert found.layers_a == ("add",) and 0 < found.matrix[0, 0] <= 1

@@ -247,5 +247,5 @@ def test_no_number_of_images_at_a_time(size):
         lambda: cka.layer_similarity(net, net, images, batch_size=size),
         lambda: hessian.top_eigenvalues(net, images, labels, 2, batch_size=size),
     ):
-        with pytest.raises(ValueError, match="batch_size holds .*; expected whole numbers"):
+        with pytest.raises(ValueError, match="batch_size is .*; expected a whole number"):
             use()
