@@ -48,28 +48,22 @@ def _parser():
     parser = argparse.ArgumentParser("rfkit", description="Receptive fields, and a paper about them, re-run.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = _add(commands, _study, "train and analyse the runs of a preset; safe to stop and start again")
-    _add_preset(command)
+    command = _add_preset(
+        _add(commands, _study, "train and analyse the runs of a preset; safe to stop and start again")
+    )
     _add_analyses(command)
     command.add_argument("--repair", action="store_true", help="move damaged runs aside and make them again")
-    command.add_argument(
-        "-j", "--jobs", type=int, help="processes (default: one per core), of one or OMP_NUM_THREADS threads"
-    )
+    command.add_argument("-j", "--jobs", type=int, help="processes (one a core), each of OMP_NUM_THREADS threads or 1")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: CUDA if present)")
 
-    command = _add(commands, _plan, "runs, FLOPs, disk and hours of a preset, here or on another device")
-    _add_preset(command)
+    command = _add_preset(_add(commands, _plan, "runs, FLOPs, disk and hours of a preset, here or on another device"))
     command.add_argument("--device", help="as in study")
     command.add_argument("--tflops", type=float, help="hours on a device that sustains so many 10^12 FLOP a second")
 
-    command = _add(commands, _units, "the runs of a preset as JSON, one command each, for an engine that starts jobs")
-    _add_preset(command)
+    _add_preset(_add(commands, _units, "the runs of a preset as JSON, a command each, for an engine that starts jobs"))
+    _add_preset(_add(commands, _summary, "accuracy of every finished run of a preset as CSV"))
 
-    command = _add(commands, _summary, "accuracy of every finished run of a preset as CSV")
-    _add_preset(command)
-
-    command = _add(commands, _record, "copy a preset's finished runs to results/, to be committed")
-    _add_preset(command)
+    command = _add_preset(_add(commands, _record, "copy a preset's finished runs to results/, to be committed"))
     _add_analyses(command)
     command.add_argument("--weights", default="", metavar="SEEDS", help="with the final weights of these seeds, as 0,1")
 
@@ -92,9 +86,7 @@ def _parser():
     command.set_defaults(form="md")
 
     command = _add(commands, _field, "receptive field of every layer of a network")
-    command.add_argument(
-        "architecture", help="vgg19, resnet50, or module:callable, such as torchvision.models:resnet18"
-    )
+    command.add_argument("architecture", help="vgg19, resnet50, or module:callable, as torchvision.models:resnet18")
     command.add_argument("--level", type=int, default=1, help="RF level of vgg19 and resnet50 (default 1)")
     command.add_argument("--input", default="3,64,64", help="channels and image size (default 3,64,64)")
     command.add_argument("--json", action="store_true")
@@ -119,9 +111,7 @@ def _add_assignment(command):
     action.add_argument("--tests", type=Path, metavar="DIR", help="also make a template of hidden tests there")
     action.add_argument("--solutions", action="store_true", help="the solved notebooks, for the teacher")
     action = actions.add_parser("grade", help="run submissions against hidden tests")
-    action.add_argument(
-        "folders", type=Path, nargs="+", metavar="DIR", help="a submission each; files beside them are left out"
-    )
+    action.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a submission each; files are left out")
     _add_limits(action)
     action.add_argument("-j", "--jobs", type=int, default=1, help="submissions at a time (default 1)")
     action.add_argument("--json", type=Path, metavar="FILE", help="write the points there as well")
@@ -139,9 +129,7 @@ def _add_assignment(command):
 def _add_limits(action):
     action.add_argument("--tests", type=Path, metavar="DIR", help="your hidden tests (default: those of rfkit)")
     action.add_argument("--seconds", type=float, default=60, help="for a cell or a request (default 60)")
-    action.add_argument(
-        "--memory", type=float, default=8, metavar="GIB", dest="memory_gib", help="address space (default 8)"
-    )
+    action.add_argument("--memory", type=float, default=8, dest="memory_gib", help="address space (default 8)")
 
 
 def _add(commands, run, text):
@@ -152,9 +140,7 @@ def _add(commands, run, text):
 
 def _add_analyses(command):
     text = "only these, such as pruning,fine_tune; a wrong name lists all (default: those that need a trained network)"
-    command.add_argument(
-        "--analyses", metavar="NAMES", type=lambda names: names.split(",") if names else None, help=text
-    )
+    command.add_argument("--analyses", metavar="NAMES", type=lambda names: names.split(","), help=text)
 
 
 def _add_preset(command, default=None):
@@ -165,6 +151,7 @@ def _add_preset(command, default=None):
         command.add_argument(f"--{name}", help=texts.get(name, "instead of the preset's; lists as 1,3"))
     command.add_argument("--compiled", action="store_true", default=None, help="training steps by torch.compile")
     command.add_argument("--contrasts", action="store_true", help="the changed networks of the contrasts instead")
+    return command
 
 
 def _preset(options):
@@ -185,9 +172,8 @@ def _study(options):
         units = rfkit.experiments.units(preset)
         problems = runner.damaged(units, repair=options.repair)
         if problems and not options.repair:
-            raise RuntimeError(
-                "\n".join([*problems, "rfkit study with --repair moves such runs aside and makes them again"])
-            )
+            way = "rfkit study with --repair moves such runs aside and makes them again"
+            raise RuntimeError("\n".join([*problems, way]))
         settings = {"jobs": options.jobs, "device": options.device, "image_limit": preset.image_limit}
         failures = runner.run_all(units, analyses=names, **settings)
         print(f"{len(units) - len(failures)} of {len(units)} runs of preset {preset.name} are finished")
@@ -214,14 +200,11 @@ def _plan(options):
     if options.tflops is None:
         print("hours of one core (or of the GPU), with analyses, by float32 steps measured here; -j N divides them")
     else:
-        print(
-            f"hours of one device at {options.tflops:g} TFLOP/s sustained, with analyses; small networks sustain less"
-        )
+        print(f"hours of one device at {options.tflops:g} TFLOP/s, with analyses; small networks sustain less")
 
 
 def _units(options):
-    preset = _preset(options)
-    print(json.dumps(rfkit.experiments.jobs_of(preset), indent=1))
+    print(json.dumps(rfkit.experiments.jobs_of(_preset(options)), indent=1))
 
 
 def _summary(options):
@@ -230,28 +213,24 @@ def _summary(options):
     if found:
         print(rfkit.experiments.frame("pruning", found).to_csv(index=False), end="")
     if missing:
-        count = f"{len(missing)} of {len(found) + len(missing)}"
-        raise RuntimeError(
-            f"{count} runs of preset {preset.name!r} are missing; run: rfkit study {rfkit.experiments.command(preset)}"
-        )
+        count, way = f"{len(missing)} of {len(found) + len(missing)}", rfkit.experiments.command(preset)
+        raise RuntimeError(f"{count} runs of preset {preset.name!r} are missing; run: rfkit study {way}")
 
 
 def _record(options):
     preset, names = _preset(options), options.analyses
     target, copied, missing = rfkit.experiments.records_of(preset), 0, []
     weights = {word.strip() for word in options.weights.split(",")} - {""}
-    for word in weights - {str(seed) for seed in preset.seeds}:
-        raise ConfigError(
-            f"--weights names {word!r}; expected seeds of the preset, {', '.join(map(str, preset.seeds))}"
-        )
+    for word in weights:
+        one_of("seed of --weights", word, tuple(map(str, preset.seeds)))
     if any(each.needs != "network" for each in rfkit.experiments.named(names)):
         found, missing = rfkit.experiments.find(preset, complete=False)  # an analysis that is not there yet comes later
         for run in (run for run in found if not run.path.is_relative_to(target)):
             rfkit.experiments.record(run, target, names, weights=str(run.config.seed) in weights)
             copied += 1
     every = [each for each in rfkit.experiments.ANALYSES.values() if each.needs == "network"]
-    networks = [each.name for each in every if names is None or each.name in names]
-    results = sum(rfkit.experiments.record_results(name, preset) for name in networks)
+    chosen = [each.name for each in every if names is None or each.name in names]
+    results = sum(rfkit.experiments.record_results(name, preset) for name in chosen)
     print(f"{copied} runs and {results} results copied to {target}, {len(missing)} of the preset's runs are missing")
 
 
@@ -268,11 +247,8 @@ def _ls(_):
 
 
 def _verify(options):
-    folders = options.folders or [
-        path for path in (rfkit.experiments.Store().root, *home().glob("results/*")) if path.is_dir()
-    ]
-    problems = []
-    for folder in folders:
+    every, problems = (rfkit.experiments.Store().root, *home().glob("results/*")), []
+    for folder in options.folders or [path for path in every if path.is_dir()]:
         count, found = rfkit.experiments.verify(folder)
         print(f"{folder}: {count} runs and results, {len(found)} problems")
         problems += found
@@ -337,9 +313,7 @@ def _book(options):
     if not Path("_config.yml").is_file():
         raise ConfigError(f"no _config.yml in {Path.cwd()}; run rfkit book from the top folder of the project")
     if options.contrasts:
-        raise ConfigError(
-            "every book has a chapter on the contrasts; run rfkit study with --contrasts, then rfkit book"
-        )
+        raise ConfigError("every book has the contrasts; run rfkit study with --contrasts, then rfkit book")
     rfkit.book.build(preset, jobs=options.jobs, device=options.device, edition=options.edition)
 
 

@@ -15,8 +15,6 @@ ALGORITHM = 1
 """Raised whenever the same configuration would train to other weights."""
 
 PROTOCOLS = ("as_stated", "as_run", "careful", "short")
-SCHEDULES = ("cosine", "one_cycle", "constant")
-SELECTIONS = ("last", "best_test")
 AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop_flip")
 """What `rfkit.training.batches` knows to do to a batch."""
 
@@ -54,12 +52,6 @@ def width_factor(width):
     return float(width)
 
 
-def check_keys(what, given, valid):
-    """Check that every key is a valid one."""
-    for key in given:
-        one_of(what, key, tuple(valid))
-
-
 def _require(condition, field, value, expected):
     if not condition:
         raise ConfigError(f"{field} is {value!r}; expected {expected}")
@@ -86,8 +78,8 @@ class TrainConfig:
 
     def __post_init__(self):
         """Check every field, as `ConfigError`."""
-        _require(_is_int(self.epochs) and self.epochs >= 1, "epochs", self.epochs, "a whole number of at least 1")
-        _require(_is_int(self.batch_size) and self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
+        whole("epochs", self.epochs, 1)
+        whole("batch_size", self.batch_size, 2)
         _require(_number(self.lr) and self.lr > 0, "lr", self.lr, "a positive learning rate")
         _require(_number(self.momentum) and 0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
         _require(self.momentum > 0 or not self.nesterov, "momentum", self.momentum, "more than 0 for Nesterov's form")
@@ -96,8 +88,8 @@ class TrainConfig:
         _require(clip is None or (_number(clip) and clip > 0), "clip_value", clip, "None or positive")
         _require(_number(share) and 0 < share <= 1, "train_share", share, "a share in (0, 1]")
         _require(isinstance(self.compiled, bool), "compiled", self.compiled, "True or False")
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("selection", self.selection, SELECTIONS)
+        one_of("schedule", self.schedule, ("cosine", "one_cycle", "constant"))
+        one_of("selection", self.selection, ("last", "best_test"))
         one_of("precision", self.precision, ("float32", "bfloat16"))
         one_of("augmentation", self.augmentation, AUGMENTATIONS)
 
@@ -130,8 +122,8 @@ class RunConfig:
     def __post_init__(self):
         """Check the fields that have a fixed set of values, as `ConfigError`."""
         one_of("protocol", self.protocol, PROTOCOLS)
-        _require(_is_int(self.level) and self.level >= 1, "level", self.level, "a whole number of at least 1")
-        _require(_is_int(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
+        whole("level", self.level, 1)
+        whole("seed", self.seed, 0)
         object.__setattr__(self, "width", width_factor(self.width))
         for field in ("dataset", "architecture"):  # they become part of a folder's name
             name = getattr(self, field)
@@ -187,10 +179,6 @@ def stable_hash(content):
     """First ten hexadecimal digits of the sha256 of a JSON-able value; the order of keys does not matter."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def _is_int(value):
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def literal(value):

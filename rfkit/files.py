@@ -3,7 +3,6 @@
 import csv
 import functools
 import hashlib
-import importlib.resources
 import io
 import json
 import operator
@@ -46,8 +45,7 @@ def read_reference(name, **options):
     """A table of published numbers that comes with the package."""
     import pandas as pd
 
-    with (importlib.resources.files("rfkit") / "reference" / name).open(encoding="utf-8") as file:
-        return pd.read_csv(file, **options)
+    return pd.read_csv(Path(__file__).parent / "reference" / name, **options)
 
 
 def write_json(path, content):

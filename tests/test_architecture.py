@@ -67,6 +67,8 @@ def imported(room):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rfkit":
                 parts = node.module.split(".")
                 yield from ((parts[1], len(parts) == 2),) if parts[1:] else ((a.name, True) for a in node.names)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "rfkit":
+                yield node.attr, True  # loaded when it is used
 
 
 def test_rooms_import_downwards_and_through_faces():
@@ -97,7 +99,7 @@ def test_importing_rfkit_is_light():
 def test_the_library_stays_small():
     """A ratchet: lower it after a deletion. The hidden tests of the homework are tests."""
     files = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "hidden_tests"]
-    assert sum(len(path.read_text().splitlines()) for path in files) <= 13_249
+    assert sum(len(path.read_text().splitlines()) for path in files) <= 12_786
 
 
 def test_ci_runs_only_what_is_pinned():

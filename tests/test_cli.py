@@ -47,7 +47,7 @@ def test_bad_notebook_parameters_are_one_clear_line(words, message, capsys):
         (["book", "dmeo"], "did you mean 'demo'?"),
         (["plan", "smoke", "--device", "gpu"], "device 'gpu' cannot be used"),
         (["study", "smoke", "--levels", "True"], "one of levels is True"),
-        (["record", "smoke", "--weights", "all"], "--weights names 'all'; expected seeds of the preset, 0"),
+        (["record", "smoke", "--weights", "all"], "unknown seed of --weights 'all'. Valid: 0"),
         (["book", "smoke", "-j", "-1"], "jobs is -1"),
     ],
 )
@@ -247,7 +247,7 @@ def test_assignment_from_the_command_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ("torch.nn:Conv2d", "needs in_channels, out_channels, kernel_size"),
+        ("torch.nn:Conv2d", "missing a required argument: 'in_channels'"),
         ("torchvision:models", "is a module; expected a callable"),
         ("torch.nn:Flatten", "makes no spatial feature map"),
         ("torchvision.models:vit_b_16", "Wrong image height.* give the input_shape"),

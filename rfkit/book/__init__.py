@@ -15,7 +15,7 @@ import yaml
 
 from rfkit import claims, experiments, presets, report
 from rfkit.book import forked
-from rfkit.config import ConfigError, check_keys, literal, one_of, whole
+from rfkit.config import ConfigError, literal, one_of, whole
 from rfkit.experiments import pool, store
 from rfkit.homework import editions, kernel
 
@@ -57,7 +57,8 @@ def parse(pairs):
 def check_parameters(name, parameters):
     """Check parameters before a kernel is started."""
     known = defaults(name)
-    check_keys(f"parameter of {name}", parameters, known)
+    for key in parameters:
+        one_of(f"parameter of {name}", key, known)
     values = known | parameters
     chosen = {field: values[field] for field in presets.CHOICES if field in values}
     return presets.get(values.get("preset", "demo"), values.get("protocol")).select(**chosen)

@@ -11,7 +11,6 @@ from rfkit.experiments.finding import (
     find,
     find_contrasts,
     frame,
-    is_here,
     load,
     recorded,
     recorded_at_widths,

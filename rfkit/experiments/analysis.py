@@ -17,7 +17,6 @@ from rfkit.files import importing_from_home
 CELL = ["paper_dataset", "architecture", "rf_level"]
 """What a cell of the paper's tables is; columns of every frame."""
 DESCRIBED = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed")
-NEEDS = ("run", "pair", "network")
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,11 @@ class Analysis:
     #: `Run`, a pair of them, or None.
     compute: Callable
     frame: Callable  #: Of finished runs (or of stored results, for ``"network"``) a tidy data frame.
-    #: Of (settings, unit) the work, in training steps on one image; for ``"network"`` of (settings, data) the seconds
-    #: on one core. Nothing to speak of by default.
+    #: Of (settings, unit) the work of one that is planned, in training steps on one image; for ``"network"`` of
+    #: (settings, data) the seconds on one core. Nothing to speak of by default.
     cost: Callable = lambda settings, unit: 0
     planned: bool = True  #: Whether a study makes it unless other analyses are named.
     on_cpu: bool = False  #: Whether it computes on the CPU wherever the networks were trained.
-
-    def __post_init__(self):
-        """Check what it needs."""
-        if self.needs not in NEEDS:
-            raise ValueError(f"analysis {self.name!r} needs {self.needs!r}; expected one of {', '.join(NEEDS)}")
 
 
 @dataclass(frozen=True)
@@ -59,23 +53,18 @@ class Work:
 
 
 def describe(run):
-    """What a run is, as the columns that every frame of results begins with.
-
-    Args:
-        run: `Run`.
+    """What a `Run` is, as the columns that every frame of results begins with.
 
     Returns:
         Mapping: data_label, paper_dataset (the data set's own name where its images have another size than the
         paper's), architecture, rf_level, field_px, seed.
     """
+    config, label = run.config, run.provenance["data"]["label"]
     return {
-        "data_label": run.provenance["data"]["label"],
-        "paper_dataset": paper_dataset(run.config) or run.config.dataset,
-        "architecture": run.config.architecture,
-        "rf_level": run.config.level,
-        "field_px": run.summary["field_px"],
-        "seed": run.config.seed,
-    }
+        "data_label": label, "paper_dataset": paper_dataset(config) or config.dataset,
+        "architecture": config.architecture, "rf_level": config.level, "field_px": run.summary["field_px"],
+        "seed": config.seed,
+    }  # fmt: skip
 
 
 def paper_dataset(config):

@@ -2,33 +2,29 @@
 
 import numpy as np
 
+import rfkit
 from rfkit.experiments.analysis import Analysis, rows_of
+from rfkit.experiments.networks import load_model
 from rfkit.experiments.spectrum import STAGES
 from rfkit.stats import DensityResult
-
-BATCH = 10
-"""Images in a batch of the author's Hessian."""
 
 
 def settings(preset, unit):
     """What is computed for a unit of a preset; None where no spectrum is planned."""
     wanted = preset.spectrum_of(unit.config.image_size, unit.config.level, unit.config.seed)
-    return wanted and {"steps": wanted["author_steps"], "images": wanted["images"], "batch": BATCH}
+    return wanted and {"steps": wanted.author_steps, "images": wanted.images, "batch": 10}
 
 
 def compute(run, settings, work):
     """Train mode in small batches, drawn and augmented anew for each product; all entries of the start are equal."""
-    from rfkit import hessian, training
-    from rfkit.experiments.networks import load_model
-
     count = min(settings["images"], len(work.data.train_labels))
-    few, result = work.data.sample(count - (count % BATCH == 1)), {}  # batch norm refuses a batch of one
+    few, result = work.data.sample(count - (count % settings["batch"] == 1)), {}  # batch norm refuses a batch of one
     train, seed = run.config.train, run.config.seed
-    batches = training.TrainingBatches(few, len(few.train_labels), train.augmentation, seed, work.device)
+    batches = rfkit.training.TrainingBatches(few, len(few.train_labels), train.augmentation, seed, work.device)
     for stage in STAGES:
         model = load_model(run, stage).to(work.device)
-        training.remember_statistics(model, few.mean, few.std)
-        density = hessian.spectral_density(
+        rfkit.training.remember_statistics(model, few.mean, few.std)
+        density = rfkit.hessian.spectral_density(
             model, lambda: next(iter(batches)), None, probes=1, steps=settings["steps"], mode="train",
             start="constant", batch_size=settings["batch"],
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+import rfkit
 from rfkit.experiments.analysis import Analysis, of_source
 from rfkit.presets import CONTRAST_CELLS
 
@@ -20,9 +21,7 @@ def settings(preset):
 
 def compute(_, settings, work):
     """Of the prunable weights: those on a path from a pixel to the output, and how they are spread over the map."""
-    from rfkit import models
-
-    return counted(models.build(settings["architecture"], settings["level"], width=settings["width"]), settings)
+    return counted(rfkit.models.build(settings["architecture"], settings["level"], width=settings["width"]), settings)
 
 
 def counted(model, settings):
@@ -31,12 +30,10 @@ def counted(model, settings):
     A weight meets a pixel at a share of the positions of its map and padding at the others. ``met`` adds up these
     shares; `Richter et al. <https://arxiv.org/abs/2106.12307>`_ call layers ``beyond`` the image unproductive.
     """
-    from rfkit import pruning, receptive_field
-
     side, met, beyond = settings["image_px"], 0.0, 0
     shape, modules = (3, side, side), dict(model.eval().named_modules())
-    usable, seen = pruning.usable_weights(model, shape), pruning.tap_utilisation(model, shape)
-    fields = {field.name: field for field in receptive_field.trace(model, shape)}
+    usable, seen = rfkit.pruning.usable_weights(model, shape), rfkit.pruning.tap_utilisation(model, shape)
+    fields = {field.name: field for field in rfkit.receptive_field.trace(model, shape)}
     for name, mask in usable.items():
         layer = name.removesuffix(".weight")
         if name not in seen or layer not in fields:  # linear, or a convolution of the mean: it meets no padding
@@ -46,7 +43,7 @@ def counted(model, settings):
         conv, field = modules[layer], fields[layer]
         step = field.stride[0] / conv.stride[0]  # between the units that the convolution reads
         beyond += mask.numel() * (field.size[0] - (conv.kernel_size[0] - 1) * conv.dilation[0] * step >= side)
-    prunable, kept = pruning.counts(usable)
+    prunable, kept = rfkit.pruning.counts(usable)
     return {"prunable": prunable, "usable": kept, "met": round(met), "beyond": beyond}
 
 
@@ -62,6 +59,4 @@ def frame(results):
     return pd.DataFrame(rows, columns=columns)
 
 
-ANALYSIS = Analysis(
-    "dead_weights", "network", settings, compute, frame, lambda settings, data: 5, planned=False, on_cpu=True
-)
+ANALYSIS = Analysis("dead_weights", "network", settings, compute, frame, planned=False, on_cpu=True)

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+import rfkit
 from rfkit.experiments.analysis import Analysis, inside_block, rows_of
+from rfkit.experiments.networks import at_stage
 
 
 def settings(preset, unit):
@@ -17,21 +19,18 @@ def compute(run, settings, work):
     """
     from torch import nn
 
-    from rfkit import receptive_field, training
-    from rfkit.experiments.networks import at_stage
-
     data = work.data
     few = data.sample(1, settings["images"]).test_images
     result = {}
     for stage in ("init", "final"):
         model = at_stage(run, stage, data, settings["calibration_images"])
-        images = training.model_inputs(model, few)
-        fields = {field.name: field for field in receptive_field.trace(model, (3, data.image_size, data.image_size))}
+        images = rfkit.training.model_inputs(model, few)
+        fields = {field.name: field for field in rfkit.receptive_field.trace(model, tuple(images.shape[1:]))}
         last = {name.partition("#")[0]: name for name in fields}  # of a module that runs twice, the last time
         relus = [name for name, module in model.named_modules() if isinstance(module, nn.ReLU) and name in last]
         layers = []
         for name in map(last.get, relus):
-            field = receptive_field.effective(model, name, images=images)
+            field = rfkit.receptive_field.effective(model, name, images=images)
             layers.append({
                 "name": name, "map": fields[name].shape[-1], "field_px": float(min(max(field.size), 1e9)),
                 "half_px": field.side_px(0.5), "most_px": field.side_px(0.9), "border": _border(field.pattern),
@@ -49,11 +48,6 @@ def _border(pattern):
     return float(outer / pattern.mean())
 
 
-def cost(settings, unit):
-    """About forty layers, in float64, twice."""
-    return 2 * 40 * 3 * settings["images"]
-
-
 @rows_of("effective_fields")
 def frame(found, run):
     """A row a stage and layer (place: from 1): half_px and most_px hold half and nine tenths of the gradient."""
@@ -65,4 +59,4 @@ def frame(found, run):
             yield about | {"layer_field_px": layer["field_px"]} | sizes
 
 
-ANALYSIS = Analysis("effective_fields", "run", settings, compute, frame, cost, planned=False, on_cpu=True)
+ANALYSIS = Analysis("effective_fields", "run", settings, compute, frame, planned=False, on_cpu=True)

@@ -1,7 +1,6 @@
 """Which runs a preset needs, and finding them in the run store or among the committed records."""
 
 import functools
-import json
 import shlex
 import sys
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,9 @@ class Unit:
     config: RunConfig  #: `RunConfig`.
     dataset: str  #: As in `rfkit.data.load`.
     asked: dict = field(default_factory=dict, hash=False)  #: Name of an analysis to its settings.
+
+    def __str__(self):
+        return self.config.folder
 
     @property
     def kind(self):
@@ -58,18 +60,9 @@ def units(preset):
 
 
 def unit_of(preset, dataset, architecture, level, seed, data=None):
-    """One unit of a preset.
+    """One `Unit` of a preset; data that are not given are loaded if they are on this machine.
 
-    Args:
-        preset: `rfkit.presets.Preset`.
-        dataset: As in `rfkit.data.load`.
-        architecture: As in `rfkit.models.build`.
-        level: RF level.
-        seed: Seed.
-        data: The data set; ``None`` loads what is on this machine, and takes the published size of what is not.
-
-    Returns:
-        `Unit`; of data that are not here, its configuration has an empty checksum.
+    Of data that are not here its configuration has the published sizes and an empty checksum.
     """
     if data is None and is_here(dataset):
         data = load(dataset, preset.image_limit)
@@ -80,12 +73,11 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
     else:
         size, train, test, classes = data.image_size, len(data.train_labels), len(data.test_labels), data.num_classes
         name, sha256 = data.source.name, data.source.sha256
-    kind = name if name in COPIES else dataset
     config = RunConfig(
         dataset=name, data_sha256=sha256, image_size=size, train_images=train, test_images=test,
         architecture=architecture, architecture_sha256=source_sha256(architecture), level=level,
         width=preset.width, num_classes=classes, protocol=preset.protocol,
-        train=preset.training(kind, architecture), seed=seed,
+        train=preset.training(name if name in COPIES else dataset, architecture), seed=seed,
     )  # fmt: skip
     unit = Unit(config, dataset)
     wanted = {each.name: each.settings(preset, unit) for each in ANALYSES.values() if each.needs != "network"}
@@ -103,19 +95,11 @@ def command(preset):
     return " ".join(words)
 
 
-# --- finding --------------------------------------------------------------------------------------
-
-
 def find(preset, root=None, *, complete=True):
-    """Look for the runs of a preset, in the run store and then in the committed records.
+    """Look for the runs of a preset, in the run store (`root`) and then in the committed records.
 
-    A run of this machine counts if it has all analyses of the preset, a committed record whatever it has beside the
-    pruning curve.
-
-    Args:
-        preset: `rfkit.presets.Preset`.
-        root: Folder of the run store.
-        complete: Whether a run of this machine needs all analyses, or the pruning curve will do.
+    A run of this machine counts if it has all analyses of the preset (or the pruning curve, if not `complete`), a
+    committed record whatever it has beside the pruning curve.
 
     Returns:
         (found, missing): list of `Run`, each with what is asked of it; list of (dataset, architecture, level, seed).
@@ -149,15 +133,7 @@ def _fitting(preset, stored):
 
 
 def recorded_at_widths(preset, widths=WIDTHS):
-    """The committed records of a preset at every width and precision that was trained beside its own.
-
-    Args:
-        preset: `rfkit.presets.Preset`.
-        widths: Factors on the channel counts.
-
-    Returns:
-        List of `Run`, narrow networks first.
-    """
+    """The committed records of a preset at every width and precision, a list of `Run`, narrow networks first."""
     stored = _stored(records_of(preset))
     chosen = [preset.select(width=width, precision=name) for width in widths for name in ("float32", "bfloat16")]
     return [run for each in chosen for run in _fitting(each, stored)]
@@ -180,27 +156,18 @@ def _stored(root):
 
 
 def _first(unit, stored, names, copies):
-    """The first stored run that is this unit and has some analyses."""
-    wanted = json.loads(json.dumps(unit.config.to_dict()))
+    """The first stored run that is this unit, perhaps on a copy of its data, and has some analyses."""
+    wanted = unit.config.to_dict()
+    if copies:  # of which these may differ
+        for field in ("dataset", "data_sha256", "train_images", "test_images", "num_classes"):
+            del wanted[field]
     for run, config in stored:
-        if _fits(wanted, unit.dataset, config, copies):
+        same_data = not copies or COPIES.get(config["dataset"], config["dataset"]) == unit.dataset
+        if same_data and wanted.items() <= config.items():
             run = Run(run.path, unit.asked)
             if all(run.result(name) is not None for name in names):
                 return run
     return None
-
-
-_DATA_FIELDS = ("dataset", "data_sha256", "train_images", "test_images", "num_classes")
-
-
-def _fits(wanted, dataset, stored, copies):
-    """Whether a stored configuration is the wanted one in every field, perhaps on a copy of its data."""
-    name = stored.get("dataset")
-    same_data = not copies or COPIES.get(name, name) == dataset
-    return same_data and all(wanted[k] == stored.get(k) for k in wanted if not (copies and k in _DATA_FIELDS))
-
-
-# --- frames ---------------------------------------------------------------------------------------
 
 
 def frame(name, runs):
@@ -210,9 +177,6 @@ def frame(name, runs):
 
 def find_contrasts(preset):
     """The runs of the contrasts and of the levels beside them, of a preset if its changed networks are trained.
-
-    Args:
-        preset: `rfkit.presets.Preset`.
 
     Returns:
         (name, runs): ``"this build"``, or ``"recorded study"`` where the preset has none; list of `Run`.

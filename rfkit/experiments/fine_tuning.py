@@ -1,7 +1,9 @@
 """Analysis: accuracy after pruning, and after training on under the mask."""
 
+import rfkit
 from rfkit.config import TrainConfig
 from rfkit.experiments.analysis import Analysis, rows_of
+from rfkit.experiments.networks import at_stage
 from rfkit.presets import NEVER_PRUNED
 
 
@@ -18,20 +20,17 @@ def compute(run, settings, work):
     """Test accuracy before and after fine-tuning."""
     import torch
 
-    from rfkit import pruning, training
-    from rfkit.experiments.networks import at_stage
-
     data, train = work.data, TrainConfig(**settings["train"])
     model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
-    masks = pruning.prune(model, settings["rate"], settings["method"], exclude=settings["exclude"])
-    before = training.evaluate(model, data.test_images, data.test_labels)
-    after = pruning.fine_tune(
+    masks = rfkit.pruning.prune(model, settings["rate"], settings["method"], exclude=settings["exclude"])
+    before = rfkit.training.evaluate(model, data.test_images, data.test_labels)
+    after = rfkit.pruning.fine_tune(
         model, masks, data, train, seed=run.config.seed, device=work.device,
         frozen_batchnorm=settings["frozen_batchnorm"], label=f"{run.config.folder}, fine-tuning",
     )  # fmt: skip
     return {
         "rate": settings["rate"], "epochs": train.epochs, "pruned_accuracy": before, "test_accuracy": after,
-        "sparsity": pruning.sparsity(model),
+        "sparsity": rfkit.pruning.sparsity(model),
     }  # fmt: skip
 
 

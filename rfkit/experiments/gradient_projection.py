@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pandas as pd
 
+import rfkit
 from rfkit.config import one_of, whole, width_factor
 from rfkit.experiments.analysis import Analysis, source_sha256
 from rfkit.stats import cosines
@@ -27,8 +28,6 @@ SCALES = {  # networks and width of the two definitions, networks of the other v
     "study": (50, 1.0, 10),
     "paper": (50, 1.0, 10),
 }
-INPUT_PX = 64
-CALIBRATION_IMAGES = 64
 
 
 def settings(preset, *, repeats=None, width=None):
@@ -43,8 +42,7 @@ def settings(preset, *, repeats=None, width=None):
             "architecture": name, "variant": variant, "levels": list(preset.levels),
             "repeats": networks[variant] if repeats is None else repeats,
             "width": width_factor(preset_width if width is None else width),
-            "input_size": INPUT_PX, "calibration_images": CALIBRATION_IMAGES,
-            "architecture_sha256": source_sha256(name), "algorithm": 1,
+            "input_size": 64, "calibration_images": 64, "architecture_sha256": source_sha256(name), "algorithm": 1,
         }, None)
         for variant in VARIANTS
         for name in preset.architectures
@@ -53,16 +51,14 @@ def settings(preset, *, repeats=None, width=None):
 
 def compute(_, settings, work):
     """The largest projected gradient of each fresh network at each level, and the mean pattern."""
-    from rfkit import data, projection, training
-
     options = dict(VARIANTS[one_of("variant", settings["variant"], tuple(VARIANTS))])
     if options["backward"] == "linearised" and settings["architecture"] == "resnet50":
         options["keep_first_relu"] = True
     if "calibrated" in settings["variant"]:
-        digits = data.load("digits", image_size=settings["input_size"])
+        digits = rfkit.data.load("digits", image_size=settings["input_size"])
         first = digits.train_images[: settings["calibration_images"]]
-        images = training.normalised(first, digits.mean, digits.std)
-        options["prepare"] = functools.partial(training.calibrated, images=images)
+        images = rfkit.training.normalised(first, digits.mean, digits.std)
+        options["prepare"] = functools.partial(rfkit.training.calibrated, images=images)
     levels, repeats, side = settings["levels"], settings["repeats"], settings["input_size"]
     networks = _Networks(settings)
     maxima, likeness = ({level: [] for level in levels} for _ in range(2))
@@ -70,7 +66,7 @@ def compute(_, settings, work):
     for seed in range(repeats):  # outside, so that all levels use one network
         first = None
         for i, level in enumerate(levels):
-            result = projection.gradient_projection(
+            result = rfkit.projection.gradient_projection(
                 functools.partial(networks.make, level), input_size=side, repeats=1, seed=seed, **options
             )
             first = result.pattern if first is None else first
@@ -94,14 +90,13 @@ class _Networks:
         import torch
         from torch import nn
 
-        from rfkit import models
-
-        ours = self.settings["architecture"] in models.ARCHITECTURES  # what else a level changes in others is not known
+        name = self.settings["architecture"]
+        ours = name in rfkit.models.ARCHITECTURES  # what else a level changes in others is not known
         if ours and self.seed == torch.initial_seed():
             self.network.set_level(level)
             torch.set_rng_state(self.state_after)  # what is drawn next is the same as after a fresh network
             return self.network
-        self.network = models.build(self.settings["architecture"], level, width=self.settings["width"])
+        self.network = rfkit.models.build(name, level, width=self.settings["width"])
         if "Kaiming" in self.settings["variant"]:
             for module in self.network.modules():
                 if isinstance(module, nn.Conv2d):
@@ -112,11 +107,9 @@ class _Networks:
 
 def seconds(settings, _):
     """Measured on one network at the first level, which takes longest; calibration is a pass over images more."""
-    from rfkit import projection
-
     start = time.perf_counter()
     make = functools.partial(_Networks(settings).make, settings["levels"][0])
-    projection.gradient_projection(make, input_size=settings["input_size"], repeats=1)
+    rfkit.projection.gradient_projection(make, input_size=settings["input_size"], repeats=1)
     passes = 1 + settings["calibration_images"] / 3 * ("calibrated" in settings["variant"])
     return (time.perf_counter() - start) * settings["repeats"] * len(settings["levels"]) * passes
 
@@ -133,9 +126,6 @@ def frame(results):
                 for seed, (value, cosine) in enumerate(zip(maxima, alike, strict=True))
             ]
     return pd.DataFrame(rows, columns=["architecture", "variant", "width", "rf_level", "seed", "maximum", "similarity"])
-
-
-# --- comparing patterns ---------------------------------------------------------------------------
 
 
 def fitted_similarity(pattern, reference):

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+import rfkit
 from rfkit.config import one_of
 from rfkit.data import COPIES
 from rfkit.experiments.analysis import Analysis
@@ -41,28 +42,24 @@ def to_one(x, how):
 
 def network(settings, data):
     """The changed network, batch norm calibrated after the change, in evaluation mode."""
-    from rfkit import models, training
-
     architecture, level, how = CHANGES[one_of("change", settings["change"], tuple(CHANGES))]
     options = {"width": settings["width"], "num_classes": data.num_classes, "seed": settings["seed"]}
-    model = models.seeded_build(architecture, level, **options)
+    model = rfkit.models.seeded_build(architecture, level, **options)
     if how is not None:
         before = model.features.get_submodule("pool3" if architecture == "vgg19" else "layer3")
         before.register_forward_hook(lambda _, __, out: to_one(out, how))
-    training.remember_statistics(model, data.mean, data.std)
-    return training.calibrated(model.eval(), data.sample(settings["calibration_images"]).train_images)
+    rfkit.training.remember_statistics(model, data.mean, data.std)
+    return rfkit.training.calibrated(model.eval(), data.sample(settings["calibration_images"]).train_images)
 
 
 def compute(_, settings, work):
     """The largest eigenvalue."""
     import torch
 
-    from rfkit import hessian, training
-
     model, few = network(settings, work.data), work.data.sample(settings["images"])
-    top = hessian.top_eigenvalues(model, few.train_images, few.train_labels, 1, tol=settings["tol"], basis=24)
+    top = rfkit.hessian.top_eigenvalues(model, few.train_images, few.train_labels, 1, tol=settings["tol"], basis=24)
     with torch.inference_mode():
-        maps = model.features(training.model_inputs(model, few.train_images[:2]))
+        maps = model.features(rfkit.training.model_inputs(model, few.train_images[:2]))
     return {"largest": float(top.values[0]), "products": top.products, "map": maps.shape[-1]}
 
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+import rfkit
 from rfkit.experiments import initial_curvature
 from rfkit.experiments.analysis import Analysis
 
@@ -17,25 +18,18 @@ def compute(_, settings, work):
     import torch
     from torch import nn
 
-    from rfkit import training
-
     model, few, squares = initial_curvature.network(settings, work.data), work.data.sample(settings["images"]), {}
     relus = {name: each for name, each in model.named_modules() if isinstance(each, nn.ReLU)}
 
     def keep(name, _, out):
         out.register_hook(lambda gradient: squares.setdefault(name, []).append(gradient.square().flatten(1).sum(1)))
 
-    with training.watched(relus, keep):
+    with rfkit.training.watched(relus, keep):
         for begin in range(0, settings["images"], 32):  # as many images as fit in memory with all their maps
             part = slice(begin, begin + 32)
-            logits = model(training.model_inputs(model, few.train_images[part]))
+            logits = model(rfkit.training.model_inputs(model, few.train_images[part]))
             nn.functional.cross_entropy(logits, torch.from_numpy(few.train_labels[part]), reduction="sum").backward()
     return {"norms": {name: float(torch.cat(squares[name]).mean().sqrt()) for name in relus if name in squares}}
-
-
-def seconds(settings, _):
-    """A step on each image."""
-    return settings["images"] * 1e-3 * (8 * settings["width"]) ** 2
 
 
 def frame(results):
@@ -47,4 +41,4 @@ def frame(results):
     ])
 
 
-ANALYSIS = Analysis("initial_gradients", "network", settings, compute, frame, seconds, planned=False, on_cpu=True)
+ANALYSIS = Analysis("initial_gradients", "network", settings, compute, frame, planned=False, on_cpu=True)

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+import rfkit
 from rfkit.experiments import pair
 from rfkit.experiments.analysis import Analysis, rows_of
+from rfkit.experiments.networks import at_stage
 from rfkit.experiments.pruning_curve import CALIBRATION_IMAGES
 
 
@@ -17,26 +19,17 @@ def settings(preset, unit):
 
 def compute(both, settings, work):
     """Loss between the two networks as they are and after matching, both with batch norm calibrated at every point."""
-    from rfkit import hessian
-    from rfkit.experiments.networks import at_stage
-
     a, b = (at_stage(run, "final", work.data) for run in both)
     few = work.data.sample(settings["line_images"])
     calibration = work.data.sample(CALIBRATION_IMAGES).train_images
-    ordered = hessian.matched(a, b, work.data.sample(settings["match_images"]).train_images)
+    ordered = rfkit.hessian.matched(a, b, work.data.sample(settings["match_images"]).train_images)
     result = {"other_seed": settings["other_seed"]}
     for name, end in (("as_trained", b), ("matched", ordered)):
-        _, losses, accuracies = hessian.line(
+        _, losses, accuracies = rfkit.hessian.line(
             a, end, few.train_images, few.train_labels, points=settings["points"], calibration=calibration
         )
         result[name] = {"losses": losses.tolist(), "accuracies": accuracies.tolist()}
     return result
-
-
-def cost(settings, unit):
-    """Forward passes, a third of a step each."""
-    line = settings["points"] * (settings["line_images"] + CALIBRATION_IMAGES)
-    return 2 * (line + settings["match_images"]) / 3
 
 
 @rows_of("matched_pair", "as_trained_barrier", "as_trained_least", "matched_barrier", "matched_least")
@@ -49,4 +42,4 @@ def frame(found, run):
     yield row
 
 
-ANALYSIS = Analysis("matched_pair", "pair", settings, compute, frame, cost, planned=False, on_cpu=True)
+ANALYSIS = Analysis("matched_pair", "pair", settings, compute, frame, planned=False, on_cpu=True)

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 
+import rfkit
 from rfkit.experiments.analysis import Analysis, rows_of
+from rfkit.experiments.networks import at_stage
 from rfkit.experiments.pruning_curve import CALIBRATION_IMAGES
 from rfkit.experiments.spectrum import STAGES
 from rfkit.files import read_reference
@@ -13,41 +15,30 @@ from rfkit.files import read_reference
 
 def settings(preset, unit):
     """What is computed for a unit that is the second of a pair of seeds of the preset; None for others."""
-    other = {second: first for first, second in preset.seed_pairs}.get(unit.config.seed)
-    if other is None or (preset.pairs.levels is not None and unit.config.level not in preset.pairs.levels):
+    wanted, other = preset.pairs, {second: first for first, second in preset.seed_pairs}.get(unit.config.seed)
+    if other is None or (wanted.levels is not None and unit.config.level not in wanted.levels):
         return None
-    wanted = preset.pairs
-    return {
-        "images": wanted.images, "points": wanted.points, "line_images": wanted.line_images, "other_seed": other,
-        "version": 2,
-    }  # fmt: skip
+    sizes = {name: getattr(wanted, name) for name in ("images", "points", "line_images")}
+    return sizes | {"other_seed": other, "version": 2}
 
 
 def compute(pair, settings, work):
     """At both stages the matrix between the two networks and that of the first with itself; the line between them."""
-    from rfkit import cka, hessian, training
-    from rfkit.experiments.networks import at_stage
-
     few, result = work.data.sample(settings["line_images"], settings["images"]), {}
     images = few.test_images
     for stage in STAGES:
         a, b = (at_stage(run, stage, work.data) for run in pair)
-        found, own = cka.layer_similarity(a, b, images), cka.layer_similarity(a, a, images)
-        result[stage] = {
-            "matrix": rounded(found.matrix), "self": rounded(own.matrix), "dead_a": found.dead_a,
-            "dead_b": found.dead_b,
-        }  # fmt: skip
-    places, losses, accuracies = hessian.line(
+        found, own = rfkit.cka.layer_similarity(a, b, images), rfkit.cka.layer_similarity(a, a, images)
+        result[stage] = {"matrix": rounded(found.matrix), "self": rounded(own.matrix)}
+        result[stage] |= {"dead_a": found.dead_a, "dead_b": found.dead_b}
+    places, losses, accuracies = rfkit.hessian.line(
         a, b, few.train_images, few.train_labels, points=settings["points"],
         calibration=work.data.sample(CALIBRATION_IMAGES).train_images,
     )  # fmt: skip
     line = {"places": places.tolist(), "losses": losses.tolist(), "accuracies": accuracies.tolist()}
     line["images"] = len(few.train_images)
-    ends = [training.evaluate(model, images, few.test_labels) for model in (a, b)]
-    return result | {
-        "other_seed": settings["other_seed"], "layers": found.layers_a, "images": len(images), "line": line,
-        "test_accuracy": ends,
-    }  # fmt: skip
+    about = {"other_seed": settings["other_seed"], "layers": found.layers_a, "images": len(images)}
+    return result | about | {"line": line}
 
 
 def rounded(matrix):

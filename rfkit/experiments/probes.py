@@ -2,15 +2,15 @@
 
 import numpy as np
 
+import rfkit
 from rfkit.experiments.analysis import Analysis, inside_block, rows_of
-
-RIDGE = 1e-3
-"""Of the mean eigenvalue of the features' covariance."""
+from rfkit.experiments.networks import at_stage
 
 
 def settings(preset, unit):
     """What is computed for a unit of a preset."""
-    return {"train_images": 10_000, "test_images": 2_000, "ridge": RIDGE, "blocks": 2, "version": 1}
+    # ridge: of the mean eigenvalue of the features' covariance
+    return {"train_images": 10_000, "test_images": 2_000, "ridge": 1e-3, "blocks": 2, "version": 1}
 
 
 def compute(run, settings, work):
@@ -21,32 +21,27 @@ def compute(run, settings, work):
     import torch
     from torch import nn
 
-    from rfkit import receptive_field, training
-    from rfkit.experiments.networks import at_stage
-
     data = work.data
     few = data.sample(settings["train_images"], settings["test_images"])
     model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
     shape, latest, sets = (3, data.image_size, data.image_size), {}, {}
-    fields = {field.name: field for field in receptive_field.trace(model, shape)}
+    fields = {field.name: field for field in rfkit.receptive_field.trace(model, shape)}
     relus = {name: each for name, each in model.named_modules() if isinstance(each, nn.ReLU) and name in fields}
     # of a module that runs twice, the last time
-    with training.watched(relus, lambda name, _, out: latest.update({name: out.mean((2, 3))})):
+    with rfkit.training.watched(relus, lambda name, _, out: latest.update({name: out.mean((2, 3))})):
         for part, images in (("train", few.train_images), ("test", few.test_images)):
-            batches = [dict(latest) for _ in training.outputs(model, images)]
+            batches = [dict(latest) for _ in rfkit.training.outputs(model, images)]
             pooled = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
             sets[part] = {name: features.double().cpu().numpy() for name, features in pooled.items()}
     labels = few.train_labels, few.test_labels
     layers = [
         {
-            "name": name,
+            "name": name, "field_px": float(min(max(fields[name].size), 1e9)), "map": fields[name].shape[-1],
             "accuracy": ridge_accuracy(sets["train"][name], sets["test"][name], *labels, settings["ridge"]),
-            "field_px": float(min(max(fields[name].size), 1e9)),
-            "map": fields[name].shape[-1],
         }
         for name in sets["train"]
-    ]
-    dense = training.evaluate(model, data.test_images, data.test_labels)
+    ]  # fmt: skip
+    dense = rfkit.training.evaluate(model, data.test_images, data.test_labels)
     return {"layers": layers, "dense": dense, "without_blocks": _without_blocks(model, data, settings["blocks"])}
 
 
@@ -65,23 +60,16 @@ def _without_blocks(model, data, count):
     """Test accuracy when the last residual blocks that keep their shape are the identity; None without such blocks."""
     from torch import nn
 
-    from rfkit import training
-
     stage = getattr(getattr(model, "features", model), "layer4", None)
     if stage is None:
         return None
     blocks = dict(stage.named_children())
     for name in list(blocks)[-count:]:
         setattr(stage, name, nn.Identity())
-    accuracy = training.evaluate(model, data.test_images, data.test_labels)
+    accuracy = rfkit.training.evaluate(model, data.test_images, data.test_labels)
     for name, block in blocks.items():
         setattr(stage, name, block)
     return accuracy
-
-
-def cost(settings, unit):
-    """Forward passes, a third of a step each."""
-    return (settings["train_images"] + settings["test_images"] + 2 * unit.config.test_images) / 3
 
 
 @rows_of(
@@ -96,4 +84,4 @@ def frame(found, run):
         yield about | {"image_px": run.config.image_size} | whole
 
 
-ANALYSIS = Analysis("probes", "run", settings, compute, frame, cost, planned=False)
+ANALYSIS = Analysis("probes", "run", settings, compute, frame, planned=False)

@@ -23,19 +23,15 @@ class Clock:
 
         device = torch.device(device)
         seconds = time.perf_counter() - self.start if seconds is None else seconds
+        versions = {name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")}
         about = {
-            "commit": self.commit[0],
-            "uncommitted_changes": self.commit[1],
-            "versions": {"rfkit": __version__, "python": platform.python_version()}
-            | {name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
-            "system": platform.system(),
+            "commit": self.commit[0], "uncommitted_changes": self.commit[1],
+            "versions": {"rfkit": __version__, "python": platform.python_version()} | versions,
+            "system": platform.system(), "processor": processor(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "processor": processor(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "threads": torch.get_num_threads(),
-            "wall_seconds": round(seconds, 2),
-            "peak_memory_mib": _peak_mib() if self._own_peak else None,
-        }
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads(),
+            "wall_seconds": round(seconds, 2), "peak_memory_mib": _peak_mib() if self._own_peak else None,
+        }  # fmt: skip
         if self.source is None:
             return about
         return about | {"data": {"name": self.source.name, "label": self.source.label, "sha256": self.source.sha256}}
@@ -48,33 +44,30 @@ def processor():
     except OSError:
         return platform.processor() or None
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    names = (fields.get(key) for key in ("vendor_id", "model name", "cpu family", "model"))
-    vendor, name, family, model = names
+    vendor, name, family, model = map(fields.get, ("vendor_id", "model name", "cpu family", "model"))
     return f"{name or vendor} (family {family}, model {model})" if name or vendor else None
 
 
 def git_state():
     """Commit of this source tree, and whether it has uncommitted changes."""
-    folder = Path(__file__).parent
     try:
-        tracked = ["git", "ls-files", "--error-unmatch", Path(__file__).name]
-        subprocess.run(tracked, cwd=folder, capture_output=True, check=True)
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--", ".."], cwd=folder, capture_output=True, text=True, check=True
-        )
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--", ".."))
     except (OSError, subprocess.CalledProcessError):
         return None, None
-    return head.stdout.strip(), bool(status.stdout.strip())
+
+
+def _git(*words):
+    done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _reset_peak():
     """Begin to count this process's peak memory anew; whether that is possible here (Linux)."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        return bool(Path("/proc/self/clear_refs").write_text("5"))
     except OSError:
         return False
-    return True
 
 
 def _peak_mib():

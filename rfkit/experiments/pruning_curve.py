@@ -1,10 +1,10 @@
 """Analysis: dense and one-shot pruned accuracy at every rate."""
 
+import rfkit
 from rfkit.experiments.analysis import Analysis, rows_of
+from rfkit.experiments.networks import build
 from rfkit.presets import NEVER_PRUNED
 
-TRAIN_IMAGES = 5_000
-"""Of the training set, for accuracy beside the test accuracy; never more than test images."""
 CALIBRATION_IMAGES = 512
 """Of the training set, for batch norm of pruned networks."""
 
@@ -12,7 +12,7 @@ CALIBRATION_IMAGES = 512
 def settings(preset, unit):
     """What is computed for a unit of a preset."""
     return {
-        "method": "global_magnitude", "exclude": list(NEVER_PRUNED), "train_images": TRAIN_IMAGES,
+        "method": "global_magnitude", "exclude": list(NEVER_PRUNED), "train_images": 5_000,
         "calibration_images": CALIBRATION_IMAGES, "version": 2, "rates": list(preset.rates),
     }  # fmt: skip
 
@@ -21,27 +21,24 @@ def compute(run, settings, work):
     """Every rate from the final weights; batch norm keeps the dense network's statistics unless re-estimated."""
     import torch
 
-    from rfkit import pruning, training
-    from rfkit.experiments.networks import build
-
     data, dense, rows = work.data, run.weights("final"), []
     model = build(run.config).to(work.device, memory_format=torch.channels_last)
-    training.remember_statistics(model, data.mean, data.std)
+    rfkit.training.remember_statistics(model, data.mean, data.std)
     shape = (3, data.image_size, data.image_size)
-    usable, times = pruning.usable_weights(model, shape), pruning.multiplications(model, shape)
-    few = data.sample(min(len(data.test_images), settings["train_images"]))
+    usable, times = rfkit.pruning.usable_weights(model, shape), rfkit.pruning.multiplications(model, shape)
+    few = data.sample(min(len(data.test_images), settings["train_images"]))  # for accuracy beside the test accuracy
     calibration = data.sample(settings["calibration_images"]).train_images
     for rate in (0.0, *(rate for rate in settings["rates"] if rate)):
         model.load_state_dict(dense)
-        masks = pruning.prune(model, rate, settings["method"], exclude=settings["exclude"])
-        test_loss, test_accuracy = training.loss_and_accuracy(model, data.test_images, data.test_labels)
-        train_loss, train_accuracy = training.loss_and_accuracy(model, few.train_images, few.train_labels)
-        again = training.calibrated(model, calibration)
+        masks = rfkit.pruning.prune(model, rate, settings["method"], exclude=settings["exclude"])
+        test_loss, test_accuracy = rfkit.training.loss_and_accuracy(model, data.test_images, data.test_labels)
+        train_loss, train_accuracy = rfkit.training.loss_and_accuracy(model, few.train_images, few.train_labels)
+        again = rfkit.training.calibrated(model, calibration)
         weights = {name: p for name, p in model.named_parameters() if name in times}
         rows.append({
             "rates": rate, "test_accuracy": test_accuracy, "test_loss": test_loss,
             "train_accuracy": train_accuracy, "train_loss": train_loss,
-            "reestimated_accuracy": training.evaluate(again, data.test_images, data.test_labels),
+            "reestimated_accuracy": rfkit.training.evaluate(again, data.test_images, data.test_labels),
             "usable_kept": sum(int((mask & usable[name]).sum()) for name, mask in masks.items()),
             "multiplications": sum(int(w.count_nonzero()) * times[name] for name, w in weights.items()),
             "parameters": sum(int(p.count_nonzero()) for p in model.parameters()),

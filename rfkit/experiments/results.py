@@ -54,12 +54,9 @@ class Request:
 
 
 def requests(name, preset, settings=None):
-    """What an analysis that needs no run computes for a preset.
+    """What an analysis that needs no run computes for a preset, a list of `Request`.
 
-    Args:
-        name: Name of the analysis.
-        preset: `rfkit.presets.Preset`.
-        settings: List of (settings, data set) instead of the analysis's own for the preset.
+    A list of (settings, data set) may stand for the analysis's own settings for the preset.
     """
     wanted = ANALYSES[name].settings(preset) if settings is None else settings
     cut = {"image_limit": list(preset.image_limit)} if preset.image_limit else {}  # other images, other numbers
@@ -67,17 +64,7 @@ def requests(name, preset, settings=None):
 
 
 def measured(name, preset, settings=None, *, root=None):
-    """Those results of an analysis that are there already.
-
-    Args:
-        name: Name of the analysis.
-        preset: `rfkit.presets.Preset`.
-        settings: As in `requests`.
-        root: Folder of the run store.
-
-    Returns:
-        List of mappings: ``settings``, ``provenance``, ``values``.
-    """
+    """Those results of `requests` that are there already, a list of mappings as of `measure`."""
     found = [request.find(preset, root) for request in requests(name, preset, settings)]
     return [each for each in found if each is not None]
 
@@ -89,23 +76,14 @@ def check_minutes(max_minutes):
 
 
 def measure(name, preset, settings=None, *, max_minutes=None, jobs=None, root=None, device=None, progress=False):
-    """Results of an analysis that needs no run: found, or computed and stored.
-
-    Args:
-        name: Name of the analysis.
-        preset: `rfkit.presets.Preset`.
-        settings: As in `requests`.
-        max_minutes: Longest computation to start, by an estimate; ``None`` for any.
-        jobs: Number of processes; by default one a core.
-        root: Folder of the run store.
-        device: As in `rfkit.training.pick_device`.
-        progress: Show bars, and a line a result.
+    """Results of `requests`: found, or computed by `jobs` processes (by default one a core) and stored.
 
     Returns:
         List of mappings: ``settings``, ``provenance``, ``values``.
 
     Raises:
-        TooLongError: If computing what is missing would take longer; names the command to run.
+        TooLongError: If what is missing would be downloaded, or take longer than `max_minutes` by the estimate of the
+            analysis; names the command to run. ``None`` for no limit.
         RuntimeError: If a computation fails.
     """
     if max_minutes is not None:
@@ -123,15 +101,9 @@ def measure(name, preset, settings=None, *, max_minutes=None, jobs=None, root=No
 
 
 def follow(recipes, preset, *, make=True):
-    """The results of recipes of question 4, found or, on small data, made.
+    """The results of recipes of question 4 on a preset's first data set, each with the recipe's ``name``.
 
-    Args:
-        recipes: As made by `recipe_networks` or `recipe_variants`.
-        preset: `rfkit.presets.Preset`; its first data set is used.
-        make: Whether to train what is missing; else it is said how.
-
-    Returns:
-        List of results with the recipe's ``name``; those that are missing are left out.
+    What is missing is trained if `make`, else left out, and it is said how to train it.
     """
     found = []
     for recipe in recipes:
@@ -145,19 +117,15 @@ def follow(recipes, preset, *, make=True):
 
 
 def _refuse_long(missing, count, preset, max_minutes, jobs):
-    absent = sorted({r.dataset for r in missing if r.dataset is not None and not is_here(r.dataset)})
-    seconds = 0 if absent else sum(
-        ANALYSES[r.analysis].cost(r.settings, load(r.dataset, preset.image_limit) if r.dataset else None)
-        for r in missing
-    )  # fmt: skip
+    absent, name = sorted({r.dataset for r in missing if r.dataset and not is_here(r.dataset)}), missing[0].analysis
+    data = {r.dataset: load(r.dataset, preset.image_limit) if r.dataset and not absent else None for r in missing}
+    seconds = 0 if absent else sum(ANALYSES[name].cost(each.settings, data[each.dataset]) for each in missing)
     minutes = seconds / 60 / jobs
     if absent or minutes > max_minutes:
         takes = f"{', '.join(absent)} would be downloaded" if absent else f"they take about {minutes:.0f} minutes here"
-        name = missing[0].analysis
         planned = [each.settings for each in requests(name, preset)]
-        way = f"Run: rfkit study {command(preset)} --analyses {name}"
-        if not all(each.settings in planned for each in missing):  # settings of the caller's own
-            way = "Give a larger max_minutes"
+        own = not all(each.settings in planned for each in missing)
+        way = "Give a larger max_minutes" if own else f"Run: rfkit study {command(preset)} --analyses {name}"
         raise TooLongError(
             f"{len(missing)} of {count} results of {name!r} of preset {preset.name!r} are missing; {takes} "
             f"(max_minutes={max_minutes}). {way}"

@@ -34,12 +34,11 @@ def complete(unit, runs, *, analyses=None, data=None, device=None):
     return run
 
 
-def compare(unit, runs, *, analyses=None, data=None, device=None):
+def compare(unit, runs, *, analyses, data, device):
     """Make the analyses of a unit that need another seed of its network, where both are there with their weights."""
     second = runs.run(unit.config, unit.asked)
     todo = second.pairs(named(analyses))
     for name, settings, first in todo:
-        data = data if data is not None else finding.load(unit.dataset)
         with store.claimed(folder := second.folder_of(name, settings), wait=True):
             if second.result(name) is not None:  # another process was faster
                 continue
@@ -116,9 +115,6 @@ def _field_px(model, image_size):
     return size if math.isfinite(size) else None
 
 
-# --- many ------------------------------------------------------------------------------------------
-
-
 def run_all(wanted, *, analyses=None, jobs=None, root=None, device=None, image_limit=None, progress=True):
     """Complete units in single-thread processes, then compare their pairs; safe to stop and start again."""
     runs, chosen = store.Store(root), named(analyses)
@@ -128,9 +124,9 @@ def run_all(wanted, *, analyses=None, jobs=None, root=None, device=None, image_l
     # one seed after the other, in each the longest first: no core waits long for the last run
     todo.sort(key=lambda unit: (unit.config.seed, -_flops(unit.config)))
     options = (analyses, str(runs.root), device, image_limit)
-    failures = _work_through(todo, complete, options, jobs, device, progress)
+    failures = _work_through(_work, todo, (complete, *options), processes(jobs, device, len(todo)), progress)
     pairs = [unit for unit in wanted if runs.run(unit.config, unit.asked).pairs(chosen)]
-    return failures + _work_through(pairs, compare, options, jobs, device, progress)
+    return failures + _work_through(_work, pairs, (compare, *options), processes(jobs, device, len(pairs)), progress)
 
 
 def _flops(config):
@@ -156,27 +152,27 @@ def damaged(wanted, root=None, *, repair=False):
     return found
 
 
-def _work_through(todo, do, options, jobs, device, progress):
+def _work_through(work, todo, options, jobs, progress, run=None):
+    """Do some work on each of a list, and say how it went; what failed, with its message."""
     if not todo:
         return []
     failures, start = [], time.perf_counter()
-    bar = tqdm(total=len(todo), unit="run", disable=None if progress else True)
-    results = pool.run(((_work, (do, unit, *options)) for unit in todo), processes(jobs, device, len(todo)))
+    bar = tqdm(total=len(todo), disable=None if progress else True)
+    results = (run or pool.run)([(work, (each, *options)) for each in todo], jobs)
     for done, (index, result) in enumerate(results, start=1):
-        unit = todo[index]
         if isinstance(result, Exception):
             plain = isinstance(result, ValueError | RuntimeError | OSError)  # else of a network's own code
-            failures.append((unit, str(result) if plain else f"{type(result).__name__}: {result}"))
+            failures.append((todo[index], str(result) if plain else f"{type(result).__name__}: {result}"))
             result = f"FAILED, {failures[-1][1]}"
         bar.update()
         if progress:
             minutes = (time.perf_counter() - start) / 60
-            tqdm.write(f"[{done}/{len(todo)}, {minutes:.1f} min] {unit.config.folder}: {result}")
+            tqdm.write(f"[{done}/{len(todo)}, {minutes:.1f} min] {todo[index]}: {result}")
     bar.close()
     return failures
 
 
-def _work(do, unit, analyses, root, device, image_limit):
+def _work(unit, do, analyses, root, device, image_limit):
     data = finding.load(unit.dataset, image_limit)
     made = do(unit, store.Store(root), analyses=analyses, data=data, device=device)
     return f"test {made.summary['test_accuracy']:.2f} %" if do is complete else "compared with its pair"
@@ -190,24 +186,15 @@ def processes(jobs, device, work):
     return max(1, min(jobs or (1 if on_gpu else pool.cores()), work))
 
 
-# --- results that need no run ----------------------------------------------------------------------
-
-
 def make(requests, *, jobs=None, root=None, device=None, image_limit=None, progress=False):
     """Compute results that need no run, and store them."""
-    jobs = processes(jobs, device, len(requests))
-    tasks = [(_make, (request, str(store.Store(root).root), device, image_limit, progress)) for request in requests]
-    failures = []
-    for index, result in _here(tasks) if jobs == 1 else pool.run(tasks, jobs):
-        if isinstance(result, Exception):
-            failures.append(f"{requests[index]}: {result}")
-        elif progress:
-            print(f"{requests[index]} ({result:.0f} s)", file=sys.stderr, flush=True)
+    jobs, options = processes(jobs, device, len(requests)), (store.Store(root).root, device, image_limit, progress)
+    failures = _work_through(_make, requests, options, jobs, progress, _here if jobs == 1 else None)
     if failures:
-        raise RuntimeError("; ".join(failures))
+        raise RuntimeError("; ".join(f"{request}: {message}" for request, message in failures))
 
 
-def _here(tasks):
+def _here(tasks, _):
     threads = torch.get_num_threads()
     torch.set_num_threads(pool.threads())
     try:
@@ -223,10 +210,9 @@ def _here(tasks):
 
 def _make(request, root, device, image_limit, progress):
     data = finding.load(request.dataset, image_limit) if request.dataset is not None else None
-    folder, start = request.folder(root, data.source if data is not None else None), time.perf_counter()
+    folder = request.folder(root, data.source if data is not None else None)
     with store.claimed(folder, wait=True):
-        if store.read_result(folder, request.settings) is not None:  # another process was faster
-            return 0.0
-        device = training.pick_device(device)
-        _measure(ANALYSES[request.analysis], None, request.settings, folder, data, device, None, progress)
-    return time.perf_counter() - start
+        if store.read_result(folder, request.settings) is None:  # else another process was faster
+            device = training.pick_device(device)
+            _measure(ANALYSES[request.analysis], None, request.settings, folder, data, device, None, progress)
+    return "done"

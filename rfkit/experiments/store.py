@@ -35,9 +35,6 @@ def default_root():
     return Path(os.environ.get("RFKIT_RUNS") or home() / "runs").expanduser()
 
 
-# --- one folder -----------------------------------------------------------------------------------
-
-
 def checksums(folder):
     """The checksums in the ``DONE`` file of a finished folder."""
     return read_json(folder / DONE, "sha256")["sha256"]
@@ -89,9 +86,6 @@ def claimed(folder, *, wait=False):
             if leftover.parent == folder or not (leftover.parent / ".lock").exists():  # which others may be holding
                 leftover.unlink()
         yield folder
-
-
-# --- results of analyses --------------------------------------------------------------------------
 
 
 def key_of(settings):
@@ -148,9 +142,6 @@ def _read_result(folder, settings):
     return stored
 
 
-# --- runs -----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Run:
     """A stored run, finished or not, and the analyses that are asked of it."""
@@ -200,25 +191,18 @@ class Run:
         return checksums(self.path).get("weights/final.pt") if self.done else None
 
     def weights(self, which="final"):
-        """Load stored weights.
+        """State dict, on the CPU, at ``init``, of the ``last`` epoch or the ``final`` (selected) one.
 
-        Args:
-            which: ``init``, ``last`` (epoch) or ``final`` (the selected epoch).
-
-        Returns:
-            State dict on the CPU.
-
-        Raises:
-            StoreError: If they are missing or their checksum is wrong.
+        A `StoreError` if the weights are missing or their checksum is wrong.
         """
         if not self.has_weights(which):
-            path = self.path / "weights" / f"{which}.pt"
-            raise StoreError(f"{path} is missing: records keep no weights; train the run again with rfkit study")
+            missing = f"{self.path / 'weights' / which}.pt is missing"
+            raise StoreError(f"{missing}: records keep no weights; train the run again with rfkit study")
         return load_tensors(self._checked(f"weights/{which}.pt"))
 
-    def has_weights(self, *which):
+    def has_weights(self, which="final"):
         """Whether weights are stored: ``init``, ``last`` or ``final``."""
-        return all((self.path / "weights" / f"{each}.pt").is_file() for each in which)
+        return (self.path / "weights" / f"{which}.pt").is_file()
 
     def _checked(self, name):
         """Path of a file, compared with its checksum if the run is finished."""
@@ -231,16 +215,9 @@ class Run:
         return self.path / "analysis" / f"{name}-{key_of(settings)}"
 
     def result(self, name):
-        """What an analysis that is asked of this run came to.
+        """What an analysis came to, a mapping, or None where it is not asked of this run or not made yet.
 
-        Args:
-            name: Name of the analysis.
-
-        Returns:
-            Mapping, or None where it is not asked for or not made yet.
-
-        Raises:
-            StoreError: If it was changed after it was finished, or was made from other weights than the run's.
+        A `StoreError` if it was changed after it was finished, or was made from other weights than the run's.
         """
         settings = self.asked.get(name)
         if settings is None:
@@ -265,11 +242,11 @@ class Run:
 
     def pairs(self, analyses):
         """(name, settings, first `Run`) of those of some analyses that compare this run with one that is there."""
-        if not (self.done and self.has_weights("final")):  # the seed gives those before training
+        if not (self.done and self.has_weights()):  # the seed gives those before training
             return []
         todo = self.missing([each for each in analyses if each.needs == "pair"])
         found = [(name, each, Run(self.path.with_name(f"seed{each['other_seed']}"))) for name, each in todo.items()]
-        return [pair for pair in found if pair[2].done and pair[2].has_weights("final")]
+        return [pair for pair in found if pair[2].done and pair[2].has_weights()]
 
     def places(self, name, rates):
         """Indices of the rates that are asked for, and of 0 (dense), in a result that may have more."""
@@ -278,37 +255,23 @@ class Run:
 
 
 class Store:
-    """All runs under one folder.
-
-    Args:
-        root: The folder; `default_root` by default.
-    """
+    """All runs under one folder, by default ``RFKIT_RUNS`` or ``runs``."""
 
     def __init__(self, root=None):
         self.root = Path(root) if root is not None else default_root()
 
     def run(self, config, asked=None):
-        """The folder of a configuration, checked against what is stored there.
+        """The `Run` of a configuration; nothing is created.
 
-        Args:
-            config: `RunConfig`.
-            asked: Analyses that are asked of the run, as in `Run`.
-
-        Returns:
-            `Run`; nothing is created.
-
-        Raises:
-            ConfigError: If the folder holds another configuration; every differing field is named.
+        A `ConfigError` if its folder holds another configuration; every differing field is named.
         """
         run = Run(self.root / config.folder, asked or {})
         stored = run.path / "config.json"
-        if stored.is_file():
-            different = differences(read_json(stored), json.loads(json.dumps(config.to_dict())))
-            if different:
-                raise ConfigError(
-                    f"{run.path} holds another configuration: {'; '.join(different)}. Move the folder away, or set "
-                    "RFKIT_RUNS to another one"
-                )
+        if stored.is_file() and (different := differences(read_json(stored), config.to_dict())):
+            raise ConfigError(
+                f"{run.path} holds another configuration: {'; '.join(different)}. Move the folder away, or set "
+                "RFKIT_RUNS to another one"
+            )
         return run
 
     def runs(self):
@@ -317,27 +280,12 @@ class Store:
 
     @contextmanager
     def claim(self, config, asked=None, *, wait=False):
-        """Work on a run alone; its folder is made and its configuration written.
-
-        Args:
-            config: `RunConfig`.
-            asked: As in `run`.
-            wait: Wait for another process that works on it, and say so.
-
-        Yields:
-            `Run`.
-
-        Raises:
-            BusyError: If another process works on it.
-        """
+        """Work on a `Run` alone, its configuration written; a `BusyError` if another process does, unless `wait`."""
         run = self.run(config, asked)
         with claimed(run.path, wait=wait):
             if not (run.path / "config.json").is_file():
                 write_json(run.path / "config.json", config.to_dict())
             yield run
-
-
-# --- damage ---------------------------------------------------------------------------------------
 
 
 def damage(folder):
@@ -357,16 +305,10 @@ def damage(folder):
 
 
 def verify(root):
-    """Check every file of a store or of a folder of records.
-
-    Args:
-        root: The folder.
+    """Check every file of a store or of a folder of records; a `StoreError` if there is no such folder.
 
     Returns:
         (count, problems): the number of finished runs and results of no run; list of sentences.
-
-    Raises:
-        StoreError: If there is no such folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -375,25 +317,11 @@ def verify(root):
     return len(folders), [problem for folder in folders for problem in damage(folder)]
 
 
-# --- records --------------------------------------------------------------------------------------
-
-
 def record(run, root, analyses=None, *, weights=False):
-    """Copy a finished run and the results that are asked of it, but not its weights, to where records are committed.
+    """Copy a finished run and its results, or those named, to a folder of records; returns the `Run` there.
 
-    A curve of other or more pruning rates that was recorded before stays.
-
-    Args:
-        run: `Run`.
-        root: Folder of the records, such as ``results/study``.
-        analyses: Names of the analyses to copy; all that are asked of the run by default.
-        weights: Copy the final weights too.
-
-    Returns:
-        `Run` at its new place.
-
-    Raises:
-        StoreError: If a file was changed after the run finished; nothing is copied.
+    Its final weights are copied only if `weights`; a curve of other or more pruning rates that was recorded before
+    stays. A `StoreError` if a file was changed after the run finished; nothing is copied then.
     """
     left_out = ["analysis", ".lock", "*.tmp*", "checkpoint.pt", *(["init.pt", "last.pt"] if weights else ["weights"])]
     for name in checksums(run.path):

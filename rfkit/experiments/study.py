@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import replace
 
+import rfkit
 from rfkit.config import stable_hash
 from rfkit.experiments import finding
 from rfkit.experiments.registry import ANALYSES, named
@@ -20,19 +21,13 @@ START_SECONDS = 6
 def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     """The runs of a preset with their analyses and pairs of seeds: found, or made if that is quick enough.
 
-    Args:
-        preset: `rfkit.presets.Preset`.
-        max_minutes: Longest work to start without asking, by an estimate for this machine: trainings, analyses, pairs.
-        jobs: As in `rfkit.experiments.runner.run_all`.
-        root: Folder of the run store.
-        device: As in `rfkit.training.pick_device`.
+    `max_minutes`, a number or else a `ConfigError`, is the longest work to start, by an estimate for this machine.
 
     Returns:
         List of `Run`. Where a study is recorded in part and the rest would take longer, the part; what is missing is
         printed.
 
     Raises:
-        ConfigError: If `max_minutes` is not a number.
         TooLongError: If nothing is there and training would take longer; names the command to run.
         RuntimeError: If a training fails.
     """
@@ -42,11 +37,11 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     todo = [finding.unit_of(preset, *cell) for cell in missing]
     if not todo and not any(run.pairs(named()) for run in found):
         return found
-    in_part = bool(found and finding.recorded(preset))
+    in_part, way = bool(found and finding.recorded(preset)), f"Run: rfkit study {finding.command(preset)}"
     absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
     message = f"{len(todo)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing"
     if in_part and absent:  # no estimate: it would take longer than to show what there is
-        print(f"Shown is what is recorded. {message}. Run: rfkit study {finding.command(preset)}", flush=True)
+        print(f"Shown is what is recorded. {message}. {way}", flush=True)
         return found
     from rfkit.experiments import runner
 
@@ -54,18 +49,13 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     every = [(cell, finding.unit_of(preset, *cell)) for cell in finding.seeded_cells(preset)]
     wanted = [unit for cell, unit in every if cell in missing or runs.run(unit.config).done]
     minutes = sum(_seconds(unit, runs, device) for unit in wanted) / 60 / runner.processes(jobs, device, len(wanted))
-    if todo and (minutes > max_minutes or absent):
+    if minutes > max_minutes or absent:
         not_here = f" and {', '.join(absent)} would be downloaded" if absent else ""
-        message += (
-            f"; making them takes about {minutes:.0f} minutes here{not_here} (max_minutes={max_minutes}). "
-            f"Run: rfkit study {finding.command(preset)}"
-        )
-        if in_part:
-            print(f"Shown is what is recorded. {message}", flush=True)
-            return found
-        raise TooLongError(message)
-    if minutes > max_minutes:
-        print(f"Pairs of seeds are missing, about {minutes:.0f} minutes. Run: rfkit study {finding.command(preset)}")
+        message += f"; making them takes about {minutes:.0f} minutes here{not_here} (max_minutes={max_minutes})"
+        if todo and not in_part:
+            raise TooLongError(f"{message}. {way}")
+        pairs = f"Pairs of seeds are missing, about {minutes:.0f} minutes"
+        print(f"Shown is what is recorded. {message if todo else pairs}. {way}", flush=True)
         return found
     failures = runner.run_all(wanted, jobs=jobs, root=root, device=device, image_limit=preset.image_limit)
     if failures:
@@ -73,44 +63,32 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     return finding.find(preset, root)[0]
 
 
-def _seconds(unit, runs, device, analyses=None):
+def _seconds(unit, runs, device):
     """Expected seconds of what is missing of a unit, on one core or the GPU."""
-    from rfkit import training
-
-    run, steps = runs.run(unit.config, unit.asked), 0
-    if not run.done:
-        steps += training.images(unit.config)
-    for name, settings in run.missing(named(analyses)).items():
-        steps += ANALYSES[name].cost(settings, unit)
-    return steps and START_SECONDS + steps * training.seconds_per_image(unit.config, device)
+    run = runs.run(unit.config, unit.asked)
+    steps = 0 if run.done else rfkit.training.images(unit.config)
+    steps += sum(ANALYSES[name].cost(settings, unit) for name, settings in run.missing(named()).items())
+    return steps and START_SECONDS + steps * rfkit.training.seconds_per_image(unit.config, device)
 
 
 def jobs_of(preset):
     """The units of a preset, each as a job of its own for an engine that starts jobs.
 
-    Args:
-        preset: `Preset`, perhaps changed by `Preset.select`.
-
     Returns:
         List of mappings: ``name`` (unique, usable in a file name), ``command`` (arguments of ``rfkit study``),
         ``minutes`` (generous) and ``memory_mib``.
     """
-    from rfkit import training
-
     jobs = []
-    for cell in finding.seeded_cells(preset):
-        dataset, architecture, level, seed = cell
+    for dataset, architecture, level, seed in finding.seeded_cells(preset):
         alone = replace(preset, datasets=(dataset,), architectures=(architecture,), levels=(level,), seeds=(seed,))
-        unit = finding.unit_of(preset, *cell)
+        unit = finding.unit_of(preset, dataset, architecture, level, seed)
         steps, weights = _work_of(unit)
         asked = [name for name in unit.asked if ANALYSES[name].needs == "run" and ANALYSES[name].planned]
-        words = f"{finding.command(alone)} --analyses {','.join(asked)}"  # alone, a level might be given more of them
-        # twice the estimate for a slower node; the largest need of memory is Lanczos' basis of about 120 vectors,
-        # beside what Python and torch take
+        # alone, a level might be given more of them; twice the estimate for a slower node; what needs most memory,
+        # beside Python and torch, is Lanczos' basis of about 120 vectors
         jobs.append({
-            "name": _job_name(unit),
-            "command": words,
-            "minutes": math.ceil(2 * steps * training.seconds_per_image(unit.config) / 60) + 10,
+            "name": _job_name(unit), "command": f"{finding.command(alone)} --analyses {','.join(asked)}",
+            "minutes": math.ceil(2 * steps * rfkit.training.seconds_per_image(unit.config) / 60) + 10,
             "memory_mib": 3000 + math.ceil(140 * 4 * weights / 2**20),
         })  # fmt: skip
     return jobs
@@ -126,48 +104,35 @@ def _job_name(unit):
 
 def _work_of(unit):
     """Steps on one image of a training with its analyses, and parameters of its network."""
-    from rfkit import models, training
-
     config = unit.config
     options = {"width": config.width, "num_classes": config.num_classes}
     analyses = sum(each.cost(unit.asked[each.name], unit) for each in named() if each.name in unit.asked)
-    return training.images(config) + analyses, models.count_parameters(config.architecture, config.level, **options)
+    weights = rfkit.models.count_parameters(config.architecture, config.level, **options)
+    return rfkit.training.images(config) + analyses, weights
 
 
 def plan(preset, device=None, *, tflops=None):
     """What a preset costs, trainings with their analyses, before anything is started.
 
-    Args:
-        preset: `rfkit.presets.Preset`.
-        device: As in `rfkit.training.pick_device`; its throughput is measured for each kind of network.
-        tflops: Throughput in 10^12 floating-point operations per second, of a device that is not here, which does all
-            of them at that rate.
+    The throughput of a device that is here is measured for each kind of network; of one that is not, it is `tflops`, in
+    10^12 floating-point operations per second (positive, else a `ValueError`), for all of them.
 
     Returns:
         List of mappings, one a cell: ``dataset``, ``architecture``, ``level``, ``runs``, ``flops`` (of all its
         runs), ``disk_bytes`` and ``hours`` (of one core or the GPU).
-
-    Raises:
-        ValueError: If the throughput is not positive.
     """
     if tflops is not None and not tflops > 0:
         raise ValueError(f"tflops is {tflops!r}; expected a positive throughput, such as 10 for 10 TFLOP/s")
-    from rfkit import training
-
     rows = []
     for dataset, architecture, level in preset.cells():
         cell = [finding.unit_of(preset, dataset, architecture, level, seed) for seed in preset.seeds]
         config = cell[0].config
         steps, weights = (sum(numbers) for numbers in zip(*map(_work_of, cell), strict=True))
-        flops = steps * training.flops_per_image(config)
-        seconds = steps * training.seconds_per_image(config, device) if tflops is None else flops / (tflops * 1e12)
+        flops = steps * rfkit.training.flops_per_image(config)
+        seconds = flops / (tflops * 1e12) if tflops else steps * rfkit.training.seconds_per_image(config, device)
         rows.append({
-            "dataset": dataset,
-            "architecture": architecture,
-            "level": level,
-            "runs": len(cell),
-            "flops": flops,
+            "dataset": dataset, "architecture": architecture, "level": level, "runs": len(cell), "flops": flops,
             "disk_bytes": 3 * 4 * weights,  # init, last and final weights; all else is small beside them
             "hours": (seconds + (START_SECONDS * len(cell) if tflops is None else 0)) / 3600,
-        })
+        })  # fmt: skip
     return rows

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+import rfkit
 from rfkit.experiments.analysis import Analysis, rows_of
+from rfkit.experiments.networks import build
 from rfkit.presets import NEVER_PRUNED
 
 
@@ -13,11 +15,8 @@ def settings(preset, unit):
 
 def compute(run, settings, work):
     """Mean magnitude before and after training, and share of positions with a real pixel, tap by tap of each layer."""
-    from rfkit import pruning
-    from rfkit.experiments.networks import build
-
     model, side = build(run.config).eval(), run.config.image_size
-    seen = pruning.tap_utilisation(model, (3, side, side))
+    seen = rfkit.pruning.tap_utilisation(model, (3, side, side))
     trained, untrained = run.weights("final"), model.state_dict()  # the same seed gives the same initial weights
     return {
         name: {
@@ -26,7 +25,7 @@ def compute(run, settings, work):
             "after": trained[name].abs().mean((0, 1)).tolist(),
         }
         for name, share in seen.items()
-        if min(share.shape) > 1 and name in pruning.prunable(model, settings["exclude"])
+        if min(share.shape) > 1 and name in rfkit.pruning.prunable(model, settings["exclude"])
     }
 
 
@@ -42,4 +41,4 @@ def frame(taps, run):
             yield {"layer": layer, "place": place, "row": i, "column": j, "seen": seen[i, j]} | sizes
 
 
-ANALYSIS = Analysis("taps", "run", settings, compute, frame, lambda settings, unit: 500, planned=False, on_cpu=True)
+ANALYSIS = Analysis("taps", "run", settings, compute, frame, planned=False, on_cpu=True)

@@ -4,6 +4,7 @@ import warnings
 
 import pandas as pd
 
+import rfkit
 from rfkit.experiments.analysis import Analysis
 
 LARGEST_GFLOPS = 20
@@ -25,8 +26,6 @@ def compute(_, settings, work):
     from torchvision.models import get_model_weights
     from torchvision.ops import SqueezeExcitation
 
-    from rfkit import receptive_field
-
     weights = get_model_weights(settings["network"]).DEFAULT
     side = weights.transforms.keywords["crop_size"]
     shape = (3, side, side)
@@ -38,22 +37,20 @@ def compute(_, settings, work):
         "attends": any(isinstance(each, nn.MultiheadAttention) for each in model.modules()),
     }  # fmt: skip
     try:
-        fields = receptive_field.trace(model, shape)
-    except receptive_field.UnsupportedOperation as error:
+        last = rfkit.receptive_field.receptive_field(model, shape)
+    except rfkit.receptive_field.UnsupportedOperation as error:
         return result | {"refused": str(error)}
-    last = receptive_field.receptive_field(model, shape)
-    endless = next((each.name for each in fields if max(each.size) == float("inf")), None)
-    result |= {"field_px": _finite(last), "stride": last.stride[0], "map": last.shape[0], "endless_from": endless}
+    result |= {"field_px": _finite(last), "stride": last.stride[0], "map": last.shape[0]}
     if result["squeezes"]:
         for name, module in list(model.named_modules()):
             if isinstance(module, SqueezeExcitation):
                 model.set_submodule(name, nn.Identity())
-        last = receptive_field.receptive_field(model, shape)
+        last = rfkit.receptive_field.receptive_field(model, shape)
     result["convolutions_px"] = _finite(last)
     if not result["attends"] and result["gflops"] <= LARGEST_GFLOPS:
         torch.manual_seed(0)
         untrained = _with_data(settings["network"], side)
-        effective = receptive_field.effective(untrained, None, side, repeats=settings["repeats"])
+        effective = rfkit.receptive_field.effective(untrained, None, side, repeats=settings["repeats"])
         result |= {"half_px": effective.side_px(0.5), "layer": effective.name}
     return result
 

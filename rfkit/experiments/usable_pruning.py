@@ -2,11 +2,10 @@
 
 import copy
 
+import rfkit
 from rfkit.experiments.analysis import Analysis, rows_of
+from rfkit.experiments.networks import at_stage
 from rfkit.presets import NEVER_PRUNED
-
-PROBED_IMAGES = 512
-"""Of the test set, on which the outputs are compared with and without dead weights."""
 
 
 def settings(preset, unit):
@@ -18,27 +17,21 @@ def compute(run, settings, work):
     """Without dead weights only their number, 0: the curve is that of all weights then."""
     import torch
 
-    from rfkit import pruning, training
-    from rfkit.experiments.networks import at_stage
-
     data, rates = work.data, settings["rates"]
     model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
-    usable = pruning.usable_weights(model, (3, data.image_size, data.image_size))
-    total, kept = pruning.counts(usable)
+    usable = rfkit.pruning.usable_weights(model, (3, data.image_size, data.image_size))
+    total, kept = rfkit.pruning.counts(usable)
     result = {"usable": kept, "dead": total - kept}
     if kept == total:
         return result
-    images = data.sample(1, PROBED_IMAGES).test_images
-    before = torch.cat(list(training.outputs(model, images)))
-    pruning.apply_masks(model, usable)
-    change = float((torch.cat(list(training.outputs(model, images))) - before).abs().max())
+    rfkit.pruning.apply_masks(model, usable)
     dense, accuracies = copy.deepcopy(model.state_dict()), []
     for rate in rates:
         model.load_state_dict(dense)
         share = (total - kept + round(rate * kept)) / total  # the dead ones go first: they are zero
-        pruning.prune(model, share, settings["method"], exclude=settings["exclude"])
-        accuracies.append(training.evaluate(model, data.test_images, data.test_labels))
-    return result | {"rates": rates, "test_accuracy": accuracies, "largest_change": change}
+        rfkit.pruning.prune(model, share, settings["method"], exclude=settings["exclude"])
+        accuracies.append(rfkit.training.evaluate(model, data.test_images, data.test_labels))
+    return result | {"rates": rates, "test_accuracy": accuracies}
 
 
 def cost(settings, unit):

@@ -1,19 +1,9 @@
-"""Named presets (how much to run) and protocols (how to train): the two are orthogonal."""
+"""Named presets (how much to run), protocols (how to train) and contrasts (which networks are changed how)."""
 
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from rfkit.config import (
-    PROTOCOLS,
-    ConfigError,
-    TrainConfig,
-    check_keys,
-    dataset_names,
-    literal,
-    one_of,
-    whole,
-    width_factor,
-)
+from rfkit.config import PROTOCOLS, ConfigError, TrainConfig, dataset_names, literal, one_of, whole, width_factor
 from rfkit.data import COPIES, DATASETS, PAPER_DATASET_BY_SIZE
 
 PAPER_RATES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -21,7 +11,8 @@ FINE_TUNED_RATE = 0.9
 CURVE_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 NEVER_PRUNED = ("first_conv", "last_linear")
 """What the author's code leaves alone."""
-CHOICES = ("datasets", "architectures", "levels", "seeds", "rates", "epochs", "width", "precision", "compiled")
+LISTS = ("datasets", "architectures", "levels", "seeds", "rates")
+CHOICES = (*LISTS, "epochs", "width", "precision", "compiled")
 """What a notebook or a command may choose of a preset, beside its protocol."""
 CONTRAST_NETS = "rfkit.contrast_nets:"
 """Networks of this module are trained as the VGG19-like one that they change."""
@@ -45,7 +36,7 @@ PROTOCOL_FINE_TUNING = MappingProxyType({
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Which Hessian spectra are computed, before and after training."""
+    """Which Hessian spectra are computed, before and after training, on images of CIFAR-10's size."""
 
     k: int  #: Largest eigenvalues.
     images: int  #: Of the training set, so many.
@@ -53,7 +44,6 @@ class Spectrum:
     steps: int  #: Lanczos steps from each.
     seeds: tuple[int, ...]  #: Of these seeds only.
     levels: tuple[int, ...] | None = None  #: At these levels only; ``None`` for all.
-    datasets: tuple[str, ...] = ("cifar10",)  #: Beside these data sets of the paper only, by image size.
     author_steps: int = 90  #: Lanczos steps of the author's construction.
 
 
@@ -95,10 +85,9 @@ class Preset:
     def __post_init__(self):
         """Check every list of values, as `ConfigError`."""
         one_of("protocol", self.protocol, PROTOCOLS)
-        for level in self.levels:
-            whole("one of levels", level, 1)
-        for seed in self.seeds:
-            whole("one of seeds", seed, 0)
+        for field, least in (("levels", 1), ("seeds", 0)):
+            for value in getattr(self, field):
+                whole(f"one of {field}", value, least)
         for rate in self.rates:
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
                 raise ConfigError(f"rates holds {rate!r}; expected fractions in [0, 1), such as 0.9")
@@ -106,7 +95,7 @@ class Preset:
             for name in getattr(self, field):
                 if not isinstance(name, str):
                     raise ConfigError(f"{field} holds {name!r}; expected names")
-        for field in ("datasets", "architectures", "levels", "seeds", "rates"):
+        for field in LISTS:
             values = getattr(self, field)
             if not values or len(set(values)) != len(values):
                 raise ConfigError(f"{field} is {list(values)}; expected at least one value, each only once")
@@ -118,24 +107,16 @@ class Preset:
                 one_of("architecture", architecture, ("vgg19", "resnet50", "module:callable"))
 
     def select(self, **changes):
-        """A preset with some fields changed; ``None`` keeps a field as it is.
+        """A preset with some of `CHOICES` and its protocol changed; ``None`` keeps a field as it is.
 
-        Args:
-            **changes: `datasets`, `architectures`, `levels`, `seeds`, `rates` (lists, a single value, or a text such
-                as ``"1,3"``; an integer for `seeds` given as ``3`` is one seed, number 3), `epochs`, `width`,
-                `protocol`, `precision`, `compiled`. Spectra and pairs of seeds are computed at all of the
-                levels if these leave out every one of the preset's own.
-
-        Returns:
-            `Preset`.
-
-        Raises:
-            ConfigError: If a field or a value is not valid; the message lists the valid ones.
+        Lists may be a single value (``seeds=3`` is seed number 3) or a text such as ``"1,3"``. Spectra and pairs of
+        seeds are computed at all levels if these leave out every one of the preset's own. A `ConfigError` names a field
+        or value that is not valid, and the valid ones.
         """
-        lists = ("datasets", "architectures", "levels", "seeds", "rates")
-        check_keys("parameter", changes, (*CHOICES, "protocol"))
+        for key in changes:
+            one_of("parameter", key, (*CHOICES, "protocol"))
         given = {key: _plain(value) for key, value in changes.items() if value is not None}
-        for key in lists:
+        for key in LISTS:
             if key in given:
                 read = dataset_names if key == "datasets" else literal
                 value = read(given[key]) if isinstance(given[key], str) else given[key]
@@ -173,41 +154,35 @@ class Preset:
 
     def training(self, dataset, architecture):
         """How the networks of a cell are trained."""
-        base = PROTOCOL_TRAINING[self.protocol]
-        dataset = COPIES.get(dataset, dataset)
+        base, dataset = PROTOCOL_TRAINING[self.protocol], COPIES.get(dataset, dataset)
         like = "vgg19" if architecture.startswith(CONTRAST_NETS) else architecture
-        exceptions = [n for (name, net), n in self.epochs_of if (name, net) == (dataset, like)]
-        epochs = [*exceptions, self.epochs or base.epochs][0]
+        epochs = dict(self.epochs_of).get((dataset, like), self.epochs or base.epochs)
+        return self._fitted(base, dataset, epochs, lr=min(base.lr, 0.05), share=0.95)
+
+    def _fitted(self, base, dataset, epochs, lr, share):
+        """A protocol's training of a data set; `lr` is that of digits, `share` the author's of Tiny ImageNet."""
         changes = {"epochs": epochs, "precision": self.precision, "compiled": self.compiled}
         if dataset == "digits":  # a mirrored digit is another sign, and few images ask for smaller batches
-            changes |= {"augmentation": "crop", "batch_size": 64, "lr": min(base.lr, 0.05)}
+            changes |= {"augmentation": "crop", "batch_size": 64, "lr": lr}
         elif dataset == "tiny_imagenet" and self.protocol != "short":
-            changes |= {"augmentation": "resized_crop_flip", "train_share": 0.95 if self.protocol == "as_run" else 1.0}
+            changes |= {"augmentation": "resized_crop_flip", "train_share": share if self.protocol == "as_run" else 1.0}
         return replace(base, **changes)
 
     def spectrum_of(self, image_size, level, seed):
-        """Which spectrum is computed for a unit."""
+        """The `Spectrum` that is computed for a unit, or None."""
         wanted = self.spectrum
-        if wanted is None or seed not in wanted.seeds or PAPER_DATASET_BY_SIZE.get(image_size) not in wanted.datasets:
+        if wanted is None or seed not in wanted.seeds or PAPER_DATASET_BY_SIZE.get(image_size) != "cifar10":
             return None
-        if wanted.levels is not None and level not in wanted.levels:
-            return None
-        names = ("k", "images", "probes", "steps", "author_steps")
-        return {name: getattr(wanted, name) for name in names}
+        return wanted if wanted.levels is None or level in wanted.levels else None
 
     def fine_tuning(self, dataset, seed):
         """How the pruned networks of a cell are fine-tuned: rate, `TrainConfig`, frozen_batchnorm; or None."""
         if self.fine_tuned_seeds is not None and seed not in self.fine_tuned_seeds:
             return None
         base, dataset = PROTOCOL_FINE_TUNING[self.protocol], COPIES.get(dataset, dataset)
-        changes = {"epochs": self.fine_tuning_epochs or base.epochs, "precision": self.precision}
-        changes["compiled"] = self.compiled
-        if dataset == "digits":  # 23 steps an epoch, where CIFAR-10 has 391
-            changes |= {"augmentation": "crop", "batch_size": 64, "lr": base.lr * 10}
-        elif dataset == "tiny_imagenet" and self.protocol != "short":
-            share = 5_000 / 100_000 if self.protocol == "as_run" else 1.0
-            changes |= {"augmentation": "resized_crop_flip", "train_share": share}
-        train = replace(base, **changes)
+        epochs = self.fine_tuning_epochs or base.epochs
+        # digits have 23 steps an epoch, where CIFAR-10 has 391
+        train = self._fitted(base, dataset, epochs, lr=base.lr * 10, share=5_000 / 100_000)
         return {"rate": FINE_TUNED_RATE, "train": train, "frozen_batchnorm": self.protocol == "as_run"}
 
 
@@ -290,17 +265,92 @@ def names():
 
 
 def get(name, protocol=None):
-    """A preset by name.
-
-    Args:
-        name: One of `names`.
-        protocol: One of `rfkit.config.PROTOCOLS`; ``None`` for the preset's own.
-
-    Returns:
-        `Preset`.
-
-    Raises:
-        ConfigError: If the name or the protocol is unknown.
-    """
+    """The `Preset` of a name, with its own protocol or another one; a `ConfigError` if one of the two is unknown."""
     preset = _PRESETS[one_of("preset", name, names())]
     return preset if protocol is None else replace(preset, protocol=protocol)
+
+
+MARGIN_POINTS = 0.5
+"""How many points of accuracy count as no difference, fixed before the study."""
+CONTRAST_NETWORK = "vgg19"
+MARGIN_RATE = 0.05
+CONTRAST_OUTCOMES = {"dense": "dense accuracy (%)", "breaking_point": "breaking point"}
+CONTRAST_LABELS = {
+    "vgg19": "level {}",
+    CONTRAST_NETS + "centre_taps": "level {}, centre taps",
+    CONTRAST_NETS + "open_third_pool": "level {}, third pool open",
+    CONTRAST_NETS + "enlarged": "level {}, image enlarged",
+    CONTRAST_NETS + "blurred": "level {}'s pool at stride 1",
+    CONTRAST_NETS + "dilated": "level {}, dilated",
+}
+EQUAL_COMPUTATION = {2: 5 / 64, 3: 3 / 64}
+"""Widths at which the network takes as many multiplications at level 1 as at a level at width 1/8."""
+SHORTER_EPOCHS = (3, 5, 8, 12)
+"""How long level 1 is trained to be compared at the training loss of the other levels."""
+FRESH_NETWORKS = {
+    "datasets": "cifar10", "architectures": CONTRAST_NETWORK, "seeds": (6, 7, 8),
+    "rates": tuple(n / 50 for n in range(20, 50)),
+}  # fmt: skip
+"""Trained after all others, pruned at rates 0.02 apart, to see whether the findings hold."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One network against another, and what would speak for a cause."""
+
+    key: str  #: D1 to D6, with the level where there are several.
+    cause: str  #: What the contrast would speak for.
+    cell: tuple[str, int]  #: (architecture, level) of the changed network.
+    against: tuple[str, int]  #: The same of the network it is set against.
+    outcome: str  #: Column of `rfkit.outcomes.by_run`.
+    #: ``"higher"`` or ``"lower"`` than the other, ``"equal"`` within the margin, or ``"nearer"`` to the third network
+    #: than to the other.
+    expected: str
+    margin: float | None = None  #: For ``"equal"``, in the unit of the outcome.
+    #: (architecture, level) of a third network, for ``"nearer"``, or as the end of a way on which the changed network
+    #: has gone some share.
+    third: tuple[str, int] | None = None
+
+
+def _net(level, change=None):
+    return (CONTRAST_NETS + change if change else CONTRAST_NETWORK), level
+
+
+CONTRASTS = (
+    Contrast("D1", "dead weights", _net(1, "centre_taps"), _net(1), "breaking_point", "higher", third=_net(3)),
+    Contrast("D2", "dead weights", _net(3, "open_third_pool"), _net(3), "breaking_point", "lower"),
+    Contrast("D3", "field and final map", _net(3, "open_third_pool"), _net(2), "breaking_point", "equal", MARGIN_RATE),
+    Contrast(
+        "D3, post hoc", "field and final map", _net(3, "open_third_pool"), _net(2), "dense", "equal", MARGIN_POINTS
+    ),
+    *(
+        Contrast(f"D4, level {level}", "resolution", _net(level, "enlarged"), _net(1), "dense", "equal", MARGIN_POINTS)
+        for level in (2, 3, 4)
+    ),
+    Contrast("D5", "blur", _net(3, "blurred"), _net(1), "dense", "lower"),
+    Contrast("D6", "the field", _net(1, "dilated"), _net(1), "dense", "nearer", third=_net(2)),
+    Contrast("D6", "the field", _net(1, "dilated"), _net(1), "breaking_point", "nearer", third=_net(2)),
+)
+"""As fixed in *Written before the results*, and the other outcome of D3, seen afterwards; D7 needs no training.
+
+:meta hide-value:
+"""
+CONTRAST_CELLS = tuple(dict.fromkeys(contrast.cell for contrast in CONTRASTS))
+
+
+def contrast_label(architecture, level):
+    """A network of a contrast in a few words."""
+    return CONTRAST_LABELS[architecture].format(level)
+
+
+def of_contrasts(preset):
+    """The changed networks of the contrasts, trained as a preset trains the VGG19-like one."""
+    datasets = tuple(name for name in preset.datasets if name != "tiny_imagenet") or preset.datasets
+    architectures = tuple(dict.fromkeys(architecture for architecture, _ in CONTRAST_CELLS))
+    levels = tuple(sorted({level for _, level in CONTRAST_CELLS}))
+    every = [(dataset, a, level) for dataset in datasets for a in architectures for level in levels]
+    few = preset.spectrum and replace(preset.spectrum, k=min(10, preset.spectrum.k), probes=1)
+    return replace(
+        preset, datasets=datasets, architectures=architectures, levels=levels, pairs=None, spectrum=few,
+        left_out=tuple(cell for cell in every if cell[1:] not in CONTRAST_CELLS),
+    )  # fmt: skip
