@@ -109,12 +109,6 @@ def rank_correlation(x, y):
     return float(found.statistic), float(reached.mean()), float((sums >= sums.max() - 1e-9).mean())
 
 
-def standard_errors_apart(mean_a, std_a, n_a, mean_b, std_b, n_b):
-    """Distance of two independent means in units of its own standard error."""
-    error = math.sqrt(std_a**2 / n_a + std_b**2 / n_b)
-    return abs(mean_a - mean_b) / error if error else math.nan
-
-
 def paired_interval(first, second, level=0.95):
     """Student's interval of the mean difference ``second - first`` of pairs."""
     from scipy.stats import ttest_1samp
@@ -131,13 +125,14 @@ def _differences(first, second):
     return np.asarray(second, float) - np.asarray(first, float)
 
 
-def welch_interval(mean_a, std_a, n_a, mean_b, std_b, n_b, level=0.95):
-    """Welch's interval of ``b - a`` from printed means and standard deviations.
+def welch_interval(first, second, level=0.95):
+    """Welch's interval of ``second - first``, each a (mean, standard deviation, number of values).
 
     Source: Welch (1947), with Satterthwaite's degrees of freedom.
     """
     from scipy.stats import t
 
+    (mean_a, std_a, n_a), (mean_b, std_b, n_b) = first, second
     if min(n_a, n_b) < 2:
         raise ValueError(f"{n_a} and {n_b} values; expected at least two of each")
     a, b = std_a**2 / n_a, std_b**2 / n_b
@@ -164,7 +159,7 @@ def equivalence(first, second, margin, *, paired=True):
     Source:
         Schuirmann (1987).
     """
-    from scipy.stats import ttest_1samp, ttest_ind
+    from scipy.stats import ttest_ind, ttest_rel
 
     if paired:
         second, first = _differences(first, second), np.zeros(len(first))
@@ -172,11 +167,9 @@ def equivalence(first, second, margin, *, paired=True):
         raise ValueError(f"{len(first)} and {len(second)} values; expected at least 2 of both")
     if np.ptp(first) == np.ptp(second) == 0:
         return 0.0 if abs(second[0] - first[0]) < margin else 1.0
+    test = ttest_rel if paired else functools.partial(ttest_ind, equal_var=False)
     sides = ((-margin, "greater"), (margin, "less"))
-    if paired:
-        return max(float(ttest_1samp(second, at, alternative=side).pvalue) for at, side in sides)
-    shifted = ((np.add(first, at), side) for at, side in sides)
-    return max(float(ttest_ind(second, at, equal_var=False, alternative=side).pvalue) for at, side in shifted)
+    return max(float(test(second, np.add(first, at), alternative=side).pvalue) for at, side in sides)
 
 
 def holm(p_values):

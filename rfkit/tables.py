@@ -6,8 +6,9 @@ import pandas as pd
 
 from rfkit import experiments, outcomes, presets
 from rfkit.config import one_of
+from rfkit.data import DATASET_LABELS
 from rfkit.files import read_reference
-from rfkit.stats import mean_std, page_trend, standard_errors_apart
+from rfkit.stats import mean_std, page_trend
 
 IMPORTANCE_TABLES = {3: "vgg19", 4: "resnet50"}
 PAPER_NETWORKS = 50  # behind each mean of Tables 3 and 4 (paper Sec. 3.4)
@@ -20,7 +21,17 @@ COLUMNS = (
     "ours_difference_mean", "ours_difference_std", "ours_seeds", "ours_dataset",
 )  # fmt: skip
 ARCHITECTURE_LABELS = {"vgg19": "VGG19-like", "resnet50": "ResNet50"}
+METRICS = {"dense_accuracy": "dense", "pruned_accuracy": "pruned", "accuracy_difference": "difference"}
+WORDS = {
+    "architecture": "Network", "rf_level": "Level", "dataset": "Data", "paper_dataset": "Data (by image size)",
+    "data_label": "Data", "pruning_rate": "Rate", "field_px": "Field (px)",
+}  # fmt: skip
 MISSING = "–"
+
+
+def label(name):
+    """A network or data set as readers know it; another one by its own name."""
+    return (ARCHITECTURE_LABELS | DATASET_LABELS).get(name, name)
 
 
 def reference(**options):
@@ -42,12 +53,13 @@ def author_runs():
     Returns:
         Data frame: source_file, dataset, architecture, rf_level, pruning_rate, fine_tuned, seed_or_name,
         dense_test_accuracy, pruned_test_accuracy, pool_kernel, pool_stride, paper_table (the first that uses the row;
-        empty for rows that no table uses), note.
+        empty for rows that no table uses), note; gap, the points of accuracy lost.
 
     Source:
         The author's public repository, https://github.com/Elluito/sparse_ensemble.
     """
-    return read_reference("author_runs.csv")
+    rows = read_reference("author_runs.csv")
+    return rows.assign(gap=rows["dense_test_accuracy"] - rows["pruned_test_accuracy"])
 
 
 def paper_table(n, preset="demo", *, runs=None):
@@ -72,24 +84,18 @@ def paper_table(n, preset="demo", *, runs=None):
         return importance_table(n, experiments.measured("gradient_projection", presets.get(preset)))
     if runs is None:
         runs = experiments.find(presets.get(preset))[0]
-    printed = reference().query("table == @n")
-    dataset, rate, tuned = (printed[key].iloc[0] for key in ("dataset", "pruning_rate", "fine_tuned"))
-    index = ["architecture", "rf_level"]
-    paper = printed.set_index([*index, "metric"])
-    cells = list(printed.groupby(index, sort=False).groups)
-    ours = _ours(experiments.frame("fine_tune", runs) if tuned else experiments.frame("pruning", runs), dataset, rate)
-    rows = []
-    for key in [*cells, *(key for key in ours if key not in cells)]:
-        row = dict.fromkeys(COLUMNS)
-        row |= {"dataset": dataset, "architecture": key[0], "rf_level": int(key[1])}
-        row |= {"pruning_rate": float(rate), "fine_tuned": int(tuned), "field_px": presets.field_px(*key)}
-        if key in cells:
-            for metric in ("dense", "pruned", "difference"):
-                name = "accuracy_difference" if metric == "difference" else f"{metric}_accuracy"
-                row[f"paper_{metric}_mean"] = float(paper.loc[(*key, name), "mean"])
-                row[f"paper_{metric}_std"] = float(paper.loc[(*key, name), "std"])
-        rows.append(row | ours.get(key, {}))
-    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    printed, paper = list(reference().query("table == @n").itertuples()), {}
+    for cell in printed:
+        row = paper.setdefault((cell.architecture, cell.rf_level), {})
+        row |= {f"paper_{METRICS[cell.metric]}_mean": cell.mean, f"paper_{METRICS[cell.metric]}_std": cell.std}
+    same = {"dataset": cell.dataset, "pruning_rate": cell.pruning_rate, "fine_tuned": cell.fine_tuned}
+    frame = experiments.frame("fine_tune" if cell.fine_tuned else "pruning", runs)
+    ours, rows = _ours(frame, cell.dataset, cell.pruning_rate), []
+    for architecture, level in dict.fromkeys([*paper, *ours]):
+        row = dict.fromkeys(COLUMNS) | same | {"architecture": architecture, "rf_level": level}
+        row["field_px"] = presets.field_px(architecture, level)
+        rows.append(row | paper.get((architecture, level), {}) | ours.get((architecture, level), {}))
+    return pd.DataFrame(rows, dtype=object)
 
 
 def importance_table(n, results):
@@ -105,46 +111,40 @@ def importance_table(n, results):
         from the paper's.
         Cells that were not computed are None.
     """
+    from scipy.stats import ttest_ind_from_stats
+
     printed, network = reference().query("table == @n").set_index("rf_level"), IMPORTANCE_TABLES[n]
     own = [each for each in results if each["settings"]["architecture"] == network]
     by_variant = {each["settings"]["variant"]: each["values"]["maxima"] for each in reversed(own)}
     whole = all(each["settings"]["width"] == 1 and each["settings"]["input_size"] == 64 for each in own)
     rows = []
-    for level, paper in printed.iterrows():
-        row = {"architecture": network, "rf_level": int(level), "field_px": presets.field_px(network, int(level))}
-        row |= {"paper_mean": float(paper["mean"]), "paper_std": float(paper["std"])}
+    for paper in printed.itertuples():
+        row = {"architecture": network, "rf_level": paper.Index, "field_px": presets.field_px(network, paper.Index)}
+        row |= {"paper_mean": paper.mean, "paper_std": paper.std}
         for variant in experiments.DEFINITIONS:
-            maxima = by_variant.get(variant, {}).get(str(level))
-            mean, std = mean_std(maxima) if maxima else (None, None)
-            row |= {
-                f"{variant}_mean": mean,
-                f"{variant}_std": std,
-                f"{variant}_networks": len(maxima) if maxima else None,
-            }
+            maxima = by_variant.get(variant, {}).get(str(paper.Index))
+            mean, std, count = (*mean_std(maxima), len(maxima)) if maxima else (None, None, None)
+            row |= {f"{variant}_mean": mean, f"{variant}_std": std, f"{variant}_networks": count}
         row["standard_errors"] = None
         if row["linearised_std"] is not None and whole:
             ours = (row["linearised_mean"], row["linearised_std"], row["linearised_networks"])
-            row["standard_errors"] = standard_errors_apart(row["paper_mean"], row["paper_std"], PAPER_NETWORKS, *ours)
+            apart = ttest_ind_from_stats(paper.mean, paper.std, PAPER_NETWORKS, *ours, equal_var=False).statistic
+            row["standard_errors"] = abs(float(apart))
         rows.append(row)
     return pd.DataFrame(rows, dtype=object)
-
-
-def _network_and_definition(settings):
-    name = ARCHITECTURE_LABELS.get(settings["architecture"], settings["architecture"])
-    return {"Network": name, "Definition": settings["variant"]}
 
 
 def importance_variants(results):
     """What input, batch norm and initial weights do to the largest projected gradient."""
     rows = []
-    for settings, values in ((each["settings"], each["values"]) for each in results):
-        by_network = list(zip(*values["maxima"].values(), strict=True))
-        testable = len(by_network) > 1 and len(values["maxima"]) > 2
-        p = p_value(page_trend(by_network, falling=True)[0]) if testable else MISSING
+    for settings, maxima in ((each["settings"], each["values"]["maxima"]) for each in results):
+        by_network = list(zip(*maxima.values(), strict=True))
+        testable = len(by_network) > 1 and len(maxima) > 2
         rows.append(
-            _network_and_definition(settings)
-            | {f"Level {level}": three(mean_std(maxima)[0]) for level, maxima in values["maxima"].items()}
-            | {"Networks": settings["repeats"], "p (falls)": p}
+            {"Network": label(settings["architecture"]), "Definition": settings["variant"]}
+            | {f"Level {level}": three(mean_std(values)[0]) for level, values in maxima.items()}
+            | {"Networks": settings["repeats"]}
+            | {"p (falls)": p_value(page_trend(by_network, falling=True)[0]) if testable else MISSING}
         )
     return pd.DataFrame(rows).fillna(MISSING)
 
@@ -154,20 +154,13 @@ def importance_shapes(results):
     rows = []
     for result in results:
         settings = result["settings"]
-        if settings["variant"] not in experiments.DEFINITIONS:
-            continue
-        each = {level: mean_std(values) for level, values in result["values"]["similarity"].items()}
-        fits = experiments.fitted_to_first(result)
-        rows.append(
-            _network_and_definition(settings)
-            | {"Patterns": "each network's, in place"}
-            | {f"Level {k}": f"{m:.2f}" if std is None else f"{m:.2f} ± {std:.2f}" for k, (m, std) in each.items()}
-        )
-        rows.append(
-            _network_and_definition(settings)
-            | {"Patterns": "mean, moved to fit (by px)"}
-            | {f"Level {level}": f"{cosine:.2f} ({shift:+d})" for level, (cosine, shift) in fits.items()}
-        )
+        if settings["variant"] in experiments.DEFINITIONS:
+            about = {"Network": label(settings["architecture"]), "Definition": settings["variant"]}
+            each = {f"Level {k}": spread(cosines, 2) for k, cosines in result["values"]["similarity"].items()}
+            fits = experiments.fitted_to_first(result).items()
+            fits = {f"Level {level}": f"{cosine:.2f} ({shift:+d})" for level, (cosine, shift) in fits}
+            rows.append(about | {"Patterns": "each network's, in place"} | each)
+            rows.append(about | {"Patterns": "mean, moved to fit (by px)"} | fits)
     return pd.DataFrame(rows)
 
 
@@ -213,12 +206,17 @@ def three(value):
     return f"{mantissa}·10" + str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
+def spread(values, digits):
+    """Mean and standard deviation of some numbers."""
+    if len(values) == 0:
+        return MISSING
+    mean, std = mean_std(list(values))
+    return f"{mean:,.{digits}f}" if std is None else f"{mean:,.{digits}f} ± {std:,.{digits}f}"
+
+
 def text(table, form="md"):
     """A table as text."""
     filled = table.map(lambda value: "" if value is None else value)
-    writers = {
-        "csv": lambda: filled.to_csv(index=False),
-        "md": lambda: filled.to_markdown(index=False),
-        "latex": lambda: filled.to_latex(index=False, escape=True, float_format="%.4g"),
-    }
-    return writers[one_of("form", form, tuple(writers))]()
+    if one_of("form", form, ("csv", "md", "latex")) == "latex":
+        return filled.to_latex(index=False, escape=True, float_format="%.4g")
+    return filled.to_csv(index=False) if form == "csv" else filled.to_markdown(index=False)

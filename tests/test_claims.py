@@ -247,7 +247,8 @@ def test_intervals_agree_with_scipy():
     random = np.random.default_rng(1)
     a, b = random.normal(size=5), random.normal(0.5, 2, size=7)
     theirs = scipy_stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
-    assert stats.welch_interval(a.mean(), a.std(ddof=1), 5, b.mean(), b.std(ddof=1), 7) == pytest.approx(tuple(theirs))
+    first, second = ((each.mean(), each.std(ddof=1), len(each)) for each in (a, b))
+    assert stats.welch_interval(first, second) == pytest.approx(tuple(theirs))
     theirs = scipy_stats.ttest_rel(b[:5], a).confidence_interval(0.9)
     assert stats.paired_interval(list(a), list(b[:5]), 0.9) == pytest.approx(tuple(theirs))
     one_sided = max(

@@ -163,10 +163,6 @@ def test_page_trend_with_ties_counts_the_orders_of_what_is_there():
     assert stats.page_trend(rows)[1] == pytest.approx(np.mean(np.array(sums) == max(sums)))
 
 
-def test_standard_errors_apart():
-    assert stats.standard_errors_apart(1.0, 0.3, 9, 1.5, 0.4, 16) == pytest.approx(0.5 / np.sqrt(0.02))
-
-
 # --- the experiment -------------------------------------------------------------------------------
 
 

@@ -273,8 +273,8 @@ def test_breaking_point(rates, accuracies, point):
 
 
 def test_floor():
-    assert outcomes.at_floor([10.0, 10.0], 10, 10_000) and outcomes.at_floor([10.5], 10, 10_000)
-    assert not outcomes.at_floor([10.7], 10, 10_000) and outcomes.at_floor([9.0, 15.0], 10, 10_000)
+    assert outcomes.near_chance(10.0, 0.0, 2, 10, 10_000) and outcomes.near_chance(10.5, None, 1, 10, 10_000)
+    assert not outcomes.near_chance(10.7, None, 1, 10, 10_000) and outcomes.near_chance(12.0, 4.24, 2, 10, 10_000)
 
 
 def test_one_row_a_run():

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from rfkit import presets, stats
-from rfkit.data import DATASET_LABELS
-from rfkit.experiments import CELL
-from rfkit.outcomes import ALPHA, usable_breaking_points
+from rfkit.outcomes import ALPHA, RUN, usable_breaking_points
+from rfkit.tables import label
 
 LEAST_PAIRS = 3
 """With two seeds the quantile of Student's t is 12.7: an interval decides nothing."""
@@ -56,16 +55,12 @@ def _censored(part, contrast, cells):
 
 def _judge(contrast, dataset, paired, censored):
     changed, other = paired[contrast.cell], paired[contrast.against]
-    if contrast.expected == "nearer":
-        to_third = (changed - paired[contrast.third]).abs()
-        changed, other = (changed - other).abs(), to_third  # from here on: higher is nearer
-    first, second = list(other), list(changed)
-    difference = float(np.mean(changed - other))
-    interval = stats.paired_interval(first, second) if len(paired) > 1 else None
+    if contrast.expected == "nearer":  # from here on: higher is nearer
+        changed, other = (changed - other).abs(), (changed - paired[contrast.third]).abs()
+    interval = stats.paired_interval(other, changed) if len(paired) > 1 else None
+    verdict = _verdict(contrast, other, changed, interval, censored)
     values = {cell: list(paired[cell]) for cell in paired}
-    return Finding(
-        contrast, dataset, values, difference, interval, _verdict(contrast, first, second, interval, censored)
-    )
+    return Finding(contrast, dataset, values, float((changed - other).mean()), interval, verdict)
 
 
 def _verdict(contrast, first, second, interval, censored):
@@ -85,17 +80,14 @@ def _verdict(contrast, first, second, interval, censored):
 
 def geometry_table(found):
     """What the networks do to an image, for readers."""
-    return pd.DataFrame([
-        {
-            "Network": presets.contrast_label(*cell),
-            "Field (px)": f"{row['field_px']:g}",
-            "Maps": " – ".join(map(str, row["maps"])),
-            "Field covers the image at": f"convolution {row['covering']}",
-            "Dead weights (%)": f"{100 * row['dead']:.1f}",
-            "Last convolution: used taps meet a pixel at (% of places)": f"{100 * row['met']:.0f}",
-        }
-        for cell, row in found.items()
-    ])
+    rows = []
+    for cell, seen in found.items():
+        row = {"Network": presets.contrast_label(*cell), "Field (px)": f"{seen['field_px']:g}"}
+        row["Maps"] = " – ".join(map(str, seen["maps"]))
+        row["Field covers the image at"] = f"convolution {seen['covering']}"
+        row["Dead weights (%)"] = f"{100 * seen['dead']:.1f}"
+        rows.append(row | {"Last convolution: used taps meet a pixel at (% of places)": f"{100 * seen['met']:.0f}"})
+    return pd.DataFrame(rows)
 
 
 def contrast_table(findings):
@@ -133,7 +125,6 @@ def _share(found):
 def dead_weight_table(by_run, repruned):
     """Where accuracy has fallen 5 points below dense, with dead weights among those that are pruned and without."""
     points = usable_breaking_points(repruned[repruned["architecture"] == presets.CONTRAST_NETWORK])
-    both = points.merge(by_run, on=[*CELL, "seed"])
     titles = {
         "breaking_point": ("Breaking point", "{:.3f}"),
         "usable": ("At equal rate of the usable weights", "{:.3f}"),
@@ -141,14 +132,14 @@ def dead_weight_table(by_run, repruned):
         "left": ("Usable weights left there", "{:,.0f}"),
     }
     rows = []
-    for dataset, part in both.groupby("paper_dataset", sort=False):
-        means = part.groupby("rf_level")[list(titles)].mean()
+    for dataset, part in points.merge(by_run, on=RUN).groupby("paper_dataset", sort=False):
+        data, levels = {"Data (by image size)": label(dataset)}, part.groupby("rf_level")
+        means, seeds = levels[list(titles)].mean(), levels.size()
         for level, cell in means.iterrows():
-            row = {title: form.format(cell[name]) for name, (title, form) in titles.items()}
-            rows.append({"Data (by image size)": DATASET_LABELS.get(dataset, dataset), "Level": str(level), **row})
-            rows[-1]["Seeds"] = str(len(part[part["rf_level"] == level]))
+            numbers = {title: form.format(cell[name]) for name, (title, form) in titles.items()}
+            rows.append(data | {"Level": str(level)} | numbers | {"Seeds": str(seeds[level])})
         order = {title: _in_order(means[name]) for name, (title, _) in titles.items()}
-        rows.append(rows[-1] | {"Level": "order", **order, "Seeds": ""})
+        rows.append(data | {"Level": "order"} | order | {"Seeds": ""})
     return pd.DataFrame(rows)
 
 

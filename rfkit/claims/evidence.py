@@ -41,22 +41,20 @@ def evidence_of_study():
 def evidence_of_runs(runs, projected=(), curved=()):
     """Evidence of our own runs."""
     frame = experiments.frame("pruning", runs)
-    maxima, shapes = {}, {}
+    maxima, shapes, parameters = {}, {}, {}
     for each in projected:
         variant, architecture = each["settings"]["variant"], each["settings"]["architecture"]
         if variant in experiments.DEFINITIONS:
-            cosines = {level: cosine for level, (cosine, _) in experiments.fitted_to_first(each).items()}
+            fitted = experiments.fitted_to_first(each).items()
             maxima.setdefault(variant, {})[architecture] = each["values"]["maxima"]
-            shapes.setdefault(variant, {})[architecture] = cosines
-    table = outcomes.by_run(frame, experiments.frame("fine_tune", runs)) if len(frame) else frame
-    parameters = {}
+            shapes.setdefault(variant, {})[architecture] = {level: cosine for level, (cosine, _) in fitted}
     for run in runs:
         cell = (experiments.describe(run)["paper_dataset"], run.config.architecture)
         parameters.setdefault(cell, {})[run.config.level] = run.summary["parameters"]
+    table = outcomes.by_run(frame, experiments.frame("fine_tune", runs)) if len(frame) else frame
     pairs = experiments.frame("pair", runs).query("stage == 'final'")
-    sharp = outcomes.sharpness(runs, curved)
     return Evidence(
-        table if table.empty else table.merge(sharp, how="outer", on=[*experiments.CELL, "seed"]),
+        table if table.empty else table.merge(outcomes.sharpness(runs, curved), how="outer", on=outcomes.RUN),
         outcomes.floors(frame) if len(frame) else set(),
         pairs=pairs if len(pairs) else None,
         parameters={name: counts for name, counts in parameters.items() if len(counts) > 1},
@@ -67,14 +65,12 @@ def evidence_of_runs(runs, projected=(), curved=()):
 
 def evidence_of_author():
     """Evidence of the author's public result files: the rows behind Tables 1, 2 and 5-14."""
-    rows = tables.author_runs().query("paper_table.notna()").rename(columns={"seed_or_name": "seed"})
-    rows = rows.assign(paper_dataset=rows["dataset"], chance=rows["dataset"].map(PAPER_CHANCE))
-    rows = rows.assign(test_images=PAPER_TEST_IMAGES, dense=rows["dense_test_accuracy"])
-    rows = rows.assign(accuracy=rows["pruned_test_accuracy"])
+    names = {"seed_or_name": "seed", "dense_test_accuracy": "dense", "pruned_test_accuracy": "accuracy"}
+    rows = tables.author_runs().query("paper_table.notna()").rename(columns={"dataset": "paper_dataset"} | names)
+    rows = rows.assign(chance=rows["paper_dataset"].map(PAPER_CHANCE), test_images=PAPER_TEST_IMAGES)
     shot, tuned = rows[rows["fine_tuned"] == 0], rows[rows["fine_tuned"] == 1]
-    dense = shot.drop_duplicates([*experiments.CELL, "seed"]).assign(
-        pruning_rate=0.0, accuracy=lambda part: part["dense"]
-    )
+    dense = shot.drop_duplicates(outcomes.RUN)
+    dense = dense.assign(pruning_rate=0.0, accuracy=dense["dense"])
     frame = pd.concat([dense, shot])
     by_run = outcomes.by_run(frame, tuned)
     whole = by_run[[f"gap_{rate}" for rate in PAPER_RATES]].notna().all(axis=1)  # others are in Table 1 only

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -42,6 +41,13 @@ KEEPS_SHAPE = {"E4": "linearised", "E7": "true"}
 """Claims by the definition of the projected gradient, as in `rfkit.experiments.DEFINITIONS`."""
 
 
+TRENDS = {
+    "C1": ("dense", True), "C2": ("breaking_point", False), "C3": ("gap_0.9", True, 0.9), "C6": ("gap_tuned", True),
+    "C7": ("top_eigenvalue_init", False), "C8": ("deep_similarity", True),
+}  # fmt: skip
+"""Claims that are a trend: of which outcome, whether it falls, and the rate at which levels may be at chance."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What one claim came to in one combination."""
@@ -50,19 +56,19 @@ class Verdict:
     dataset: str  #: ``cifar10`` or ``tiny_imagenet``; empty for all.
     architecture: str  #: Network; empty for all.
     #: Whether the data lie in the claimed direction; None if they lie nowhere, or the verdict is by no test.
-    towards: bool | None
-    p: float | None  #: Two-sided p-value before correction; None where the verdict is not by a test.
-    smallest_p: float | None  #: Smallest p-value this number of seeds can reach.
-    effect: str  #: Size of the effect, in words.
-    test: str  #: The test.
+    towards: bool | None = None
+    p: float | None = None  #: Two-sided p-value before correction; None where the verdict is not by a test.
+    smallest_p: float | None = None  #: Smallest p-value this number of seeds can reach.
+    effect: str = ""  #: Size of the effect, in words.
+    test: str = ""  #: The test.
     verdict: str = UNDECIDED  #: Set by `judge` where there is a p-value.
     p_holm: float | None = None  #: p-value corrected over the family.
 
 
-def _values(evidence, dataset, architecture, outcome, *, floor_rate=None, table=None):
+def _values(evidence, dataset, architecture, outcome, floor_rate=None):
     """One column per level; one row per seed that has them all, or networks that are no pairs."""
-    table = evidence.runs if table is None else table
-    if outcome not in table:
+    table = evidence.pairs if outcome == "deep_similarity" else evidence.runs
+    if table is None or outcome not in table:
         return pd.DataFrame()
     part = table[(table["paper_dataset"] == dataset) & (table["architecture"] == architecture)]
     part = part[part[outcome].notna()]
@@ -84,138 +90,130 @@ def _columns(values):
     return {level: list(column.dropna()) for level, column in values.items()}
 
 
-def _trend(values, falling, paired=True):
-    """(towards, two-sided p, smallest p, effect, test) of the test of a trend; None where there is none to test."""
+def _trend(claim, cell, values, falling, paired=True):
+    """The test of a trend over levels; None where there is none to test."""
     seeds, levels = values.shape
     if levels < 3 or not seeds:
         return None
-    means = values.mean()
-    effect = from_to(means.iloc[0], means.iloc[-1])
+    first, last = values.mean().iloc[[0, -1]]
     if seeds < 2:
-        towards = None if means.iloc[0] == means.iloc[-1] else bool((means.iloc[-1] < means.iloc[0]) == falling)
-        return towards, None, None, effect, "one seed: not tested"
+        towards = None if first == last else bool((last < first) == falling)
+        return Verdict(claim, *cell, towards, effect=from_to(first, last), test="one seed: not tested")
     if paired:
         test, data, count = stats.page_trend, values.to_numpy(), f"Page, {seeds} seeds"
     else:
         groups = list(_columns(values).values())
         test, data, count = stats.jonckheere_trend, groups, f"Jonckheere, {sum(map(len, groups))} networks"
     (claimed, smallest), (opposite, _) = test(data, falling=falling), test(data, falling=not falling)
-    named = f"{count}, levels {', '.join(map(str, means.index))}"
-    return claimed <= opposite, min(1.0, 2 * min(claimed, opposite)), min(1.0, 2 * smallest), effect, named
+    p_values = min(1.0, 2 * min(claimed, opposite)), min(1.0, 2 * smallest)
+    named = f"{count}, levels {', '.join(map(str, values))}"
+    return Verdict(claim, *cell, claimed <= opposite, *p_values, from_to(first, last), named)
 
 
-def _ordered(claim, outcome, falling, floor_rate=None, table=None):
-    def test(evidence, *cell):
-        if table and getattr(evidence, table) is None:
-            return None
-        source = getattr(evidence, table) if table else None
-        found = _trend_of(evidence, cell, outcome, falling, floor_rate, source)
-        return found and Verdict(claim, *cell, *found)
-
-    return test
-
-
-def _trend_of(evidence, cell, outcome, falling, floor_rate=None, table=None):
+def _trend_of(evidence, claim, cell, outcome, falling, floor_rate=None):
     """The trend of an outcome; levels at chance are tied and named, and the effect is what was measured."""
-    values = _values(evidence, *cell, outcome, floor_rate=floor_rate, table=table)
-    found, levels = _trend(values, falling, evidence.paired), _at_floor(evidence, *cell, floor_rate)
+    found = _trend(claim, cell, _values(evidence, *cell, outcome, floor_rate), falling, evidence.paired)
+    levels = _at_floor(evidence, *cell, floor_rate)
     if not found or not levels:
         return found
-    measured = _values(evidence, *cell, outcome, table=table).mean()
-    effect = from_to(measured.iloc[0], measured.iloc[-1])
-    return (*found[:3], effect, f"{found[4]}; at chance, tied: {', '.join(map(str, levels))}")
+    first, last = _values(evidence, *cell, outcome).mean().iloc[[0, -1]]
+    test = f"{found.test}; at chance, tied: {', '.join(map(str, levels))}"
+    return replace(found, effect=from_to(first, last), test=test)
 
 
-def _reversed_order(evidence, dataset, architecture):
-    dense = _trend_of(evidence, (dataset, architecture), "dense", True)
-    pruned = _trend_of(evidence, (dataset, architecture), "pruned_0.9", False, 0.9)
+def _reversed_order(evidence, cell):
+    """C4: dense accuracy falls and pruned accuracy at 0.9 rises."""
+    dense = _trend_of(evidence, "C4", cell, "dense", True)
+    pruned = _trend_of(evidence, "C4", cell, "pruned_0.9", False, 0.9)
     if not dense or not pruned:
         return None
-    if dense[1] is None or pruned[1] is None:
-        return Verdict("C4", dataset, architecture, bool(dense[0] and pruned[0]), *pruned[1:])
-    if dense[0] and pruned[0]:  # both must hold: the weaker one counts
-        return Verdict("C4", dataset, architecture, True, *max((dense, pruned), key=lambda trend: trend[1])[1:])
-    worse = min((trend for trend in (dense, pruned) if not trend[0]), key=lambda trend: trend[1])
-    return Verdict("C4", dataset, architecture, False, min(1.0, 2 * worse[1]), *worse[2:])  # two were looked at
+    if dense.p is None or pruned.p is None:
+        return replace(pruned, towards=bool(dense.towards and pruned.towards))
+    if dense.towards and pruned.towards:  # both must hold: the weaker one counts
+        return max(dense, pruned, key=lambda trend: trend.p)
+    worse = min((trend for trend in (dense, pruned) if not trend.towards), key=lambda trend: trend.p)
+    return replace(worse, p=min(1.0, 2 * worse.p))  # two were looked at
 
 
-def _only_above(evidence, dataset, architecture):
+def _only_above(evidence, cell):
     """C5: a falling gap at a rate up to 0.8 contradicts; no difference there and one at 0.9 supports."""
-    gaps = {rate: _values(evidence, dataset, architecture, f"gap_{rate}", floor_rate=rate) for rate in PAPER_RATES}
-    trends = {rate: _trend_of(evidence, (dataset, architecture), f"gap_{rate}", True, rate) for rate in PAPER_RATES}
+    trends = {rate: _trend_of(evidence, "C5", cell, f"gap_{rate}", True, rate) for rate in PAPER_RATES}
     above = trends.pop(0.9)
     tested = {rate: trend for rate, trend in trends.items() if trend}
     if not tested:
         return None
-    if any(trend[1] is None for trend in tested.values()):
-        return Verdict("C5", dataset, architecture, None, None, None, "no test up to 0.8", "one seed: not tested")
-    smallest = min(1.0, len(tested) * min(trend[2] for trend in tested.values()))  # Bonferroni inside
-    falls = {rate: trend[1] * len(tested) for rate, trend in tested.items() if trend[0]}
-    if falls and min(falls.values()) < ALPHA:
-        rate = min(falls, key=falls.get)
-        effect = f"gap at {rate:g}: {tested[rate][3]}"
-        return Verdict("C5", dataset, architecture, False, min(1.0, falls[rate]), smallest, effect, tested[rate][4])
-    ends = [[column for column in _columns(gaps[rate]).values()] for rate in tested]
-    if not above or not above[0] or min(len(column) for each in ends for column in (each[0], each[-1])) < 2:
-        test = next(iter(tested.values()))[4].partition(",")[0]
-        return Verdict("C5", dataset, architecture, None, 1.0, smallest, "no significant trend up to 0.8", test)
+    if any(trend.p is None for trend in tested.values()):
+        return Verdict("C5", *cell, effect="no test up to 0.8", test="one seed: not tested")
+    smallest = min(1.0, len(tested) * min(trend.smallest_p for trend in tested.values()))  # Bonferroni inside
+    rate = min(tested, key=lambda rate: tested[rate].p if tested[rate].towards else math.inf)
+    lowest = tested[rate]
+    if lowest.towards and lowest.p * len(tested) < ALPHA:
+        effect = f"gap at {rate:g}: {lowest.effect}"
+        return replace(lowest, towards=False, p=lowest.p * len(tested), smallest_p=smallest, effect=effect)
+    ends = [list(_columns(_values(evidence, *cell, f"gap_{rate}", rate)).values()) for rate in tested]
+    if not above or not above.towards or min(len(column) for each in ends for column in (each[0], each[-1])) < 2:
+        test = lowest.test.partition(",")[0]
+        return Verdict("C5", *cell, None, 1.0, smallest, "no significant trend up to 0.8", test)
     none = [stats.equivalence(each[0], each[-1], MARGIN_POINTS, paired=evidence.paired) for each in ends]
-    test = f"{above[4].partition(',')[0]} at 0.9, TOST ±{MARGIN_POINTS:g} points below"
-    return Verdict("C5", dataset, architecture, True, max(above[1], *none), smallest, above[3], test)
+    test = f"{above.test.partition(',')[0]} at 0.9, TOST ±{MARGIN_POINTS:g} points below"
+    return replace(above, p=max(above.p, *none), smallest_p=smallest, test=test)
 
 
-def _reversed_above(evidence, dataset, architecture):
-    """E8: pruned accuracy rises with the field at 0.9; a rise at a rate up to 0.8 contradicts."""
-    trends = {rate: _trend_of(evidence, (dataset, architecture), f"pruned_{rate}", False, rate) for rate in PAPER_RATES}
-    above = trends.pop(0.9)
-    below = {rate: trend for rate, trend in trends.items() if trend}
+def _reversed_above(evidence, cell):
+    trends = {rate: _trend_of(evidence, "E8", cell, f"pruned_{rate}", False, rate) for rate in PAPER_RATES}
+    tested = {rate: trend for rate, trend in trends.items() if trend and trend.towards and trend.p is not None}
+    below = sum(trend is not None for trend in trends.values()) - 1
+    for rate, trend in tested.items():
+        if trend.p * (1 if rate == 0.9 else below) < ALPHA:
+            trends[rate] = replace(trend, verdict=SUPPORTED)
+    return reversed_above(trends)
+
+
+def reversed_above(trends):
+    """E8, from a verdict a rate: pruned accuracy rises with the field at 0.9, and does not at lower rates."""
+    above, below = trends.pop(0.9), {rate: trend for rate, trend in trends.items() if trend}
     if not above or not below:
         return None
-    words = f"at 0.9: {above[3]}; at {max(below):g}: {below[max(below)][3]}"
-    if above[1] is None:
-        return Verdict("E8", dataset, architecture, None, None, None, words, "one seed: not tested")
-    early = [rate for rate, trend in below.items() if trend[0] and trend[1] * len(below) < ALPHA]
-    late = bool(above[0]) and above[1] < ALPHA and not any(trend[0] for trend in below.values())
-    verdict = CONTRADICTED if early else SUPPORTED if late else UNDECIDED
+    early = [rate for rate, trend in below.items() if trend.verdict == SUPPORTED]
+    late = above.verdict == SUPPORTED and not any(trend.towards for trend in below.values())
+    effect = f"at 0.9: {above.effect}; at {max(below):g}: {below[max(below)].effect}"
     if early:
-        words = f"rises at {early[0]:g} already: {below[early[0]][3]}"
-    test = f"{above[4].partition(',')[0]} at every rate"
-    return Verdict("E8", dataset, architecture, None, None, None, words, test, verdict)
+        effect = f"rises at {early[0]:g} already: {below[early[0]].effect}"
+    test, several, _ = above.test.partition(",")
+    verdict = CONTRADICTED if early else SUPPORTED if late else UNDECIDED
+    test += " at every rate" if several else ""
+    return Verdict("E8", above.dataset, above.architecture, effect=effect, test=test, verdict=verdict)
 
 
-def _steps(evidence, dataset, architecture):
+def _steps(evidence, cell):
     """E1, on the gap at every rate and after fine-tuning."""
-    cells = {}
+    found = {}
     for outcome, rate in (*((f"gap_{rate}", rate) for rate in PAPER_RATES), ("gap_tuned", None)):
-        values = _values(evidence, dataset, architecture, outcome, floor_rate=rate)
+        values = _values(evidence, *cell, outcome, rate)
         if len(values) > 1:
-            cells[rate] = {level: column for level, column in _columns(values).items() if len(column) > 1}
-    if not any(len(cell) > 1 for cell in cells.values()):
+            found[rate] = {level: column for level, column in _columns(values).items() if len(column) > 1}
+    if not any(len(levels) > 1 for levels in found.values()):
         return None
-    interval, kind = (stats.paired_interval, "paired") if evidence.paired else (_welch, "Welch")
-    return of_steps(dataset, architecture, cells, interval, lambda values: stats.mean_std(values)[0], kind)
+    if evidence.paired:
+        return of_steps(cell, found, stats.paired_interval, "paired")
+    about = {rate: {lv: (*stats.mean_std(each), len(each)) for lv, each in found[rate].items()} for rate in found}
+    return of_steps(cell, about, stats.welch_interval, "Welch")
 
 
-def _welch(a, b, level):
-    return stats.welch_interval(*stats.mean_std(a), len(a), *stats.mean_std(b), len(b), level)
-
-
-def of_steps(dataset, architecture, cells, interval, mean, kind):
+def of_steps(cell, found, interval, kind):
     """The verdict on E1: each step from level to level, and the whole way, at every rate."""
     against, shrinks = [], False
-    for rate, values in cells.items():
+    for rate, values in found.items():
         levels = list(values)
-        if len(levels) < 2:
-            continue
-        for a, b in [*itertools.pairwise(levels), (levels[0], levels[-1])]:
+        for a, b in [*itertools.pairwise(levels), (levels[0], levels[-1])] if len(levels) > 1 else ():
             low, high = interval(values[a], values[b], 1 - ALPHA / (6 * len(levels)))
             if low > 0:
                 where = f"{FINE_TUNED_RATE:g}, fine-tuned" if rate is None else f"{rate:g}"
-                against.append(f"level {a} to {b} at {where}: +{mean(values[b]) - mean(values[a]):.3g}")
+                against.append(f"level {a} to {b} at {where}: +{(low + high) / 2:.3g}")
             shrinks |= high < 0
     verdict = CONTRADICTED if against else SUPPORTED if shrinks else UNDECIDED
     effect = "; ".join(against[:3]) or ("falls, no step against it" if shrinks else "no step beyond its interval")
-    return Verdict("E1", dataset, architecture, None, None, None, effect, f"{kind} intervals", verdict)
+    return Verdict("E1", *cell, effect=effect, test=f"{kind} intervals", verdict=verdict)
 
 
 def _everywhere(verdicts):
@@ -223,39 +221,37 @@ def _everywhere(verdicts):
     if not needed:
         return []
     kinds = {v.verdict for v in needed}
-    cells = {(v.dataset, v.architecture) for v in needed}
-    datasets, networks = ({cell[i] for cell in cells} for i in (0, 1))
+    datasets, networks = {v.dataset for v in needed}, {v.architecture for v in needed}
     whole = min(len(datasets), len(networks)) > 1 and len(needed) == 2 * len(datasets) * len(networks)
     verdict = CONTRADICTED if CONTRADICTED in kinds else SUPPORTED if kinds == {SUPPORTED} and whole else UNDECIDED
-    held = sum(v.verdict == SUPPORTED for v in needed)
-    return [Verdict("C9", "", "", None, None, None, f"{held} of {len(needed)} supported", "C1 and C2", verdict)]
+    effect = f"{sum(v.verdict == SUPPORTED for v in needed)} of {len(needed)} supported"
+    return [Verdict("C9", "", "", effect=effect, test="C1 and C2", verdict=verdict)]
 
 
 def _projection(evidence):
     for claim, definition in FALLS.items():
         for name, maxima in evidence.maxima.get(definition, {}).items():
-            found = _trend(pd.DataFrame(maxima), True)
+            found = _trend(claim, ("", name), pd.DataFrame(maxima), True)
             if found:
-                yield Verdict(claim, "", name, *found[:4], "Page, networks as blocks")
+                yield replace(found, test="Page, networks as blocks")
     for claim, definition in KEEPS_SHAPE.items():
         for name, shapes in evidence.shapes.get(definition, {}).items():
             least = min(shapes.values())
             verdict = SUPPORTED if least > ALIKE else CONTRADICTED if least < UNLIKE else UNDECIDED
             effect = f"cosine with the first level at least {least:.2f}"
-            yield Verdict(claim, "", name, None, None, None, effect, "mean patterns, moved to fit", verdict)
+            yield Verdict(claim, "", name, effect=effect, test="mean patterns, moved to fit", verdict=verdict)
 
 
 def _counted(evidence):
     """E2 and E5: counting, not testing."""
     if evidence.not_five is not None:
-        short = evidence.not_five
-        verdict = CONTRADICTED if len(short) else SUPPORTED
-        effect = f"{len(short)} cells of Tables {', '.join(map(str, sorted(set(short['table']))))} have other numbers"
-        yield Verdict("E2", "", "", not len(short), None, None, effect, "count", verdict)
-    for (dataset, name), counts in evidence.parameters.items():
-        verdict = SUPPORTED if len(set(counts.values())) == 1 else CONTRADICTED
-        effect = ", ".join(f"{count:,}" for count in sorted(set(counts.values())))
-        yield Verdict("E5", dataset, name, verdict == SUPPORTED, None, None, effect, "count", verdict)
+        short = sorted(set(evidence.not_five["table"]))
+        effect = f"{len(evidence.not_five)} cells of Tables {', '.join(map(str, short))} have other numbers"
+        yield Verdict("E2", "", "", effect=effect, test="count", verdict=CONTRADICTED if short else SUPPORTED)
+    for cell, counts in evidence.parameters.items():
+        sizes = sorted(set(counts.values()))
+        effect = ", ".join(f"{count:,}" for count in sizes)
+        yield Verdict("E5", *cell, effect=effect, test="count", verdict=CONTRADICTED if sizes[1:] else SUPPORTED)
 
 
 def _across_cells(evidence):
@@ -276,24 +272,13 @@ def _across_cells(evidence):
             yield Verdict("C10", "", name, features < 0 < robust, max(p_features, p_robust), smallest, effect, test)
 
 
-_TESTS: tuple[Callable, ...] = (
-    _ordered("C1", "dense", True),
-    _ordered("C2", "breaking_point", False),
-    _ordered("C3", "gap_0.9", True, floor_rate=0.9),
-    _reversed_order,
-    _only_above,
-    _ordered("C6", "gap_tuned", True),
-    _ordered("C7", "top_eigenvalue_init", False),
-    _ordered("C8", "deep_similarity", True, table="pairs"),
-    _steps,
-    _reversed_above,
-)
-
-
 def judge(evidence):
     """Test every claim on some evidence."""
+    found = []
     cells = evidence.runs[["paper_dataset", "architecture"]].drop_duplicates() if len(evidence.runs) else pd.DataFrame()
-    found = [test(evidence, *cell) for test in _TESTS for cell in cells.itertuples(index=False)]
+    for cell in cells.itertuples(index=False):
+        found += [_trend_of(evidence, claim, cell, *asked) for claim, asked in TRENDS.items()]
+        found += [test(evidence, cell) for test in (_reversed_order, _only_above, _steps, _reversed_above)]
     found = [v for v in found if v] + [*_projection(evidence), *_counted(evidence), *_across_cells(evidence)]
     family = [v for v in found if v.claim.startswith("C") and v.p is not None]
     corrected = dict(zip(map(id, family), stats.holm([v.p for v in family]), strict=True))
@@ -301,12 +286,9 @@ def judge(evidence):
     for v in found:
         p = corrected.get(id(v), v.p)
         if p is not None:
+            decided = SUPPORTED if v.towards else CONTRADICTED
             sure = p < ALPHA and v.towards is not None
-            v = replace(
-                v,
-                p_holm=corrected.get(id(v)),
-                verdict=(SUPPORTED if v.towards else CONTRADICTED) if sure else UNDECIDED,
-            )
+            v = replace(v, p_holm=corrected.get(id(v)), verdict=decided if sure else UNDECIDED)
         judged.append(v)
     return in_order(judged + _everywhere(judged))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from rfkit import outcomes, stats, tables
 from rfkit.claims.evidence import PAPER_CHANCE, PAPER_SEEDS, PAPER_TEST_IMAGES, seeds_behind_tables
-from rfkit.claims.judging import ALPHA, CONTRADICTED, SUPPORTED, UNDECIDED, Verdict, in_order, of_steps
+from rfkit.claims.judging import ALPHA, CONTRADICTED, SUPPORTED, UNDECIDED, Verdict, in_order, of_steps, reversed_above
 from rfkit.presets import FINE_TUNED_RATE, PAPER_RATES
 
 INTERVALS = 4 * (4 + 4)
@@ -14,47 +14,30 @@ INTERVALS = 4 * (4 + 4)
 def judge_printed(printed=None):
     """Test the claims that printed means and standard deviations can test, by Welch intervals."""
     printed = tables.reference() if printed is None else printed
-    printed = printed[printed["metric"].isin(("dense_accuracy", "pruned_accuracy", "accuracy_difference"))]
+    printed = printed[printed["metric"].isin(tables.METRICS)]
     few = seeds_behind_tables().set_index(["table", "architecture", "rf_level"])["networks"].to_dict()
     found = []
-    for (dataset, architecture), part in printed.groupby(["dataset", "architecture"], sort=False):
-        cell = {
-            (metric.split("_")[1 if metric.startswith("acc") else 0], rate, bool(tuned)): _by_level(rows, few)
+    for cell, part in printed.groupby(["dataset", "architecture"], sort=False):
+        of = {
+            (tables.METRICS[metric], rate, bool(tuned)): _by_level(rows, few)
             for (metric, rate, tuned), rows in part.groupby(["metric", "pruning_rate", "fine_tuned"])
         }
-        gaps = {rate: cell["difference", rate, False] for rate in PAPER_RATES}
-        tuned = cell.get(("difference", FINE_TUNED_RATE, True), {})
-        dense = _ends("C1", dataset, architecture, cell["dense", 0.9, False], True)
-        rising = _ends("C4", dataset, architecture, cell["pruned", 0.9, False], False)
+        gaps, pruned = ({rate: of[name, rate, False] for rate in PAPER_RATES} for name in ("difference", "pruned"))
+        tuned = of.get(("difference", FINE_TUNED_RATE, True), {})
+        dense, rising = _ends("C1", cell, of["dense", 0.9, False], True), _ends("C4", cell, pruned[0.9], False)
         both = {dense.verdict, rising.verdict}
         worst = CONTRADICTED if CONTRADICTED in both else SUPPORTED if both == {SUPPORTED} else UNDECIDED
-        found += [dense, _ends("C3", dataset, architecture, gaps[0.9], True), replace(rising, verdict=worst)]
-        lower = {rate: _ends("C5", dataset, architecture, gaps[rate], True) for rate in PAPER_RATES if rate <= 0.8}
-        early = [(rate, v) for rate, v in lower.items() if v.verdict == SUPPORTED]
-        effect = f"gap at {early[0][0]:g}: {early[0][1].effect}" if early else "no fall beyond its interval up to 0.8"
-        verdict = CONTRADICTED if early else UNDECIDED
-        found.append(replace(lower[0.8], verdict=verdict, effect=effect))
-        found.append(_reversed_above(dataset, architecture, {r: cell["pruned", r, False] for r in PAPER_RATES}))
-        found.append(_ends("C6", dataset, architecture, tuned, True))
+        found += [dense, _ends("C3", cell, gaps[0.9], True), replace(rising, verdict=worst)]
+        lower = {rate: _ends("C5", cell, gaps[rate], True) for rate in PAPER_RATES if rate <= 0.8}
+        early = [f"gap at {rate:g}: {v.effect}" for rate, v in lower.items() if v.verdict == SUPPORTED]
+        effect = early[0] if early else "no fall beyond its interval up to 0.8"
+        found.append(replace(lower[0.8], verdict=CONTRADICTED if early else UNDECIDED, effect=effect))
+        found.append(reversed_above({rate: _ends("E8", cell, values, False) for rate, values in pruned.items()}))
+        found.append(_ends("C6", cell, tuned, True))
         # what is lost down to chance is bounded by what was there: no step between such levels is one of robustness
-        clear = {rate: _above_floor(gaps[rate], cell["pruned", rate, False], dataset) for rate in PAPER_RATES}
-        found.append(of_steps(dataset, architecture, {**clear, None: tuned}, _welch, lambda value: value[0], "Welch"))
+        clear = {rate: _above_floor(gaps[rate], pruned[rate], cell[0]) for rate in PAPER_RATES}
+        found.append(of_steps(cell, {**clear, None: tuned}, stats.welch_interval, "Welch"))
     return in_order(found)
-
-
-def _reversed_above(dataset, architecture, pruned):
-    """E8: pruned accuracy rises beyond its interval at 0.9, and in no mean at lower rates."""
-    ends = {rate: _ends("E8", dataset, architecture, values, False) for rate, values in pruned.items()}
-    above = ends.pop(0.9)
-    early = [rate for rate, verdict in ends.items() if verdict.verdict == SUPPORTED]
-    means = {rate: [mean for mean, *_ in pruned[rate].values()] for rate in ends}
-    rises = any(each[-1] > each[0] for each in means.values())
-    late = above.verdict == SUPPORTED and not rises
-    verdict = CONTRADICTED if early else SUPPORTED if late else UNDECIDED
-    effect = (
-        f"at {early[0]:g}: {ends[early[0]].effect}" if early else f"at 0.9: {above.effect}; at 0.8: {ends[0.8].effect}"
-    )
-    return replace(above, verdict=verdict, effect=effect)
 
 
 def _by_level(rows, few):
@@ -71,18 +54,13 @@ def _above_floor(values, pruned, dataset):
     return {level: values[level] for level, value in pruned.items() if not outcomes.near_chance(*value, *about)}
 
 
-def _ends(claim, dataset, architecture, values, falling):
+def _ends(claim, cell, values, falling):
     """First against last level."""
     if len(values) < 2:
-        return Verdict(claim, dataset, architecture, None, None, None, "near chance", "Welch intervals")
+        return Verdict(claim, *cell, effect="near chance", test="Welch intervals")
     (start, first), *_, (end, last) = values.items()
-    low, high = _welch(first, last, 1 - ALPHA / INTERVALS)
-    falls, rises = high < 0, low > 0
-    verdict = UNDECIDED if not (falls or rises) else SUPPORTED if falls == falling else CONTRADICTED
-    effect = tables.from_to(first[0], last[0])
-    test = f"Welch interval, levels {start} and {end}"
-    return Verdict(claim, dataset, architecture, None, None, None, effect, test, verdict)
-
-
-def _welch(a, b, level):
-    return stats.welch_interval(*a, *b, level)
+    low, high = stats.welch_interval(first, last, 1 - ALPHA / INTERVALS)
+    verdict = UNDECIDED if low <= 0 <= high else SUPPORTED if (high < 0) == falling else CONTRADICTED
+    towards = last[0] < first[0] if falling else last[0] > first[0]
+    effect, test = tables.from_to(first[0], last[0]), f"Welch interval, levels {start} and {end}"
+    return Verdict(claim, *cell, towards, effect=effect, test=test, verdict=verdict)

@@ -10,8 +10,8 @@ from IPython.display import HTML
 from PIL import Image
 
 from rfkit import experiments
-from rfkit.report.styles import LEVEL_STYLE, OTHER_LEVELS
-from rfkit.tables import ARCHITECTURE_LABELS, reference
+from rfkit.report.plots import LEVEL_STYLE, OTHER_LEVELS
+from rfkit.tables import label, reference
 
 DASHES = {"-": "", "--": "8 4", "-.": "8 3 2 3", ":": "2 3"}
 """Line styles of matplotlib as SVG has them."""
@@ -30,10 +30,9 @@ def explorer_presets():
         "homework: with strides": network_link([("conv", 3, 2, 1, 0), ("conv", 3, 2, 1, 0), ("conv", 3, 1, 1, 0)], 32),
         "blind spots: stride > kernel": network_link([("conv", 2, 4, 1, 0), ("conv", 2, 1, 1, 0)], 24),
     }
-    for level in (1, 2, 3, 4):
-        presets[f"VGG19-like, level {level}"] = network_link(layers_of("vgg19", level), 32)
-    for level in (1, 2, 3, 4):
-        presets[f"ResNet50 (3×3 path), level {level}"] = network_link(layers_of("resnet50", level), 32)
+    for architecture, name in (("vgg19", "VGG19-like"), ("resnet50", "ResNet50 (3×3 path)")):
+        for level in (1, 2, 3, 4):
+            presets[f"{name}, level {level}"] = network_link(layers_of(architecture, level), 32)
     return presets
 
 
@@ -102,7 +101,7 @@ def knob_networks(runs):
     for (data, architecture, level), seeds in sorted(cells.items()):
         config = seeds[0].config
         about = {
-            "name": ARCHITECTURE_LABELS.get(architecture, architecture), "data": data, "px": config.image_size,
+            "name": label(architecture), "data": data, "px": config.image_size,
             "chance": round(100 / config.num_classes, 2), "levels": [],
         }  # fmt: skip
         drawn = _level(level, seeds) | {"paper": _printed(config, experiments.paper_dataset(config))}
@@ -145,10 +144,8 @@ def _curve(analysis, rate, seeds):
 
 def _printed(config, dataset):
     """The paper's (rate, accuracy) of a cell, dense first."""
-    same = {"architecture": config.architecture, "rf_level": config.level, "dataset": dataset, "fine_tuned": 0}
-    rows = reference()
-    for column, value in same.items():
-        rows = rows[rows[column] == value]
+    cell = "architecture == @config.architecture and rf_level == @config.level and dataset == @dataset"
+    rows = reference().query(f"fine_tuned == 0 and {cell}")
     pruned = rows[rows["metric"] == "pruned_accuracy"].drop_duplicates("pruning_rate").sort_values("pruning_rate")
     dense = rows[rows["metric"] == "dense_accuracy"]["mean"].head(1)
     return [[0.0, value] for value in dense] + pruned[["pruning_rate", "mean"]].to_numpy().tolist()
@@ -174,9 +171,8 @@ def _photograph(side):
     from sklearn.datasets import load_sample_image
 
     name, square = PHOTO
-    return _address(
-        Image.fromarray(load_sample_image(name)).crop(square).resize((side, side), Image.Resampling.LANCZOS)
-    )
+    photo = Image.fromarray(load_sample_image(name)).crop(square)
+    return _address(photo.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def _address(image):

@@ -6,13 +6,17 @@ import math
 import sys
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.transforms import Bbox
 
-from rfkit.report.styles import LEVEL_STYLE, OTHER_LEVELS, STYLES
-from rfkit.tables import ARCHITECTURE_LABELS
+from rfkit.tables import label as network_label
 
 WIDTH_IN, ALONE_IN = 6.6, 5.0  # of several panels; of one, which a phone can show whole
+# Colour, marker and line of an RF level through the whole book, by Okabe and Ito: safe for colour-blind readers
+LEVEL_STYLE = {1: ("#0072B2", "o", "-"), 2: ("#E69F00", "s", "--"), 3: ("#009E73", "^", "-."), 4: ("#D55E00", "D", ":")}
+OTHER_LEVELS = ("#CC79A7", "v", (0, (3, 1, 1, 1)))
+STYLES = (*LEVEL_STYLE.values(), OTHER_LEVELS, ("#56B4E9", "P", (0, (5, 1))))
 
 
 def use_style():
@@ -24,17 +28,15 @@ def use_style():
         set_matplotlib_formats("svg")
         get_ipython().display_formatter.formatters["image/svg+xml"].for_type(plt.Figure, drawn)
     plt.style.use("seaborn-v0_8-whitegrid")  # Matplotlib's own copy: seaborn takes a second to import in every notebook
-    plt.rcParams.update(
-        {
-            "font.sans-serif": ["DejaVu Sans"], "axes.linewidth": 1.25, "grid.linewidth": 1,
-            "axes.prop_cycle": plt.cycler(color=[color for color, _, _ in STYLES]), "legend.title_fontsize": 12,
-            "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
-            "figure.constrained_layout.h_pad": 0.1,
-            "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 11,
-            "xtick.labelsize": 11, "ytick.labelsize": 11, "axes.spines.top": False, "axes.spines.right": False,
-            "grid.color": "#dddddd", "legend.frameon": False,
-        }
-    )  # fmt: skip
+    plt.rcParams.update({
+        "font.sans-serif": ["DejaVu Sans"], "axes.linewidth": 1.25, "grid.linewidth": 1,
+        "axes.prop_cycle": plt.cycler(color=[color for color, _, _ in STYLES]), "legend.title_fontsize": 12,
+        "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
+        "figure.constrained_layout.h_pad": 0.1,
+        "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 11,
+        "xtick.labelsize": 11, "ytick.labelsize": 11, "axes.spines.top": False, "axes.spines.right": False,
+        "grid.color": "#dddddd", "legend.frameon": False,
+    })  # fmt: skip
 
 
 def drawn(figure):
@@ -47,10 +49,7 @@ def drawn(figure):
 
 
 def panels(figure):
-    """Size of a drawn figure, then x, y, width and height of each panel and legend, in points from the upper left.
-
-    Nothing where the panels are one, many, or have a part in common.
-    """
+    """Size of a figure, then x, y, width, height of each panel and legend in points; none where none can be moved."""
     common = figure._suptitle, figure._supxlabel, figure._supylabel
     bars = {each.colorbar.ax: ax for ax in figure.axes for each in (*ax.images, *ax.collections) if each.colorbar}
     alone = [ax for ax in figure.axes if ax not in bars]
@@ -69,8 +68,8 @@ def panels(figure):
     return sizes
 
 
-def on_axes(width_in=WIDTH_IN / 2, height_in=3.2):
-    """Let a plot draw on the axes it is given, else on a figure of this size, and return them."""
+def on_axes(width_in=WIDTH_IN / 2, height_in=3.2, *, layers=False, below=False, image=False):
+    """Let a plot draw on the axes it is given, else on a figure of this size, finish and return them."""
 
     def of(plot):
         @functools.wraps(plot)
@@ -79,6 +78,12 @@ def on_axes(width_in=WIDTH_IN / 2, height_in=3.2):
             if args and getattr(args[0], "empty", False):
                 return nothing(ax, options.get("title", ""))
             plot(*args, ax=ax, **options)
+            if layers:
+                ax.xaxis.get_major_locator().set_params(integer=True)
+            if below:
+                legend_below(ax)
+            if image:
+                ax.grid(False)
             return ax
 
         return drawn
@@ -104,35 +109,35 @@ def plot_accuracy_by_field(frame, *, rate=0.9, ax=None):
         mean = part.groupby("rf_level")[column].mean()
         ax.plot(mean.index, mean, line, color=color, marker=marker, label=label)
         ax.plot(part["rf_level"], part[column], marker, color=color, alpha=0.35, markersize=4)
-    field_axis(frame, ax)
-
-
-AXIS_LABELS = {
-    "pruning_rate": "pruning rate",
-    "usable_sparsity": "pruning rate of the usable weights",
-    "accuracy": "test accuracy (%)",
-    "reestimated_accuracy": "test accuracy (%), batch norm re-estimated",
-    "train_accuracy": "train accuracy (%)",
-    "train_loss": "train loss",
-}
-
-
-@on_axes()
-def plot_accuracy_by_rate(frame, *, x="pruning_rate", y="accuracy", ax=None):
-    """Test accuracy against the pruning rate, one line a receptive field."""
-    for level, part in frame.groupby("rf_level"):
-        groups = part.groupby("pruning_rate" if "pruning_rate" in part else x)
-        cell, place = groups[y].agg(["mean", "std"]).fillna(0), groups[x].mean()
-        style = level_style(level)
-        ax.plot(place, cell["mean"], label=f"level {level}", **style)
-        low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
-        ax.fill_between(place, low, high, color=style["color"], alpha=0.15, linewidth=0)
-    ax.set(xlabel=AXIS_LABELS.get(x, x), ylabel=AXIS_LABELS.get(y, y), ylim=(0, None if "loss" in y else _top(ax)))
+    fields = frame.groupby("rf_level")["field_px"].first()
+    known = fields.notna().all()
+    ticks = [f"{px:.0f}" if known else field_label(level, px) for level, px in fields.items()]
+    ax.set_xticks(list(fields.index), ticks)
+    ax.set(
+        xlabel="receptive field (px)" if known else "receptive field", ylabel="test accuracy (%)", ylim=(0, _top(ax))
+    )
+    ax.margins(x=0.1)
     ax.set_title(_network(frame))
     ax.legend(loc="best")
 
 
-@on_axes(ALONE_IN, 3.2)
+RATE_LABELS = {"pruning_rate": "pruning rate", "usable_sparsity": "pruning rate of the usable weights"}
+
+
+@on_axes()
+def plot_accuracy_by_rate(frame, *, x="pruning_rate", ax=None):
+    """Test accuracy against the pruning rate, one line a receptive field."""
+    for level, part in frame.groupby("rf_level"):
+        cell, style = part.groupby(x)["accuracy"].agg(["mean", "std"]).fillna(0), level_style(level)
+        ax.plot(cell.index, cell["mean"], label=f"level {level}", **style)
+        low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
+        ax.fill_between(cell.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    ax.set(xlabel=RATE_LABELS[x], ylabel="test accuracy (%)", ylim=(0, _top(ax)))
+    ax.set_title(_network(frame))
+    ax.legend(loc="best")
+
+
+@on_axes(ALONE_IN, layers=True, below=True)
 def plot_growth(curves, *, image_px=(), ax=None):
     """Receptive field after each layer, one line a network."""
     for i, (label, sizes) in enumerate(curves.items()):
@@ -142,18 +147,14 @@ def plot_growth(curves, *, image_px=(), ax=None):
         ax.plot(range(1, len(sizes) + 1), sizes, label=name, markersize=5, color=color, marker=marker, linestyle=line)
     for px in image_px:
         ax.axhline(px, color="#333333", linewidth=1)
-        ax.annotate(
-            f"image of {px} px", (1, px), xycoords=("axes fraction", "data"), xytext=(-3, 3), ha="right",
-            textcoords="offset points", fontsize=10,
-        )  # fmt: skip
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (-3, 3), "textcoords": "offset points"}
+        ax.annotate(f"image of {px} px", (1, px), ha="right", fontsize=10, **place)
     ax.set(xlabel="layer", ylabel="receptive field (px)")
-    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
-    legend_below(ax)
 
 
-@on_axes()
+@on_axes(image=True)
 def plot_pattern(pattern, *, box_px=None, title="", label="mean |gradient|", ax=None):
     """How strongly a unit depends on each pixel."""
     image = ax.imshow(pattern, cmap="cividis")
@@ -164,7 +165,6 @@ def plot_pattern(pattern, *, box_px=None, title="", label="mean |gradient|", ax=
         ax.add_patch(plt.Rectangle(corner, box_px, box_px, fill=False, edgecolor="white", linestyle="--"))
         ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.set(title=title, xlabel="x (px)", ylabel="y (px)")
-    ax.grid(False)
 
 
 def plot_patterns(patterns, fields_px, *, title=None):
@@ -176,9 +176,8 @@ def plot_patterns(patterns, fields_px, *, title=None):
         shared = above.imshow(pattern, cmap="cividis", norm=common)
         own = below.imshow(pattern, cmap="cividis")
         above.set_title("own network" if px is None else f"{px} px")
-        figure.colorbar(
-            own, ax=below, orientation="horizontal", fraction=0.06, format="%.0e", ticks=[pattern.max() / 2]
-        )
+        ticks = {"format": "%.0e", "ticks": [pattern.max() / 2]}
+        figure.colorbar(own, ax=below, orientation="horizontal", fraction=0.06, **ticks)
         for ax in (above, below):
             ax.set(xticks=[], yticks=[])
             ax.grid(False)
@@ -189,22 +188,19 @@ def plot_patterns(patterns, fields_px, *, title=None):
     return axes
 
 
-@on_axes(WIDTH_IN / 2, 3.6)
+@on_axes(height_in=3.6, image=True)
 def plot_field_boxes(image, fields_px, *, title="", ax=None):
     """Receptive fields of the middle unit drawn around a real image, at scale."""
     height, width = image.shape[:2]
     ax.imshow(image, extent=(-width / 2, width / 2, height / 2, -height / 2), interpolation="nearest")
     reach = 0.54 * max([*filter(math.isfinite, fields_px.values()), height])
     for level, side in fields_px.items():
-        style = level_style(level)
+        color, _, line = LEVEL_STYLE.get(level, OTHER_LEVELS)
         label = f"level {level}: {side:g} px" if math.isfinite(side) else f"level {level}: every pixel"
+        look = {"fill": False, "linewidth": 1.8, "edgecolor": color, "linestyle": line, "label": label}
         drawn = min(side, 2 * reach)
-        ax.add_patch(
-            plt.Rectangle((-drawn / 2, -drawn / 2), drawn, drawn, fill=False, linewidth=1.8,
-                          edgecolor=style["color"], linestyle=style["linestyle"], label=label)
-        )  # fmt: skip
+        ax.add_patch(plt.Rectangle((-drawn / 2, -drawn / 2), drawn, drawn, **look))
     ax.set(xlim=(-reach, reach), ylim=(reach, -reach), title=title, xlabel="pixels from the middle")
-    ax.grid(False)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=9)
 
 
@@ -266,11 +262,6 @@ def field_label(level, px):
     return f"level {level}" if px is None or px != px else f"{px:.0f} px"
 
 
-def network_label(name):
-    """Name of a network in titles."""
-    return ARCHITECTURE_LABELS.get(name, name)
-
-
 def _network(frame):
     names = network_label(frame["architecture"].iloc[0]), frame["data_label"].iloc[0]
     title = ", ".join(names)
@@ -282,15 +273,46 @@ def _top(ax):
     return 102 if ax.dataLim.y1 > 50 else 1.15 * ax.dataLim.y1
 
 
-def field_axis(frame, ax):
-    """Label an axis of levels by their fields, and the other as test accuracy."""
-    ax.set(xlabel="receptive field", ylabel="test accuracy (%)", ylim=(0, _top(ax)))
-    fields = frame.groupby("rf_level")["field_px"].first()
-    labels = [field_label(level, px) for level, px in fields.items()]
-    if all(label.endswith(" px") for label in labels):
-        labels = [label.removesuffix(" px") for label in labels]
-        ax.set_xlabel("receptive field (px)")
-    ax.set_xticks(list(fields.index), labels)
-    ax.margins(x=0.1)
-    ax.set_title(_network(frame))
-    ax.legend(loc="best")
+@on_axes(ALONE_IN, 3, layers=True)
+def plot_lines(curves, *, targets=(), ax=None, **labels):
+    """Values step by step, one line a name, and dotted what they should come to; `labels` are set on the axes."""
+    for (label, values), (color, marker, line) in zip(curves.items(), STYLES, strict=False):
+        look = {"color": color, "linestyle": line, "marker": "" if targets else marker, "markersize": 5}
+        ax.plot(range(1, len(values) + 1), values, label=label, **look)
+    for target, (color, *_) in zip(targets, STYLES, strict=False):
+        ax.axhline(target, color=color, linestyle=":", linewidth=1)
+    ax.set(**labels)
+    ax.legend()
+
+
+def plot_filters(filters, *, columns=8):
+    """Filters of a first layer as small colour images, each scaled by itself about zero."""
+    rows = -(-len(filters) // columns)
+    _, axes = plt.subplots(rows, columns, figsize=(ALONE_IN, ALONE_IN / columns * rows), squeeze=False)
+    for ax in axes.ravel():
+        ax.axis("off")
+    for ax, weights in zip(axes.ravel(), filters, strict=False):
+        scaled = weights / max(abs(weights).max(), 1e-12)
+        ax.imshow((scaled.transpose(1, 2, 0) + 1) / 2, interpolation="nearest")
+    return axes
+
+
+@on_axes(ALONE_IN, 4.8, image=True)
+def plot_confusion(result, *, ax=None):
+    """Which class is taken for which, in percent of the images of a class."""
+    counts, classes = np.array(result["values"]["confusion"]), result["values"]["classes"]
+    share = counts / counts.sum(1, keepdims=True)
+    heat_map(ax, share, lambda part: f"{100 * part:.0f}" if part > 0.005 else "", 8, classes)
+    ax.set(xlabel="answer", ylabel="label")
+    ax.tick_params(axis="y", rotation=0)
+    plt.setp(ax.get_xticklabels(), rotation=45, ha="right")
+
+
+def heat_map(ax, shares, words, fontsize, names=()):
+    """A square matrix of shares from 0 to 1, with words for each."""
+    import seaborn  # a second that no other figure needs
+
+    said, looks = np.vectorize(words, otypes=[object])(shares), {"cmap": "cividis", "vmin": 0, "vmax": 1, "cbar": False}
+    looks |= {"square": True, "annot": said, "fmt": "", "annot_kws": {"fontsize": fontsize}}
+    seaborn.heatmap(shares, xticklabels=names, yticklabels=names, ax=ax, **looks)
+    plt.setp([text for text in ax.texts if text.get_color() != "w"], color="#111111")  # in a dark theme, too

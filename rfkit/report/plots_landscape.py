@@ -49,7 +49,7 @@ def plot_as_run(ritz, *, title="", ax=None):
     ax.label_outer()
 
 
-@plots.on_axes()
+@plots.on_axes(layers=True)
 def plot_eigenvalues(spectra, *, title="", ax=None):
     """The largest eigenvalues by rank, one line a receptive field."""
     for level, part in spectra.groupby("rf_level"):
@@ -58,18 +58,16 @@ def plot_eigenvalues(spectra, *, title="", ax=None):
         style = plots.level_style(level) | {"markersize": 4, "markevery": (2 * level, 8)}
         ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, part["field_px"].iloc[0]), **style)
     ax.set(xlabel="rank", ylabel="eigenvalue λ", yscale="log", title=title)
-    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(loc="best", fontsize=9)
 
 
-@plots.on_axes()
+@plots.on_axes(image=True)
 def plot_surface(places, losses, *, levels=12, title="", ax=None):
     """Loss on a plane through a network."""
     filled = ax.contourf(places, places, np.log10(losses), levels=levels, cmap="cividis")
     ax.figure.colorbar(filled, ax=ax, fraction=0.046, format="%.1f", label="log10 of the loss")
     ax.plot(0, 0, "+", color="white", markersize=9)
     ax.set(title=title, xlabel="first direction", ylabel="second direction", aspect="equal")
-    ax.grid(False)
 
 
 @plots.on_axes(plots.ALONE_IN, 3.2)
@@ -83,17 +81,16 @@ def plot_line(pairs, *, ax=None):
     ax.legend(fontsize=9)
 
 
-@plots.on_axes()
+@plots.on_axes(image=True)
 def plot_similarity(matrix, *, title="", ax=None):
     """Similarity of all layers of two networks; dead layers are hatched."""
     image = _draw(matrix, ax)
     ax.set(title=title, xlabel="layer, second network", ylabel="layer, first network")
-    ax.grid(False)
     ax.locator_params(integer=True)
     ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
 
 
-@plots.on_axes(height_in=3.4)
+@plots.on_axes(height_in=3.4, below=True)
 def plot_gradients(gradients, *, title="", ax=None):
     """Norm of the gradient after each layer of untrained networks: the levels, and level 1 with maps of one pixel."""
     for (level, changed), part in gradients.fillna({"changed": ""}).groupby(["rf_level", "changed"]):
@@ -102,7 +99,6 @@ def plot_gradients(gradients, *, title="", ax=None):
         ax.plot(mean.index, mean, label=f"level {level}" + (", cut to one pixel" if changed else ""), **look)
     ax.set(xlabel="layer", ylabel="norm of the gradient", title=title, yscale="log")
     ax.yaxis.set_major_formatter("{x:g}")
-    plots.legend_below(ax)
 
 
 KINDS = {
@@ -150,13 +146,12 @@ def _draw(matrix, ax):
     ax.set_facecolor("#bbbbbb")
     rows, columns = matrix.shape
     if np.isnan(matrix).any():
-        ax.add_patch(
-            plt.Rectangle((-0.5, -0.5), columns, rows, fill=False, hatch="////", edgecolor="#777777", zorder=0)
-        )
+        look = {"fill": False, "hatch": "////", "edgecolor": "#777777", "zorder": 0}
+        ax.add_patch(plt.Rectangle((-0.5, -0.5), columns, rows, **look))
     image = ax.imshow(np.ma.masked_invalid(matrix), cmap="cividis", vmin=0, vmax=1, origin="lower", zorder=1)
-    middles = ((rows // 2, ax.axhline), (columns // 2, ax.axvline)) if min(rows, columns) > 8 else ()
-    for middle, draw in middles:
-        draw(middle, color="white", linewidth=0.8, linestyle="--", zorder=2)
+    if min(rows, columns) > 8:
+        for middle, draw in ((rows // 2, ax.axhline), (columns // 2, ax.axvline)):
+            draw(middle, color="white", linewidth=0.8, linestyle="--", zorder=2)
     ax.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
     return image
 

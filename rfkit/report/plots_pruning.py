@@ -3,14 +3,13 @@
 from fractions import Fraction
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from rfkit import presets
 from rfkit.report import plots
 
 
-@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
+@plots.on_axes(height_in=3.4, image=True)
 def plot_layer_sparsity(runs, *, title="", ax=None):
     """Which layers lose what at each pruning rate."""
     analyses = [run.result("pruning") for run in runs]
@@ -22,19 +21,14 @@ def plot_layer_sparsity(runs, *, title="", ax=None):
     ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=90, fontsize=9)
     ax.yaxis.get_major_locator().set_params(integer=True)
     ax.set(title=title, xlabel="pruning rate", ylabel="layer")
-    ax.grid(False)
     ax.figure.colorbar(image, ax=ax, fraction=0.05)
 
 
-@plots.on_axes(1.6, 1.8)
+@plots.on_axes(1.6, 1.8, image=True)
 def plot_taps(share, *, title="", ax=None):
     """How much of its map each tap of a kernel gets to see."""
-    ax.imshow(share, cmap="cividis", vmin=0, vmax=1)
-    for (row, column), value in np.ndenumerate(share):
-        color = "white" if value < 0.5 else "#111111"
-        ax.text(column, row, f"{value:.0%}", ha="center", va="center", color=color, fontsize=9)
+    plots.heat_map(ax, share, "{:.0%}".format, fontsize=9)
     ax.set(title=title, xticks=[], yticks=[])
-    ax.grid(False)
 
 
 def plot_networks(found, *, ax=None):
@@ -59,7 +53,7 @@ def plot_networks(found, *, ax=None):
     return ax
 
 
-@plots.on_axes(plots.WIDTH_IN / 2, 3.6)
+@plots.on_axes(height_in=3.6)
 def plot_contrasts(by_run, *, outcome="dense", ax=None):
     """The levels and the changed networks, one row each."""
     cells = {cell: part[outcome] for cell, part in by_run.groupby(["architecture", "rf_level"], sort=False)}
@@ -74,17 +68,14 @@ def plot_contrasts(by_run, *, outcome="dense", ax=None):
     ax.locator_params(axis="x", nbins=5)
 
 
-@plots.on_axes(plots.WIDTH_IN / 2, 4.2)
+@plots.on_axes(height_in=4.2, below=True)
 def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
     """Accuracy lost by pruning, one line a level or changed network."""
-    cells = sorted(frame.groupby(["architecture", "rf_level"]), key=lambda cell: _contrast_order(cell[0]))
-    for (architecture, level), part in cells:
-        lost = part.assign(lost=part["dense"] - part["accuracy"]).groupby(x)["lost"].mean()
-        ax.plot(
-            lost.index, lost, label=presets.contrast_label(architecture, level), **_contrast_style(architecture, level)
-        )
-    ax.set(xlabel=plots.AXIS_LABELS[x], ylabel="points of accuracy lost")
-    plots.legend_below(ax)
+    lost = frame.assign(lost=frame["dense"] - frame["accuracy"]).groupby(["architecture", "rf_level"])
+    for cell, part in sorted(lost, key=lambda group: _contrast_order(group[0])):
+        mean = part.groupby(x)["lost"].mean()
+        ax.plot(mean.index, mean, label=presets.contrast_label(*cell), **_contrast_style(*cell))
+    ax.set(xlabel=plots.RATE_LABELS[x], ylabel="points of accuracy lost")
 
 
 def _contrast_order(cell):
@@ -103,7 +94,7 @@ def _contrast_style(architecture, level):
     return {"color": color, "linestyle": line, "marker": "xv^<>Pd"[i], "markersize": 5}
 
 
-@plots.on_axes(plots.WIDTH_IN / 2, 3.6)
+@plots.on_axes(height_in=3.6, below=True)
 def plot_usable_rates(points, *, ax=None):
     """Points of accuracy lost by the author's networks, against the rate counted in weights that can matter."""
     for (level, source), part in points.groupby(["rf_level", "source"]):
@@ -113,10 +104,9 @@ def plot_usable_rates(points, *, ax=None):
         ax.plot(means.index, means.clip(lower=0.01), label=label, markersize=6, linewidth=1.2, **style, **hollow)
     ax.set(xlabel="pruning rate of the usable weights", ylabel="points of accuracy lost", yscale="log", xlim=(0, 1))
     ax.yaxis.set_major_formatter("{x:g}")
-    plots.legend_below(ax)
 
 
-@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
+@plots.on_axes(height_in=3.4, below=True)
 def plot_kept_taps(taps, *, title="", ax=None):
     """How much of its weights each tap has kept, against the share of positions at which it meets a pixel."""
     for level, part in taps.groupby("rf_level"):
@@ -124,10 +114,9 @@ def plot_kept_taps(taps, *, title="", ax=None):
         style = plots.level_style(level) | {"linestyle": "none", "markersize": 4, "alpha": 0.6}
         ax.plot(means["seen"], means["kept"], label=f"level {level}", **style)
     ax.set(xlabel="share of positions with a pixel", ylabel="weight kept, of the centre's", title=title, ylim=(0, None))
-    plots.legend_below(ax)
 
 
-@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
+@plots.on_axes(height_in=3.4)
 def plot_starved(points, architecture, *, ax=None):
     """Breaking point against the share of weights that meet padding, for one network and its changes."""
     changes = presets.CONTRAST_CELLS if architecture == presets.CONTRAST_NETWORK else ()
@@ -144,7 +133,7 @@ def plot_starved(points, architecture, *, ax=None):
     ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handletextpad=0.2)
 
 
-@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
+@plots.on_axes(height_in=3.4, layers=True, below=True)
 def plot_probes(probes, *, title="", ax=None):
     """Accuracy of a linear probe after each activation; a ring marks where the field first covers the image."""
     for level, part in probes.groupby("rf_level"):
@@ -154,11 +143,9 @@ def plot_probes(probes, *, title="", ax=None):
         if len(beyond):
             ax.plot([beyond.min()], [mean[beyond.min()]], "o", color=style["color"], markersize=10, fillstyle="none")
     ax.set(xlabel="layer", ylabel="probe accuracy (%)", title=title)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    plots.legend_below(ax)
 
 
-@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
+@plots.on_axes(height_in=3.4, below=True)
 def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=None):
     """An outcome against the width, a line a level; rings are bfloat16."""
     for level, part in by_width.groupby("rf_level"):
@@ -170,10 +157,9 @@ def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=No
     ax.set_xscale("log", base=2)
     ax.set_xticks(widths := sorted(by_width["width"].unique()), [str(Fraction(width)) for width in widths])
     ax.set(xlabel="width", ylabel=label)
-    plots.legend_below(ax)
 
 
-@plots.on_axes(plots.ALONE_IN, 4)
+@plots.on_axes(plots.ALONE_IN, 4, below=True)
 def plot_published_networks(found, *, ax=None):
     """Accuracy against the field as a multiple of the image, by convolutions and pools alone."""
     ratio = found["convolutions_px"] / found["image_px"]
@@ -194,10 +180,9 @@ def plot_published_networks(found, *, ax=None):
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}×")
     ax.set(xlabel="field over the image's side", ylabel="top-1 accuracy (%)", xlim=(0.5, 20), ylim=(53, 93))
-    plots.legend_below(ax)
 
 
-@plots.on_axes(plots.WIDTH_IN / 2, 3.4)
+@plots.on_axes(height_in=3.4, layers=True, below=True)
 def plot_effective_fields(fields, *, title="", ax=None):
     """Side of the square with half of the gradient, layer by layer: thin before training, thick after it."""
     for level, part in fields.groupby("rf_level"):
@@ -209,9 +194,6 @@ def plot_effective_fields(fields, *, title="", ax=None):
             ax.plot(mean.index, mean, **style | marks | name)
     side = fields["image_px"].max()
     ax.axhline(side / 2**0.5, color="0.5", linewidth=1)
-    ax.annotate(
-        "every pixel alike", (ax.get_xlim()[1], side / 2**0.5), ha="right", va="bottom", fontsize=9, color="0.4"
-    )
+    place = {"ha": "right", "va": "bottom", "fontsize": 9, "color": "0.4"}
+    ax.annotate("every pixel alike", (ax.get_xlim()[1], side / 2**0.5), **place)
     ax.set(xlabel="layer", ylabel="half of the gradient within (px)", title=title, ylim=(0, 0.85 * side))
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    plots.legend_below(ax)

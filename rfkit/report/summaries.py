@@ -1,22 +1,22 @@
 """Tables of our own, as readers see them: records or frames in, words and rounded numbers out."""
 
 import itertools
+import statistics
 from fractions import Fraction
 
 import pandas as pd
 
 from rfkit import experiments, outcomes, presets
 from rfkit.config import PROTOCOLS
-from rfkit.data import DATASET_LABELS
 from rfkit.files import read_reference
-from rfkit.stats import mean_std, paired_interval
-from rfkit.tables import ARCHITECTURE_LABELS, MISSING, three
+from rfkit.stats import paired_interval
+from rfkit.tables import ARCHITECTURE_LABELS, MISSING, WORDS, label, spread, three
 
 
 def trend_table(frame):
     """How accuracy moves with the receptive field, at every pruning rate."""
     rows = []
-    for (label, architecture, rate), part in frame.groupby(["data_label", "architecture", "pruning_rate"], sort=False):
+    for (data, architecture, rate), part in frame.groupby(["data_label", "architecture", "pruning_rate"], sort=False):
         means = part.groupby("rf_level")["accuracy"].mean()
         steps = means.diff().dropna()
         low = sorted({level for *_, level, _ in outcomes.floors(part)})
@@ -27,8 +27,7 @@ def trend_table(frame):
             direction = f"level {', '.join(map(str, low))} near chance" if len(means) > 1 else MISSING
         correlation = part[["rf_level", "accuracy"]].corr("spearman").iloc[0, 1] if ordered else float("nan")
         rows.append(
-            {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Data": label}
-            | {"Rate": "dense" if rate == 0 else f"{rate:g}"}
+            {"Network": label(architecture), "Data": data, "Rate": "dense" if rate == 0 else f"{rate:g}"}
             | {f"Level {level}": f"{mean:.1f}" for level, mean in means.items()}
             | {"Rank correlation": MISSING if pd.isna(correlation) else f"{correlation:+.2f}"}
             | {"As the field grows": direction}
@@ -38,24 +37,22 @@ def trend_table(frame):
 
 def level_table(theory, measured, paper, map_sizes):
     """Fields of the paper's networks: as printed, traced, measured, with the size of the last map."""
-    return pd.DataFrame([
-        {
-            "Network": ARCHITECTURE_LABELS.get(name, f"`{name}`"),
-            "Level": level,
-            "Field, paper (px)": paper.get((name, level), MISSING),
-            "Traced (px)": _pair(field.size),
-            "Measured (px)": _pair(measured[name, level].size),
-            "Stride (px)": _pair(field.stride),
-            "Map at 32 px": map_sizes[name, level][0],
-            "Map at 64 px": map_sizes[name, level][1],
-        }
-        for (name, level), field in theory.items()
-    ])
+    rows = []
+    for (name, level), field in theory.items():
+        row = {"Network": ARCHITECTURE_LABELS.get(name, f"`{name}`"), "Level": level}
+        row |= {"Field, paper (px)": paper.get((name, level), MISSING), "Traced (px)": _pair(field.size)}
+        row |= {"Measured (px)": _pair(measured[name, level].size), "Stride (px)": _pair(field.stride)}
+        rows.append(row | dict(zip(("Map at 32 px", "Map at 64 px"), map_sizes[name, level], strict=True)))
+    return pd.DataFrame(rows)
+
+
+def _pair(values):
+    return "×".join(dict.fromkeys(f"{value:g}" for value in values))
 
 
 def breaking_point_table(by_run, repruned):
     """Where accuracy has fallen 5 points below dense, on both scales of sparsity."""
-    by_run = by_run.merge(outcomes.usable_breaking_points(repruned), how="left", on=[*experiments.CELL, "seed"])
+    by_run = by_run.merge(outcomes.usable_breaking_points(repruned), how="left", on=outcomes.RUN)
     return _cells(by_run, ["architecture", "paper_dataset", "rf_level"], {
         "Dense (%)": ("dense", 2), "Breaking point": "breaking_point", "Counted in usable weights": "usable",
         "Batch norm re-estimated": "breaking_point_reestimated", "Both": ("usable_reestimated", 3),
@@ -64,8 +61,8 @@ def breaking_point_table(by_run, repruned):
 
 def layer_pruning_table(by_run, by_layer):
     """Where a network breaks if all weights are ranked at once, and if those of each layer are."""
-    keys, breaks = [*experiments.CELL, "seed"], ["breaking_point", "breaking_point_reestimated"]
-    both = by_layer.merge(by_run[[*keys, *breaks]], on=keys, suffixes=("", "_at_once"))
+    breaks = ["breaking_point", "breaking_point_reestimated"]
+    both = by_layer.merge(by_run[[*outcomes.RUN, *breaks]], on=outcomes.RUN, suffixes=("", "_at_once"))
     return _cells(both, ["architecture", "rf_level"], {
         "All layers at once": ("breaking_point_at_once", 3), "Each layer for itself": "breaking_point",
         "Batch norm re-estimated, at once": ("breaking_point_reestimated_at_once", 3),
@@ -81,7 +78,7 @@ def width_table(by_width):
     return _cells(ordered.assign(Width=ordered["width"].map(lambda width: str(Fraction(width))) + precision), keys, {
         "Dense (%)": ("dense", 1), "Pruned at 0.9 (%)": ("pruned_0.9", 1), "Breaking point": "breaking_point",
         "Counted in usable weights": "usable", "Batch norm re-estimated too": ("usable_reestimated", 3),
-        "Usable left (thousand)": lambda cell: f"{cell['left'].mean() / 1000:,.1f}",
+        "Usable left (thousand)": ("left", lambda left: f"{left / 1000:,.1f}"),
     })  # fmt: skip
 
 
@@ -89,19 +86,15 @@ def usable_weight_table(runs):
     """How many prunable weights can change the output, network by network."""
     rows = {}
     for run in runs:
-        config, analysis = run.config, run.result("pruning")
-        prunable, kept = sum(analysis["prunable"]), sum(analysis["usable"])
-        dead = [name for name, n, k in zip(*map(analysis.get, ("layers", "prunable", "usable")), strict=True) if k < n]
-        rows.setdefault((config.dataset, config.architecture, config.level), {
-            "Network": ARCHITECTURE_LABELS.get(config.architecture, config.architecture),
-            "Data": run.provenance["data"]["label"],
-            "Level": config.level,
-            "Prunable weights": f"{prunable:,}",
-            "Usable": f"{kept:,}",
-            "Dead (%)": f"{100 * (1 - kept / prunable):.1f}",
-            "Layers with dead weights": f"{len(dead)} of {len(analysis['layers'])}",
-            "Shrink factor": f"{run.summary['shrink_factor']:.2g}",
-        })  # fmt: skip
+        config, curve = run.config, run.result("pruning")
+        prunable, usable = sum(curve["prunable"]), sum(curve["usable"])
+        dead = sum(kept < count for count, kept in zip(curve["prunable"], curve["usable"], strict=True))
+        row = {"Network": label(config.architecture), "Data": run.provenance["data"]["label"], "Level": config.level}
+        row |= {"Prunable weights": f"{prunable:,}", "Usable": f"{usable:,}"}
+        row["Dead (%)"] = f"{100 * (1 - usable / prunable):.1f}"
+        row["Layers with dead weights"] = f"{dead} of {len(curve['layers'])}"
+        row["Shrink factor"] = f"{run.summary['shrink_factor']:.2g}"
+        rows.setdefault((config.dataset, config.architecture, config.level), row)
     return pd.DataFrame(rows.values())
 
 
@@ -114,26 +107,18 @@ def protocol_table(runs):
         here = cells[level, protocol, train]
         frame = experiments.frame("pruning", here)
         dense, each = frame[frame["pruning_rate"] == 0], outcomes.by_run(frame)
-        rows.append({
-            "Level": level,
-            "Protocol": f"`{protocol}`",
-            "Epochs": train.epochs,
-            "Train (%)": _spread(dense["train_accuracy"], 1),
-            "Dense (%)": _spread(dense["accuracy"], 1),
-            "Pruned at 0.9 (%)": _spread(each["pruned_0.9"], 1),
-            "Breaking point": _spread(each["breaking_point"], 3),
-            "Shrink factor": f"{here[0].summary['shrink_factor']:.2g}",
-            "Seeds": len(here),
-        })  # fmt: skip
+        row = {"Level": level, "Protocol": f"`{protocol}`", "Epochs": train.epochs}
+        row |= {"Train (%)": spread(dense["train_accuracy"], 1), "Dense (%)": spread(dense["accuracy"], 1)}
+        row["Pruned at 0.9 (%)"] = spread(each["pruned_0.9"], 1)
+        row["Breaking point"] = spread(each["breaking_point"], 3)
+        rows.append(row | {"Shrink factor": f"{here[0].summary['shrink_factor']:.2g}", "Seeds": len(here)})
     return pd.DataFrame(rows)
 
 
 def changed_network_table(runs):
     """What the networks of the contrasts are like after training, whatever a contrast asks of them."""
-    frame = experiments.frame("pruning", runs)
-    dense = frame[frame["pruning_rate"] == 0].merge(
-        outcomes.sharpness(runs), how="left", on=[*experiments.CELL, "seed"]
-    )
+    dense = experiments.frame("pruning", runs).query("pruning_rate == 0")
+    dense = dense.merge(outcomes.sharpness(runs), how="left", on=outcomes.RUN)
     dense["gap"] = dense["train_accuracy"] - dense["accuracy"]
     order = {architecture: place for place, architecture in enumerate(presets.CONTRAST_LABELS)}
     dense = dense.sort_values(["paper_dataset", "architecture", "rf_level"], key=lambda column: column.replace(order))
@@ -147,38 +132,25 @@ def changed_network_table(runs):
 
 def cost_table(frame):
     """What pruning saves, by the reporting standard of Blalock et al. (2020), and what it costs in accuracy."""
-    keys = ["data_label", "architecture", "rf_level", "pruning_rate"]
-    means = frame.groupby(keys, sort=False).mean(numeric_only=True).reset_index()
-    return pd.DataFrame({
-        "Network": means["architecture"].map(lambda name: ARCHITECTURE_LABELS.get(name, name)),
-        "Data": means["data_label"],
-        "Level": means["rf_level"],
-        "Rate": means["pruning_rate"].map(lambda rate: f"{rate:g}"),
-        "Compression": means["compression"].map("{:.1f}×".format),
-        "Speed-up (theoretical)": means["speed_up"].map("{:.1f}×".format),
-        "Test (%)": means["accuracy"].map("{:.1f}".format),
-        "Batch norm re-estimated (%)": means["reestimated_accuracy"].map("{:.1f}".format),
-        "Train (%)": means["train_accuracy"].map("{:.1f}".format),
-    })  # fmt: skip
+    frame, one, times = frame.assign(Rate=frame["pruning_rate"].map("{:g}".format)), "{:.1f}".format, "{:.1f}×".format
+    return _cells(frame, ["architecture", "data_label", "rf_level", "Rate"], {
+        "Compression": ("compression", times), "Speed-up (theoretical)": ("speed_up", times),
+        "Test (%)": ("accuracy", one), "Batch norm re-estimated (%)": ("reestimated_accuracy", one),
+        "Train (%)": ("train_accuracy", one),
+    }).drop(columns="Seeds")  # fmt: skip
 
 
 def similarity_table(found):
     """Similarity of two seeds beside the author's, for readers."""
-    author = experiments.author_similarities().set_index(["architecture", "rf_level"])
-    rows = []
-    for (data, *key), part in found.groupby(["data_label", "architecture", "rf_level"], sort=False):
-        row = {"Network": ARCHITECTURE_LABELS.get(key[0], key[0]), "Data": data, "Level": key[1]}
-        known = author.loc[tuple(key)] if tuple(key) in author.index else None
-        row["Author, all layers"] = MISSING if known is None else f"{known['similarity']:.3f}"
-        row["Author, deep half"] = MISSING if known is None else f"{known['deep_similarity']:.3f}"
-        for stage, words in (("init", "before"), ("final", "after")):
-            cell = part[part["stage"] == stage]
-            row[f"All layers, {words}"] = _spread(cell["similarity"], 3)
-            row[f"Deep half, {words}"] = _spread(cell["deep_similarity"], 3)
-        final = part[part["stage"] == "final"]
-        row |= {"Dead layers": str(final["dead"].sum()), "Pairs": len(final)}
-        rows.append(row)
-    table = pd.DataFrame(rows)
+    key, columns = ["architecture", "rf_level"], {}
+    both = found.merge(experiments.author_similarities(), how="left", on=key, suffixes=("", "_author"))
+    for words, name in (("all layers", "similarity"), ("deep half", "deep_similarity")):
+        columns[f"Author, {words}"] = (f"{name}_author", lambda mean: MISSING if pd.isna(mean) else f"{mean:.3f}")
+    for stage, words in (("init", "before"), ("final", "after")):
+        columns[f"All layers, {words}"] = ("similarity", 3, stage)
+        columns[f"Deep half, {words}"] = ("deep_similarity", 3, stage)
+    columns["Dead layers"] = lambda cell: str(cell[cell["stage"] == "final"]["dead"].sum())
+    table = _cells(both, ["architecture", "data_label", "rf_level"], columns, "Pairs")
     return table if found["data_label"].nunique() > 1 else table.drop(columns="Data", errors="ignore")
 
 
@@ -197,15 +169,10 @@ def control_table(controls):
         both = part.dropna(subset=[column])
         if len(both):
             ends = paired_interval(both["dense"], both[column]) if len(both) > 1 else ()
-            rows.append({
-                "Level": level,
-                "Beside level 1": words,
-                "Level (%)": _spread(both["dense"], 1),
-                "Level 1 (%)": _spread(both[column], 1),
-                "Level 1 ahead by": f"{(both[column] - both['dense']).mean():+.1f}",
-                "95 %": " to ".join(f"{end:+.1f}" for end in ends) or MISSING,
-                "Seeds": len(both),
-            })  # fmt: skip
+            row = {"Level": level, "Beside level 1": words, "Level (%)": spread(both["dense"], 1)}
+            row["Level 1 (%)"] = spread(both[column], 1)
+            row["Level 1 ahead by"] = f"{(both[column] - both['dense']).mean():+.1f}"
+            rows.append(row | {"95 %": " to ".join(f"{end:+.1f}" for end in ends) or MISSING, "Seeds": len(both)})
     return pd.DataFrame(rows)
 
 
@@ -221,27 +188,26 @@ def matched_table(found):
 def spectrum_table(found):
     """Hessian before and after training, for readers."""
     outcomes.refuse_mixed(found)
-    rows = []
-    for (architecture, level), part in found.groupby(["architecture", "rf_level"], sort=False):
-        row = {"Network": ARCHITECTURE_LABELS.get(architecture, architecture), "Level": level}
-        for stage, words in experiments.STAGES.items():
-            cell = part[part["stage"] == stage]
-            row[f"Largest, {words}"] = three(cell["top"].mean())
-            row[f"Smallest, {words}"] = three(cell["smallest"].mean())
-            row[f"Width, {words}"] = three(cell["width"].mean())
-            row[f"Negative (%), {words}"] = f"{100 * cell['negative_mass'].mean():.0f}"
-        rows.append(row | {"Seeds": part["seed"].nunique()})
-    return pd.DataFrame(rows)
+    columns = {}
+    for stage, words in experiments.STAGES.items():
+        columns |= {f"Largest, {words}": ("top", three, stage), f"Smallest, {words}": ("smallest", three, stage)}
+        columns[f"Width, {words}"] = ("width", three, stage)
+        columns[f"Negative (%), {words}"] = ("negative_mass", _percent, stage)
+    return _cells(found, ["architecture", "rf_level"], columns)
 
 
 def untrained_spectrum_table(found):
     """Hessian of untrained networks, for readers."""
     ranked = [[values[rank] for rank in (0, 9, 89)] for values in found["values"]]
     found = found.join(pd.DataFrame(ranked, found.index, ["Largest", "10th", "90th"]))
-    found = found.rename(columns={"smallest": "Smallest", "width": "Width"})
-    columns = {n: lambda cell, n=n: three(cell[n].mean()) for n in ("Largest", "10th", "90th", "Smallest", "Width")}
-    columns["Negative (%)"] = lambda cell: f"{100 * cell['negative_mass'].mean():.0f}"
-    return _cells(found, ["architecture", "rf_level", "field_px"], columns)
+    return _cells(found, ["architecture", "rf_level", "field_px"], {
+        **{title: (title, three) for title in ("Largest", "10th", "90th")}, "Smallest": ("smallest", three),
+        "Width": ("width", three), "Negative (%)": ("negative_mass", _percent),
+    })  # fmt: skip
+
+
+def _percent(share):
+    return f"{100 * share:.0f}"
 
 
 def author_ritz_table():
@@ -251,7 +217,7 @@ def author_ritz_table():
     found = found.assign(min_ritz=found["min_ritz"].map(three), max_ritz=found["max_ritz"].map(three))
     columns = ["architecture", "rf_level", "stage", "random_augmentation", "min_ritz", "max_ritz"]
     titles = ["Network", "Level", "Stage", "Augmented", "Smallest", "Largest"]
-    return found[columns].replace({"architecture": ARCHITECTURE_LABELS}).set_axis(titles, axis=1)
+    return found[columns].replace(ARCHITECTURE_LABELS).set_axis(titles, axis=1)
 
 
 def sharpness_variant_table(runs):
@@ -268,13 +234,11 @@ def predicted_table(points):
     """Where networks with dead weights should break, and do; `rfkit.outcomes.predicted_breaking_points` has both."""
     points = points[points["dead"] > 0]
     names = [
-        presets.contrast_label(name, level)
-        if name in presets.CONTRAST_LABELS and name != presets.CONTRAST_NETWORK
-        else f"{ARCHITECTURE_LABELS.get(name, name)}, level {level}"
+        f"{label(name)}, level {level}" if label(name) != name else presets.contrast_label(name, level)
         for name, level in zip(points["architecture"], points["rf_level"], strict=True)
     ]
     return _cells(points.assign(architecture=names), ["architecture", "paper_dataset"], {
-        "Dead share d": lambda cell: f"{cell['dead'].mean():.3f}", "Breaks at b of the usable weights": ("usable", 3),
+        "Dead share d": ("dead", "{:.3f}".format), "Breaks at b of the usable weights": ("usable", 3),
         "Predicted d + (1 − d)·b": ("predicted", 3), "Measured": ("breaking_point", 3),
     })  # fmt: skip
 
@@ -282,38 +246,31 @@ def predicted_table(points):
 def rerun_table(author):
     """The author's rerun of 2024 beside the networks of Table 1, from `author_runs`: points of accuracy lost."""
     cifar = author[(author["dataset"] == "cifar10") & (author["fine_tuned"] == 0)]
-    cifar = cifar.assign(gap=cifar["dense_test_accuracy"] - cifar["pruned_test_accuracy"])
-    again = cifar[cifar["note"].str.contains("2024 rerun", na=False)]
+    key = ["architecture", "rf_level"]
+    first = cifar[cifar["paper_table"].notna() & (cifar["pruning_rate"] == 0.9)].groupby(key)["gap"].mean()
     rows = []
-    for (architecture, level), cell in again.groupby(["architecture", "rf_level"], sort=False):
-        same = (cifar["architecture"] == architecture) & (cifar["rf_level"] == level) & cifar["paper_table"].notna()
-        lost = cell.groupby("pruning_rate")["gap"].mean()
-        rows.append({
-            "Network": ARCHITECTURE_LABELS.get(architecture, architecture),
-            "Level": level,
-            "Lost at 0.9, Table 1": f"{cifar[same & (cifar['pruning_rate'] == 0.9)]['gap'].mean():.1f}",
-            "Lost at 0.9, rerun": f"{lost[0.9]:.1f}",
-            "Lost at 0.95, rerun": f"{lost[0.95]:.1f}",
-            "Networks of the rerun": int((cell["pruning_rate"] == 0.9).sum()),
-        })  # fmt: skip
+    for cell, again in cifar[cifar["note"].str.contains("2024 rerun", na=False)].groupby(key, sort=False):
+        lost = again.groupby("pruning_rate")["gap"].mean()
+        row = {"Network": label(cell[0]), "Level": cell[1], "Lost at 0.9, Table 1": f"{first[cell]:.1f}"}
+        row |= {f"Lost at {rate}, rerun": f"{lost[rate]:.1f}" for rate in (0.9, 0.95)}
+        rows.append(row | {"Networks of the rerun": int((again["pruning_rate"] == 0.9).sum())})
     return pd.DataFrame(rows).sort_values(["Network", "Level"], ascending=[False, True])
 
 
 def unused_rows_table(author):
     """Rows of `author_runs` that no table of the paper uses: without a pool, batches of 32, levels 5 to 7."""
     shot = author[author["fine_tuned"] == 0].sort_values(["dataset", "architecture", "rf_level"], kind="stable")
-    shot = shot.assign(gap=(shot["dense_test_accuracy"] - shot["pruned_test_accuracy"]).abs())
     kinds = {"no added": "no added pool", "batch size 32": "batches of 32", "levels 5-7": "level pools 5 to 7"}
     chosen = [shot[shot["note"].str.contains(key, na=False)].assign(What=words) for key, words in kinds.items()]
     return _cells(pd.concat(chosen), ["What", "architecture", "dataset", "rf_level"], {
         "Dense (%)": ("dense_test_accuracy", 2), "Pruned at 0.9 (%)": ("pruned_test_accuracy", 2),
-        "Largest difference": lambda cell: f"{cell['gap'].max():.2f}",
+        "Largest difference": lambda cell: f"{cell['gap'].abs().max():.2f}",
     }, "Networks")  # fmt: skip
 
 
 def blocks_table(probes):
     """What the last residual blocks are worth, from the frame ``probes``: with them, and the identity instead."""
-    runs = probes[probes["without_blocks"].notna()].drop_duplicates([*experiments.CELL, "seed"])
+    runs = probes[probes["without_blocks"].notna()].drop_duplicates(outcomes.RUN)
     runs = runs.assign(lost=runs["dense"] - runs["without_blocks"].astype(float))
     return _cells(runs, experiments.CELL, {
         "Dense (%)": ("dense", 1), "Without its last two blocks (%)": ("without_blocks", 1), "Lost": ("lost", 1),
@@ -328,7 +285,7 @@ def curvature_table(found):
         for width in sorted(set(found["width"])):
             values = cell[cell["width"] == width]["largest"]
             title = "Full width" if width == 1 else f"Width {width:g}"
-            row[f"{title} (seeds)"] = f"{_spread(values, 0)} ({len(values)})" if len(values) else MISSING
+            row[f"{title} (seeds)"] = f"{spread(values, 0)} ({len(values)})" if len(values) else MISSING
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -342,68 +299,22 @@ def gradient_table(gradients, curved):
     rows = []
     for (architecture, change), cell in found.iterrows():
         base = found.loc[("resnet50", "ResNet50, level 1") if architecture == "resnet50" else ("vgg19", "level 1")]
-        rows.append({
-            "Untrained network": change,
-            "Last map": f"{cell['map']:.0f}×{cell['map']:.0f}",
-            "Gradient, last layer": three(cell["last"]),
-            "Gradient, first layer": three(cell["first"]),
-            "First over last": f"{cell['first'] / cell['last']:.0f}",
-            "First, squared, over level 1's": f"{(cell['first'] / base['first']) ** 2:.1f}",
-            "Eigenvalue over level 1's": f"{cell['largest'] / base['largest']:.1f}",
-        })  # fmt: skip
+        row = {"Untrained network": change, "Last map": f"{cell['map']:.0f}×{cell['map']:.0f}"}
+        row |= {"Gradient, last layer": three(cell["last"]), "Gradient, first layer": three(cell["first"])}
+        row["First over last"] = f"{cell['first'] / cell['last']:.0f}"
+        row["First, squared, over level 1's"] = f"{(cell['first'] / base['first']) ** 2:.1f}"
+        rows.append(row | {"Eigenvalue over level 1's": f"{cell['largest'] / base['largest']:.1f}"})
     return pd.DataFrame(rows)
 
 
 def recipe_table(made):
     """What networks of the homework's question 4 cost and reach."""
-    names, found = [each["name"] for each in made], experiments.frame("recipe", made)
-    return pd.DataFrame([
-        {
-            "Network": name,
-            "Data": row.data_label,
-            "Parameters": f"{row.parameters:,}",
-            "Epochs": row.epochs,
-            "Minutes": f"{row.wall_seconds / 60:.1f}",
-            "Test accuracy (%)": f"{row.test_accuracy:.1f}",
-        }
-        for name, row in zip(names, found.itertuples(), strict=True)
-    ])
-
-
-TITLES = {
-    "architecture": ("Network", ARCHITECTURE_LABELS), "rf_level": ("Level", {}), "dataset": ("Data", DATASET_LABELS),
-    "paper_dataset": ("Data (by image size)", DATASET_LABELS), "field_px": ("Field (px)", {}),
-}  # fmt: skip
-
-
-def _cells(frame, keys, columns, count="Seeds"):
-    """A row a group: what it is, mean and spread of columns (name, digits), where it breaks (a name), and its size."""
     rows = []
-    for key, cell in frame.groupby(keys, sort=False):
-        titles = [TITLES.get(name, (name, {})) for name in keys]
-        row = {title: labels.get(value, value) for (title, labels), value in zip(titles, key, strict=True)}
-        for title, wanted in columns.items():
-            if callable(wanted):
-                row[title] = wanted(cell)
-            elif isinstance(wanted, str):
-                beyond = "≥ " if (cell[wanted] >= cell["top_rate"]).any() else ""
-                row[title] = beyond + _spread(cell[wanted].dropna(), 3)
-            else:
-                row[title] = _spread(cell[wanted[0]].dropna().astype(float), wanted[1])
-        rows.append(row | {count: len(cell)})
+    for each, row in zip(made, experiments.frame("recipe", made).itertuples(), strict=True):
+        about = {"Network": each["name"], "Data": row.data_label, "Parameters": f"{row.parameters:,}"}
+        about |= {"Epochs": row.epochs, "Minutes": f"{row.wall_seconds / 60:.1f}"}
+        rows.append(about | {"Test accuracy (%)": f"{row.test_accuracy:.1f}"})
     return pd.DataFrame(rows)
-
-
-def _spread(values, digits):
-    if len(values) == 0:
-        return MISSING
-    mean, std = mean_std(list(values))
-    return f"{mean:,.{digits}f}" if std is None else f"{mean:,.{digits}f} ± {std:,.{digits}f}"
-
-
-def _pair(values):
-    values = [f"{value:g}" for value in values]
-    return values[0] if len(set(values)) == 1 else "×".join(values)
 
 
 def published_networks_table(found):
@@ -412,18 +323,80 @@ def published_networks_table(found):
     def px(value):
         return MISSING if pd.isna(value) else "all" if value == float("inf") else f"{value:g}"
 
-    return pd.DataFrame([
-        {
-            "Network": row.network,
-            "Top‑1 (%)": f"{row.top1:.1f}",
-            "Image (px)": row.image_px,
-            "Field (px)": px(row.field_px),
-            "Convolutions alone (px)": px(row.convolutions_px),
-            "Half of gradient (px)": px(row.half_px),
-            "Step (px)": px(row.stride),
-            "Last map": px(row.map),
-            "Weights (M)": f"{row.parameters / 1e6:.1f}",
-            "Why": row.why or MISSING,
-        }
-        for row in found.sort_values("top1", ascending=False).itertuples()
-    ])
+    rows = []
+    for net in found.sort_values("top1", ascending=False).itertuples():
+        row = {"Network": net.network, "Top‑1 (%)": f"{net.top1:.1f}", "Image (px)": net.image_px}
+        row |= {"Field (px)": px(net.field_px), "Convolutions alone (px)": px(net.convolutions_px)}
+        row |= {"Half of gradient (px)": px(net.half_px), "Step (px)": px(net.stride), "Last map": px(net.map)}
+        rows.append(row | {"Weights (M)": f"{net.parameters / 1e6:.1f}", "Why": net.why or MISSING})
+    return pd.DataFrame(rows)
+
+
+def recorded_table(preset, runs):
+    """What of a preset's cells is there, and what its trainings took."""
+    rows = []
+    for dataset, architecture, level in preset.cells():
+        here = [
+            run
+            for run in runs
+            if (run.config.architecture, run.config.level) == (architecture, level)
+            and dataset in (run.config.dataset, experiments.paper_dataset(run.config))
+        ]
+        row = {"Network": label(architecture), "Data": label(dataset), "Level": level}
+        row["Seeds"] = f"{len(here)} of {len(preset.seeds)}"
+        for title, name in (("Fine-tuned", "fine_tune"), ("Spectra", "spectrum")):
+            row[title] = sum(run.result(name) is not None for run in here)
+        rows.append(row | _took(here, 2))
+    return pd.DataFrame(rows)
+
+
+def stage_table():
+    """What each stage of the study took, as far as it is recorded."""
+    study = presets.get("study")
+    main = {
+        f"{label(name)}, {label(dataset)}": study.select(datasets=dataset, architectures=name)
+        for dataset in study.datasets
+        for name in study.architectures
+    }
+    changed = {"contrasts": presets.of_contrasts(study), "fresh networks": study.select(**presets.FRESH_NETWORKS)}
+    protocols = {f"protocol `{name}`": presets.get("study", name) for name in ("as_stated", "careful")}
+    widths = {
+        f"width {Fraction(width)}, {precision}": study.select(width=width, precision=precision)
+        for width, precision in itertools.product(experiments.WIDTHS, ("float32", "bfloat16"))
+        if (width, precision) != (study.width, study.precision)
+    }
+    first = study.select(datasets="cifar10", architectures=presets.CONTRAST_NETWORK, levels=1)
+    controls = [first.select(width=width) for width in presets.EQUAL_COMPUTATION.values()]
+    controls += [first.select(epochs=epochs) for epochs in presets.SHORTER_EPOCHS]
+    stages = {name: experiments.recorded(preset) for name, preset in (main | changed | protocols | widths).items()}
+    stages["controls of accuracy"] = [run for preset in controls for run in experiments.recorded(preset)]
+    shown = {name: runs for name, runs in stages.items() if runs or name not in widths}
+    return pd.DataFrame([{"Stage": name, "Trainings": len(runs)} | _took(runs, 1) for name, runs in shown.items()])
+
+
+def _took(runs, digits):
+    """Columns of images a second and core-hours."""
+    if not runs:
+        return {"Images/s": MISSING, "Core-hours": MISSING}
+    speed = statistics.mean(r.config.train_images / statistics.median(e["seconds"] for e in r.metrics) for r in runs)
+    hours = sum(run.provenance["wall_seconds"] * run.provenance["threads"] for run in runs) / 3600
+    return {"Images/s": f"{speed:,.0f}", "Core-hours": f"{hours:.{digits}f}"}
+
+
+def _cells(frame, keys, columns, count="Seeds"):
+    """A row a group: what it is, the columns that are asked for, and how many it holds."""
+    rows = []
+    for key, cell in frame.groupby(keys, sort=False):
+        row = {WORDS.get(name, name): label(value) for name, value in zip(keys, key, strict=True)}
+        for title, wanted in columns.items():
+            if callable(wanted):  # of the group
+                row[title] = wanted(cell)
+            elif isinstance(wanted, str):  # a breaking point
+                beyond = "≥ " if (cell[wanted] >= cell["top_rate"]).any() else ""
+                row[title] = beyond + spread(cell[wanted].dropna(), 3)
+            else:  # a mean: its name, digits or words for it, and perhaps the stage
+                name, form, *stage = wanted
+                values = (cell[cell["stage"].isin(stage)] if stage else cell)[name].dropna().astype(float)
+                row[title] = form(values.mean()) if callable(form) else spread(values, form)
+        rows.append(row | {count: len(cell) // (cell["stage"].nunique() if "stage" in cell else 1)})
+    return pd.DataFrame(rows)

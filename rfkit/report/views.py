@@ -9,17 +9,8 @@ from importlib.metadata import version
 import pandas as pd
 
 import rfkit
-from rfkit import experiments, presets
-from rfkit.data import DATASET_LABELS
-from rfkit.tables import (
-    ARCHITECTURE_LABELS,
-    IMPORTANCE_TABLES,
-    MISSING,
-    importance_table,
-    paper_table,
-    reference,
-    three,
-)
+from rfkit import experiments, presets, tables
+from rfkit.tables import MISSING, label, three
 
 NOTHING = pd.DataFrame({"": ["nothing of this is in this build"]})
 
@@ -55,13 +46,11 @@ class Table:
         return f"<p>{self.caption}</p>{self.body.to_html(index=False)}{notes}"
 
 
-WORDS = {"dataset": "Data", "architecture": "Network", "rf_level": "Level", "pruning_rate": "Rate"}
-
-
-def named(frame, caption, label):
+def named(frame, caption, name):
     """A frame as it is, index included, as a `Table` with words for the names of columns, networks and data sets."""
-    body = frame.reset_index().rename(columns=WORDS).astype(object).replace(ARCHITECTURE_LABELS | DATASET_LABELS)
-    return Table(body.fillna(MISSING), caption, label)
+    return Table(
+        frame.reset_index().rename(columns=tables.WORDS).astype(object).map(label).fillna(MISSING), caption, name
+    )
 
 
 def show_code(*functions):
@@ -84,9 +73,39 @@ def _body(function):
     return "\n".join(line.removesuffix("  # fmt: skip") for line in lines if line is not None)
 
 
-def show_paper_table(n, runs, preset):
+def show_paper_table(n, runs, preset, builds=None):
     """One of the paper's accuracy tables for readers: paper, recorded study, this build, networks of its width."""
-    return _paper_table(n, runs, preset, _beside(runs, preset))
+    builds, table = builds or _beside(runs, preset), tables.paper_table(n, runs=runs)
+    first = table.iloc[0]
+    data, rate = label(first["dataset"]), f"{first['pruning_rate']:g}"
+    measured = f"pruned test accuracy (%) at pruning rate {rate}"
+    if first["fine_tuned"]:
+        measured = f"fine-tuned test accuracy (%) after pruning at rate {rate}"
+    caption = f"**Paper Table {n}.** {data}: dense and {measured}, mean ± standard deviation over seeds."
+    sources, notes = {"paper": _as_printed(n)}, []
+    for name, made in builds.items():
+        beside = [run for run in made if experiments.paper_dataset(run.config) == first["dataset"]]
+        everything = len(beside)
+        if first["fine_tuned"]:
+            beside = [run for run in beside if run.result("fine_tune") is not None]
+        if beside:
+            sources[name] = _as_measured(tables.paper_table(n, runs=made))
+            made_by = f" (preset {preset.name})" if name == "this build" else ""
+            which = "" if len(beside) == everything else " Only runs that were fine-tuned, dense accuracy included."
+            notes.append(f"{name.capitalize()}{made_by}: {provenance_line(beside)}{which}")
+        elif name == "this build":
+            planned = first["dataset"] in preset.datasets
+            why = "no run of it is recorded yet" if planned else "it is not part of this preset"
+            notes.append(f"This build (preset {preset.name}) has nothing beside {data}: {why}.")
+    keys = list(zip(table["architecture"], table["rf_level"], strict=True))
+    columns = {
+        "Network": [tables.ARCHITECTURE_LABELS.get(network, f"`{network}`") for network, _ in keys],
+        "Field (px)": [MISSING if px is None else f"{px}" for px in table["field_px"]],
+    }
+    for metric, title in (("dense", "Dense"), ("pruned", "Fine-tuned" if first["fine_tuned"] else "Pruned")):
+        for name, rows in sources.items():
+            columns[f"{title}, {name}"] = [rows.get((*key, metric), MISSING) for key in keys]
+    return Table(pd.DataFrame(columns), caption, f"paper-table-{n}", notes=tuple(notes), literal=True)
 
 
 def _beside(runs, preset):
@@ -96,40 +115,6 @@ def _beside(runs, preset):
         builds = {"recorded study": experiments.recorded(presets.get("study")), **builds}
     full = experiments.recorded_at_widths(presets.get("study"), widths=(1.0,))
     return builds | ({"full width": full} if full else {})
-
-
-def _paper_table(n, runs, preset, builds):
-    table = paper_table(n, runs=runs)
-    first = table.iloc[0]
-    label, rate = DATASET_LABELS[first["dataset"]], f"{first['pruning_rate']:g}"
-    measured = f"pruned test accuracy (%) at pruning rate {rate}"
-    if first["fine_tuned"]:
-        measured = f"fine-tuned test accuracy (%) after pruning at rate {rate}"
-    caption = f"**Paper Table {n}.** {label}: dense and {measured}, mean ± standard deviation over seeds."
-    sources, notes = {"paper": _as_printed(n)}, []
-    for name, made in builds.items():
-        beside = [run for run in made if experiments.paper_dataset(run.config) == first["dataset"]]
-        everything = len(beside)
-        if first["fine_tuned"]:
-            beside = [run for run in beside if run.result("fine_tune") is not None]
-        if beside:
-            sources[name] = _by_row(paper_table(n, runs=made))
-            made_by = f" (preset {preset.name})" if name == "this build" else ""
-            which = "" if len(beside) == everything else " Only runs that were fine-tuned, dense accuracy included."
-            notes.append(f"{name.capitalize()}{made_by}: {provenance_line(beside)}{which}")
-        elif name == "this build":
-            planned = first["dataset"] in preset.datasets
-            why = "no run of it is recorded yet" if planned else "it is not part of this preset"
-            notes.append(f"This build (preset {preset.name}) has nothing beside {label}: {why}.")
-    keys = list(zip(table["architecture"], table["rf_level"], strict=True))
-    columns = {
-        "Network": [ARCHITECTURE_LABELS.get(architecture, f"`{architecture}`") for architecture, _ in keys],
-        "Field (px)": [MISSING if px is None else f"{px}" for px in table["field_px"]],
-    }
-    for i, title in enumerate(("Dense", "Fine-tuned" if first["fine_tuned"] else "Pruned")):
-        for name, rows in sources.items():
-            columns[f"{title}, {name}"] = [rows.get(key, [MISSING] * 3)[i] for key in keys]
-    return Table(pd.DataFrame(columns), caption, f"paper-table-{n}", notes=tuple(notes), literal=True)
 
 
 class Tabs(dict):
@@ -145,19 +130,16 @@ class Tabs(dict):
 
 def show_paper_tables(numbers, runs, preset):
     """Several of the paper's accuracy tables as tabs, one for each data set and rate."""
-    tables, builds, printed = {}, _beside(runs, preset), reference().drop_duplicates("table").set_index("table")
-    for n in numbers:
-        title = f"{DATASET_LABELS[printed.loc[n, 'dataset']]}, {printed.loc[n, 'pruning_rate']:g}"
-        tables[title] = _paper_table(n, runs, preset, builds)
-    return Tabs(tables)
+    builds, printed = _beside(runs, preset), tables.reference().drop_duplicates("table").set_index("table")
+    titles = {n: f"{label(printed.loc[n, 'dataset'])}, {printed.loc[n, 'pruning_rate']:g}" for n in numbers}
+    return Tabs({title: show_paper_table(n, runs, preset, builds) for n, title in titles.items()})
 
 
 def show_importance_table(n, builds):
     """Table 3 or 4 of the paper beside the two definitions of the gradient."""
-    network = ARCHITECTURE_LABELS[IMPORTANCE_TABLES[n]]
-    columns, notes = {}, []
+    network, columns, notes = tables.IMPORTANCE_TABLES[n], {}, []
     for name, found in builds.items():
-        table = importance_table(n, found)
+        table = tables.importance_table(n, found)
         if not columns:
             columns["Field (px)"] = [str(px) for px in table["field_px"]]
             columns["Paper"] = list(map(_scientific, table["paper_mean"], table["paper_std"]))
@@ -169,11 +151,9 @@ def show_importance_table(n, builds):
             columns["Distance (standard errors)"] = apart
         columns[f"True, {name}"] = list(map(_scientific, table["true_mean"], table["true_std"]))
         shown = [each for each in found if each["settings"]["variant"] in experiments.DEFINITIONS]
-        notes.append(f"{name.capitalize()}: {importance_line(shown, IMPORTANCE_TABLES[n])}")
-    caption = (
-        f"**Paper Table {n}.** {network}: largest projected gradient in a 64×64 image, mean ± standard deviation over "
-        "freshly initialised networks."
-    )
+        notes.append(f"{name.capitalize()}: {importance_line(shown, network)}")
+    shown = "largest projected gradient in a 64×64 image, mean ± standard deviation over freshly initialised networks."
+    caption = f"**Paper Table {n}.** {label(network)}: {shown}"
     return Table(pd.DataFrame(columns), caption, f"paper-table-{n}", notes=tuple(notes), literal=True)
 
 
@@ -195,37 +175,25 @@ def _said(said):
 
 
 def _as_printed(n):
-    """{(architecture, level): [dense, pruned, difference]}, digit by digit as in the paper."""
-    printed = reference(dtype=str).query("table == @n", local_dict={"n": str(n)})
-    order = {"dense_accuracy": 0, "pruned_accuracy": 1, "accuracy_difference": 2}
-    rows = {}
-    for _, row in printed.iterrows():
-        cells = rows.setdefault((row["architecture"], int(row["rf_level"])), [MISSING] * 3)
-        cells[order[row["metric"]]] = f"{row['mean']} ± {row['std']}"
-    return rows
+    """{(architecture, level, metric): mean ± standard deviation}, digit by digit as in the paper."""
+    rows = tables.reference(dtype=str).query("table == @n", local_dict={"n": str(n)}).itertuples()
+    return {(r.architecture, int(r.rf_level), tables.METRICS[r.metric]): f"{r.mean} ± {r.std}" for r in rows}
 
 
-def _by_row(table):
-    """{(architecture, level): [dense, pruned, difference]} of our own columns."""
-    return {
-        (row["architecture"], row["rf_level"]): [
-            _mean_and_std(row[f"ours_{metric}_mean"], row[f"ours_{metric}_std"])
-            for metric in ("dense", "pruned", "difference")
-        ]
-        for _, row in table.iterrows()
-    }
+def _as_measured(table):
+    """The same of our own columns."""
+    found = {}
+    for _, row in table.iterrows():
+        for metric in ("dense", "pruned"):
+            mean, std = row[f"ours_{metric}_mean"], row[f"ours_{metric}_std"]
+            if mean is not None:
+                said = f"{mean:.2f} (one seed)" if std is None else f"{mean:.2f} ± {std:.2f}"
+                found[row["architecture"], row["rf_level"], metric] = said
+    return found
 
 
 def _scientific(mean, std):
-    if mean is None:
-        return MISSING
     return three(mean) if std is None else f"{three(mean)} ± {three(std)}"
-
-
-def _mean_and_std(mean, std):
-    if mean is None:
-        return MISSING
-    return f"{mean:.2f} (one seed)" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
 def _markdown(body):
@@ -239,7 +207,7 @@ def _markdown(body):
 def glance(frame, runs, preset):
     """The result of a build in two sentences and a provenance line, for the landing page."""
     lines = []
-    for (label, architecture), part in frame.groupby(["data_label", "architecture"], sort=False):
+    for (data, architecture), part in frame.groupby(["data_label", "architecture"], sort=False):
         low, high = part["rf_level"].min(), part["rf_level"].max()
         if low == high:
             continue
@@ -249,12 +217,11 @@ def glance(frame, runs, preset):
         grows = f"From RF level {low} to {high}"
         if fields.notna().all():
             grows = f"From {fields[low]:g} to {fields[high]:g} pixels of receptive field"
-        name = ARCHITECTURE_LABELS.get(architecture, architecture)
         dense = f"from {means[low, 0.0]:.1f} to {means[high, 0.0]:.1f} %"
         first, last = (f"{means[level, rate]:.1f}" for level in (low, high))
         pruned = f"leaves {first} % at both" if first == last else f"takes it to {first} and {last} %"
         lines.append(
-            f"- **{name}, {label}.** {grows}, dense accuracy goes {dense}; "
+            f"- **{label(architecture)}, {data}.** {grows}, dense accuracy goes {dense}; "
             f"pruning {100 * rate:g} % of the weights {pruned}."
         )
     return "\n".join(lines) + f"\n\n{{.provenance}}\nPreset {preset.name}: {provenance_line(runs)}\n"
@@ -281,23 +248,22 @@ def _where(configs, setting):
     """Values of a setting, with the names of networks and data wherever these differ in it."""
     found = {}
     for config in configs:
-        network = ARCHITECTURE_LABELS.get(config.architecture, config.architecture)
-        data = experiments.paper_dataset(config)
-        found.setdefault((network, DATASET_LABELS.get(data, data)), set()).add(setting(config))
+        names = label(config.architecture), label(experiments.paper_dataset(config))
+        found.setdefault(names, set()).add(setting(config))
     for name in ("", "{0}", "{1}", "{0} on {1}"):
         groups = {}
-        for pair, values in found.items():
-            groups.setdefault(name.format(*pair), set()).add(tuple(sorted(values)))
+        for names, values in found.items():
+            groups.setdefault(name.format(*names), set()).add(tuple(sorted(values)))
         if all(len(group) == 1 for group in groups.values()):
             break
-    if "" in groups:
-        return [_and(groups[""].pop())]
-    names = {}
-    for each, group in groups.items():
-        names.setdefault(group.pop(), []).append(each)
+    alike = {}
+    for each, (values,) in groups.items():
+        alike.setdefault(values, []).append(each)
+    if not name:
+        return list(map(_and, alike))
     return [
         f"{_and(values)} ({' and '.join(each) if len(each) < 3 else 'otherwise'})"
-        for values, each in sorted(names.items(), key=lambda item: len(item[1]))
+        for values, each in sorted(alike.items(), key=lambda item: len(item[1]))
     ]
 
 
