@@ -3,20 +3,11 @@
 What trains or measures (`rfkit.experiments.runner`) is imported when it is used: records are read without PyTorch.
 """
 
+# isort: off
+# fmt: off
 from rfkit.experiments.analysis import CELL, Analysis, Work, describe, inside_block, paper_dataset, rows_of
 from rfkit.experiments.finding import (
-    WIDTHS,
-    Unit,
-    command,
-    find,
-    find_contrasts,
-    frame,
-    load,
-    recorded,
-    recorded_at_widths,
-    records_of,
-    unit_of,
-    units,
+    WIDTHS, Unit, command, find, find_contrasts, frame, load, recorded, recorded_at_widths, records_of, unit_of, units,
 )
 from rfkit.experiments.gradient_projection import MAIN as DEFINITIONS
 from rfkit.experiments.gradient_projection import fitted_to_first
