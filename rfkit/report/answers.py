@@ -8,10 +8,10 @@ from rfkit.tables import MISSING
 QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
-        "Accuracy falls in every network and data set (ResNet50 on Tiny ImageNet with two seeds). Why "
-        "is open. At an equal field, coarser first maps cost 8 points; at equal maps, our one network with a larger "
-        "field, made by dilation, loses 14. Part may be less computation: the smallest field, narrowed until it costs "
-        "as little as the next two, is no more accurate than they are.",
+        "Accuracy falls in every network and data set. Why is open. At an equal field, coarser first maps cost 8 "
+        "points; at equal maps, our one network with a larger field, made by dilation, loses 14. Part may be less "
+        "computation: the smallest field, narrowed until it costs as little as the next two, is no more accurate than "
+        "they are.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
