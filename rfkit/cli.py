@@ -140,7 +140,9 @@ def _add(commands, run, text):
 
 def _add_analyses(command):
     text = "only these, such as pruning,fine_tune; a wrong name lists all (default: those that need a trained network)"
-    command.add_argument("--analyses", metavar="NAMES", type=lambda names: names.split(","), help=text)
+    command.add_argument(
+        "--analyses", metavar="NAMES", type=lambda names: names.split(",") if names else None, help=text
+    )
 
 
 def _add_preset(command, default=None):

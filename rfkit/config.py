@@ -35,10 +35,10 @@ def one_of(what, value, valid):
 
 
 def whole(field, value, least):
-    """Check that a value is a whole number."""
+    """Check that a value is a whole number, and make a plain one of numpy's."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ConfigError(f"{field} is {value!r}; expected a whole number of at least {least}")
-    return value
+    return int(value)
 
 
 def _number(value):
@@ -78,8 +78,8 @@ class TrainConfig:
 
     def __post_init__(self):
         """Check every field, as `ConfigError`."""
-        whole("epochs", self.epochs, 1)
-        whole("batch_size", self.batch_size, 2)
+        object.__setattr__(self, "epochs", whole("epochs", self.epochs, 1))
+        object.__setattr__(self, "batch_size", whole("batch_size", self.batch_size, 2))
         _require(_number(self.lr) and self.lr > 0, "lr", self.lr, "a positive learning rate")
         _require(_number(self.momentum) and 0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
         _require(self.momentum > 0 or not self.nesterov, "momentum", self.momentum, "more than 0 for Nesterov's form")
@@ -122,8 +122,8 @@ class RunConfig:
     def __post_init__(self):
         """Check the fields that have a fixed set of values, as `ConfigError`."""
         one_of("protocol", self.protocol, PROTOCOLS)
-        whole("level", self.level, 1)
-        whole("seed", self.seed, 0)
+        object.__setattr__(self, "level", whole("level", self.level, 1))
+        object.__setattr__(self, "seed", whole("seed", self.seed, 0))
         object.__setattr__(self, "width", width_factor(self.width))
         for field in ("dataset", "architecture"):  # they become part of a folder's name
             name = getattr(self, field)

@@ -25,7 +25,7 @@ def level_pool(level):
 
     A level that is no whole number of at least 1 is a `ValueError`. Source: Paper Sec. 3.2; the author's public code.
     """
-    level = int(whole("RF level", level, 1))  # of a numpy range too
+    level = whole("RF level", level, 1)  # of a numpy range too
     return nn.MaxPool2d(level + 1, stride=level, padding=min(1, level - 1))
 
 

@@ -196,6 +196,8 @@ def test_own_network_is_named_by_its_source(tmp_path, monkeypatch):
 
 
 def test_choices_from_numpy_and_from_sums():
+    plain = replace(RUN, level=np.int64(2), seed=np.int64(3), train=replace(RUN.train, epochs=np.int64(2)))
+    assert plain.folder == RUN.folder and type(plain.seed) is int
     chosen = presets.get("demo").select(epochs=np.int64(3), levels=np.arange(1, 3), rates=np.arange(0.1, 0.95, 0.1))
     assert (
         chosen.epochs == 3 and chosen.levels == (1, 2) and chosen.rates == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

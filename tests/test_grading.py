@@ -199,6 +199,7 @@ def test_submissions_of_one_name_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(grading, "grade", lambda folder, tests, **_: {"submission": folder.resolve().name})
     both = [tmp_path / student / "hw" for student in ("alice", "bob")]
     assert {each["submission"] for _, each in grading.grade_all(both)} == {"alice-hw", "bob-hw"}
+    assert len(set(grading._names({0: ("/", "x", "a-b"), 1: ("/", "x-a", "b")}).values())) == 2
     monkeypatch.chdir(both[0])
     assert [each["submission"] for _, each in grading.grade_all(["."])] == ["hw"]
     with pytest.raises(ConfigError, match="jobs is 0"):

@@ -71,6 +71,7 @@ def execute(name, output, parameters):
         NotebookError: If a cell fails.
     """
     check_parameters(name, parameters)
+    output = None if output is None else Path(output)
     if output is not None and output.resolve().parent == Path("notebooks").resolve():
         raise ConfigError(f"{output} is among the sources, which are never written; name a file elsewhere")
     if output is not None:

@@ -59,4 +59,6 @@ def frame(results):
     return pd.DataFrame(rows, columns=columns)
 
 
-ANALYSIS = Analysis("dead_weights", "network", settings, compute, frame, planned=False, on_cpu=True)
+ANALYSIS = Analysis(
+    "dead_weights", "network", settings, compute, frame, lambda settings, data: 5, planned=False, on_cpu=True
+)

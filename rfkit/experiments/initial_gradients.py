@@ -32,6 +32,11 @@ def compute(_, settings, work):
     return {"norms": {name: float(torch.cat(squares[name]).mean().sqrt()) for name in relus if name in squares}}
 
 
+def seconds(settings, _):
+    """A step on each image."""
+    return settings["images"] * 1e-3 * (8 * settings["width"]) ** 2
+
+
 def frame(results):
     """A row a layer (place: from 1): norm of the gradient with respect to its output."""
     return pd.DataFrame([
@@ -41,4 +46,4 @@ def frame(results):
     ])
 
 
-ANALYSIS = Analysis("initial_gradients", "network", settings, compute, frame, planned=False, on_cpu=True)
+ANALYSIS = Analysis("initial_gradients", "network", settings, compute, frame, seconds, planned=False, on_cpu=True)

@@ -55,7 +55,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
         if todo and not in_part:
             raise TooLongError(f"{message}. {way}")
         pairs = f"Pairs of seeds are missing, about {minutes:.0f} minutes"
-        print(f"Shown is what is recorded. {message if todo else pairs}. {way}", flush=True)
+        print(f"{f'Shown is what is recorded. {message}' if todo else pairs}. {way}", flush=True)
         return found
     failures = runner.run_all(wanted, jobs=jobs, root=root, device=device, image_limit=preset.image_limit)
     if failures:

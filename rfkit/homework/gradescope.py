@@ -41,7 +41,7 @@ cd "$root/source"
 
 def build(path, tests=None, *, visibility="after_published", seconds=60, memory_gib=8.0):
     """Write the zip of an autograder; a `ConfigError` if the tests are not there."""
-    tests = tests or HIDDEN_TESTS
+    tests, path = Path(tests or HIDDEN_TESTS), Path(path)
     one_of("visibility", visibility, VISIBILITIES)
     grading.check_limits(seconds, memory_gib)
     grading.suites(tests)

@@ -1,7 +1,6 @@
 """Grading a submission of the homework with hidden tests, question by question."""
 
 import importlib.util
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -72,22 +71,29 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
 def grade_all(folders, tests=None, *, jobs=1, **limits):
     """Grade submissions side by side; yields (folder, what `grade` returns, or None for no submission) as they end.
 
-    Submissions are named by their path below the folder that holds them all.
+    Submissions are named by their folders, and by the folders above where several are named alike.
     """
     whole("jobs", jobs, 1)
     suites(tests or HIDDEN_TESTS)  # a missing test is everybody's
     places = {Path(folder): Path(folder).resolve() for folder in folders}
     found = [folder for folder, place in places.items() if place.is_dir() and not place.name.startswith(".")]
-    top = os.path.commonpath([places[folder].parent for folder in found]) if found else None
+    names = _names({folder: places[folder].parts for folder in found})
     with ThreadPoolExecutor(jobs) as pool:  # the work is in the kernels
         running = {pool.submit(grade, folder, tests, **limits): folder for folder in found}
         yield from ((folder, None) for folder in places if folder not in found)
         try:
             for future in as_completed(running):
                 folder = running[future]
-                yield folder, future.result() | {"submission": "-".join(places[folder].relative_to(top).parts)}
+                yield folder, future.result() | {"submission": names[folder]}
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, the others are not begun
+
+
+def _names(parts):
+    """A name for each folder that no other has: as many of its last parts as that takes."""
+    lengths = range(1, max(map(len, parts.values()), default=1) + 1)
+    every = ({folder: "-".join(each[-n:]).strip("/\\") for folder, each in parts.items()} for n in lengths)
+    return next(names for names in every if len(set(names.values())) == len(set(parts.values())))
 
 
 def gradebook(graded):

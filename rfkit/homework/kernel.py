@@ -192,7 +192,8 @@ def _code_cells(path, problems):
     try:
         notebook = nbformat.read(path, as_version=4)
         sources = [str(cell.source).strip() for cell in notebook.cells if cell.cell_type == "code"]
-        return [(f"code cell {i} ({in_one_line(code or 'empty', 40)})", code) for i, code in enumerate(sources, 1)]
+        first = [in_one_line(code.partition("\n")[0] or "empty", 40) for code in sources]
+        return [(f"code cell {i} ({line})", code) for i, (line, code) in enumerate(zip(first, sources, strict=True), 1)]
     except FileNotFoundError:
         others = sorted(str(other.relative_to(path.parent)) for other in path.parent.rglob("*.ipynb"))
         found = f"; in the folder: {', '.join(others)}" if others else ""

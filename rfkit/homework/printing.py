@@ -33,6 +33,7 @@ def browser():
 
 def to_pdf(page, output):
     """Print a web page."""
+    page, output = Path(page), Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rfkit-print-", ignore_cleanup_errors=True) as folder:
         made = Path(folder) / "page.pdf"
@@ -50,7 +51,7 @@ def to_pdf(page, output):
 
 def homework(folder, output=None):
     """Print a submission of the homework into one PDF."""
-    remarks, paths = [], [folder / f"{name}.ipynb" for name in HANDOUT]
+    remarks, paths = [], [Path(folder) / f"{name}.ipynb" for name in HANDOUT]
     found = [path for path in paths if path.is_file()]
     if not found:
         raise ConfigError(f"no notebook of the homework in {folder}; expected {', '.join(HANDOUT)}")
@@ -101,7 +102,7 @@ def book(root, output):
     toc = yaml.safe_load(Path("_toc.yml").read_text(encoding="utf-8"))
     chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
     files = [toc["root"], *(page["file"] for chapter in chapters for page in (chapter, *chapter.get("sections", ())))]
-    pages = [root / f"{name}.html" for name in files]
+    pages = [Path(root) / f"{name}.html" for name in files]
     if missing := [page for page in pages if not page.is_file()]:
         raise ConfigError(f"no {missing[0]}; build the book first: make book")
     with tempfile.TemporaryDirectory(prefix="rfkit-print-") as folder, PdfWriter() as writer:

@@ -234,7 +234,9 @@ def predicted_table(points):
     """Where networks with dead weights should break, and do; `rfkit.outcomes.predicted_breaking_points` has both."""
     points = points[points["dead"] > 0]
     names = [
-        f"{label(name)}, level {level}" if label(name) != name else presets.contrast_label(name, level)
+        presets.contrast_label(name, level)
+        if name.startswith(presets.CONTRAST_NETS)
+        else f"{label(name)}, level {level}"
         for name, level in zip(points["architecture"], points["rf_level"], strict=True)
     ]
     return _cells(points.assign(architecture=names), ["architecture", "paper_dataset"], {

@@ -48,9 +48,8 @@ class Table:
 
 def named(frame, caption, name):
     """A frame as it is, index included, as a `Table` with words for the names of columns, networks and data sets."""
-    return Table(
-        frame.reset_index().rename(columns=tables.WORDS).astype(object).map(label).fillna(MISSING), caption, name
-    )
+    body = frame.reset_index().rename(columns=tables.WORDS).astype(object)
+    return Table(body.map(lambda each: label(each) if isinstance(each, str) else each).fillna(MISSING), caption, name)
 
 
 def show_code(*functions):
