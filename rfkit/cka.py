@@ -18,8 +18,8 @@ DEAD = 8
 """Features that vary less than this many roundings of their own type do not vary at all."""
 CHUNK = 4096
 """Features in one product, so few that float32 keeps CKA to 1e-6."""
-MAX_GIB = 2.0
-"""Features held at a time; what does not fit is made in another pass over the images."""
+MAX_GIB = 4.0
+"""Of features at a time; where all do not fit, they are made in several passes over the images."""
 
 
 class DeadFeaturesWarning(UserWarning):
@@ -149,10 +149,11 @@ class _Relus(TorchFunctionMode):
         self.asked = {name.partition("#")[0] for name in layers or ()}
 
     def enter(self, module, _):
-        self.path.append(module)
+        self.path.append(module if module in self.names else self.path[-1])  # of no name: as its caller
 
     def leave(self, module, _, output):
-        name = self.names.get(self.path.pop())
+        self.path.pop()
+        name = self.names.get(module)
         if name in self.asked and not isinstance(module, torch.nn.ReLU) and isinstance(output, torch.Tensor):
             self.made(name, output)
 
@@ -204,7 +205,8 @@ def _both(model_a, model_b, images, layers, batch_size):
     named = isinstance(layers, list | tuple | set) and layers and all(isinstance(name, str) for name in layers)
     if layers is not None and not named:
         raise ValueError(f"layers is {layers!r}; expected None (every ReLU) or a list of names")
-    whole("batch_size", batch_size, 1)
+    if batch_size is not None:
+        whole("batch_size", batch_size, 1)
     a = _kernels(model_a, images, layers, batch_size)
     return a, a if model_b is model_a else _kernels(model_b, images, layers, batch_size)
 
@@ -212,6 +214,11 @@ def _both(model_a, model_b, images, layers, batch_size):
 def _kernels(model, images, layers, batch_size):
     count, sizes = len(images), _sizes(model, images, layers)
     kernels, dtype = {name: _Kernel(count) for name in sizes}, next(model.parameters()).dtype
+    if batch_size is None:  # all at once, if the maps fit: a residual network has up to four of them at a time
+        batch_size = count if 16 * count * max(sizes.values()) <= MAX_GIB * 2**30 else 250
+    if count <= batch_size:  # every layer is whole in one batch: nothing has to be held
+        _run(model, images, lambda name, x: kernels[name].add(x.flatten(1)) if name in kernels else None, layers)
+        return kernels
     for parts in _passes(sizes, max(1, int(MAX_GIB * 2**30 / (4 * count)))):
         held = {name: torch.empty(count, part.stop - part.start, dtype=dtype) for name, part in parts.items()}
         for begin in range(0, count, batch_size):
@@ -226,7 +233,7 @@ def _kernels(model, images, layers, batch_size):
     return kernels
 
 
-def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, batch_size=250):
+def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, batch_size=None):
     """Linear CKA between all layers of two networks on the same images.
 
     Args:
@@ -236,7 +243,7 @@ def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, b
         layers: ``None`` for the output of every ReLU, module or function; or a list of names, of these or of any
             modules. A module that runs twice gives two layers, the second one named ``name#2``.
         unbiased: As in `linear_cka`.
-        batch_size: Images at a time; the result does not depend on it.
+        batch_size: Images at a time; the result does not depend on it. ``None`` for all at once where they fit.
 
     Returns:
         `SimilarityResult`, on features as they are (no averaging over places), to 1e-6.

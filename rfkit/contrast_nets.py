@@ -41,7 +41,7 @@ def open_third_pool(level, num_classes, *, width=1.0):
 
 def blurred(level, num_classes, *, width=1.0):
     """The level pool without its stride: as much blur, a field of a few pixels more, the maps of level 1."""
-    if level % 2 == 0:
+    if level % 2 != 1:
         raise ValueError(f"RF level is {level!r}; this network is made for an odd level")
     model = models.build("vgg19", 1, width=width, num_classes=num_classes)
     model.features.level_pool = nn.MaxPool2d(level + 1, stride=1, padding=(level - 1) // 2)

@@ -189,21 +189,22 @@ def _own(architecture, level, num_classes, width):
     maker = _import(architecture)
     if not callable(maker):
         raise ValueError(f"{architecture} is a {type(maker).__name__}; expected a callable that makes a network")
-    signature = inspect.signature(maker)
+    parameters = inspect.signature(maker).parameters
     given = {"level": level, "num_classes": num_classes, "width": width}
-    takes_more = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
-    named = {k: v for k, v in given.items() if k in signature.parameters or (takes_more and k == "num_classes")}
-    try:
-        asked = signature.bind(**named)
-        if level != 1 and "level" not in named:
+    takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    given = {k: v for k, v in given.items() if k in parameters or (takes_more and k == "num_classes")}
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = {k: each for k, each in parameters.items() if each.default is each.empty and each.kind not in several}
+    by_place = len(needed) == 2 and all(each.kind is not each.KEYWORD_ONLY for each in needed.values())
+    if needed.keys() <= given.keys() and not any(each.kind is each.POSITIONAL_ONLY for each in needed.values()):
+        if level != 1 and "level" not in given:
             raise ValueError(f"{architecture} takes no level, so every level is the same network; ask for level 1 only")
-    except TypeError as error:
-        try:  # two arguments, whatever they are called
-            asked = signature.bind(level, num_classes, **{k: v for k, v in named.items() if k == "width"})
-        except TypeError:
-            expected = "expected a callable that needs nothing else than level, num_classes and width"
-            raise ValueError(f"{architecture}: {error}; {expected}") from error
-    network = maker(*asked.args, **asked.kwargs)
+        network = maker(**given)
+    elif by_place:  # whatever they are called
+        network = maker(level, num_classes, **{k: v for k, v in given.items() if k not in needed})
+    else:
+        expected = "expected a callable that needs nothing else than level, num_classes and width"
+        raise ValueError(f"{architecture} needs {', '.join(k for k in needed if k not in given)}; {expected}")
     if not isinstance(network, nn.Module):
         raise ValueError(f"{architecture} returned {type(network).__name__}, not an nn.Module")
     return network

@@ -60,11 +60,12 @@ def conv_forward(x, w, b, *, stride=1, padding=0, dilation=1, method="fast"):
 def _conv_forward_naive(x, w, b, size, stride, dilation):
     out = np.zeros((len(x), len(w), *size), x.dtype)
     for n, f, i, j in np.ndindex(*out.shape):
-        out[n, f, i, j] = b[f]
+        total = b[f]
         for c, u, v in np.ndindex(*w.shape[1:]):
             row = i * stride[0] + u * dilation[0]
             column = j * stride[1] + v * dilation[1]
-            out[n, f, i, j] += w[f, c, u, v] * x[n, c, row, column]
+            total += w[f, c, u, v] * x[n, c, row, column]
+        out[n, f, i, j] = total
     return out, None
 
 

@@ -183,8 +183,8 @@ def fine_tune(model, masks, data, config, *, seed=0, device=None, frozen_batchno
     """
     device = training.pick_device(device)
     model.to(device)
-    masks = {name: mask.to(device) for name, mask in masks.items()}
     apply_masks(model, masks)
+    masks = {name: mask.to(device) for name, mask in masks.items()}
     result = training.fit(
         model, data, config, seed=seed, device=device, after_step=partial(apply_masks, model, masks),
         frozen_batchnorm=frozen_batchnorm, label=label,

@@ -130,6 +130,18 @@ def test_every_layer_in_the_order_of_execution():
     assert some.layers_a == ("act#2", "relu") and np.allclose(some.matrix, found.matrix[1:, 1:])
 
 
+def test_a_relu_that_is_no_part_of_the_network_has_the_name_of_its_caller():
+    class Loose(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 6)
+
+        def forward(self, x):
+            return nn.ReLU()(self.fc(F.relu(x)))
+
+    assert cka.layer_similarity(Loose(), Loose(), torch.randn(9, 6)).layers_a == ("relu", "relu#2")
+
+
 def test_in_place_layers_are_seen_before_they_are_overwritten():
     """Two public tools return 1.0 here."""
     torch.manual_seed(0)

@@ -247,7 +247,7 @@ def test_assignment_from_the_command_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ("torch.nn:Conv2d", "missing a required argument: 'in_channels'"),
+        ("torch.nn:Conv2d", "needs in_channels, out_channels, kernel_size"),
         ("torchvision:models", "is a module; expected a callable"),
         ("torch.nn:Flatten", "makes no spatial feature map"),
         ("torchvision.models:vit_b_16", "Wrong image height.* give the input_shape"),

@@ -77,6 +77,21 @@ def test_train_mode_is_the_hessian_with_statistics_of_the_batch():
     assert found.values == pytest.approx(exact[:5].numpy(), rel=1e-8)
 
 
+def test_train_mode_is_that_of_every_batch_norm():
+    class Frozen(type(case("plain", 24)[0])):
+        def train(self, mode=True):
+            super().train(mode)
+            for module in self.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.training = False
+            return self
+
+    model, images, labels = case("plain", 24)
+    usual = hessian.top_eigenvalues(model, images, labels, k=2, mode="train").values
+    model.__class__ = Frozen
+    assert hessian.top_eigenvalues(model, images, labels, k=2, mode="train").values == pytest.approx(usual)
+
+
 @given(st.integers(1, 23), st.integers(0, 5))
 @settings(max_examples=15, deadline=None)
 def test_batch_split_and_seed_do_not_matter(batch_size, seed):

@@ -123,6 +123,14 @@ def auxiliary(num_classes):
 
 def demanding(level, num_classes, depth):
     return net(num_classes)
+
+
+def one_of_any_name(depth, num_classes=10):
+    return by_name(1, num_classes)
+
+
+def one_beside_level(depth, level=1):
+    return by_name(level, 10)
 """
 
 
@@ -148,7 +156,7 @@ def own(tmp_path, monkeypatch):
         (("no_such_module:net", 1), "cannot import architecture"),
         (("math:no_such", 1), "cannot import architecture"),
         (("math:pow", 2), "returned float"),
-        (("mynets:by_keyword", 1), "mynets:by_keyword: missing a required argument: 'outputs'"),
+        (("mynets:by_keyword", 1), "mynets:by_keyword needs outputs"),
         (("unreadable:net", 1), "cannot import architecture 'unreadable:net': SyntaxError"),
     ],
 )
@@ -178,8 +186,9 @@ def test_a_callable_is_given_what_it_has_arguments_for(own):
     assert resnet.training and str(Path("..").resolve()) not in sys.path
     with pytest.raises(ValueError, match="takes no level, so every level is the same network"):
         models.build("mynets:no_level", 2)
-    with pytest.raises(ValueError, match="'depth'; expected a callable"):
-        models.build("mynets:demanding", 1)
+    for name, missing in (("demanding", "depth"), ("one_of_any_name", "depth"), ("one_beside_level", "depth")):
+        with pytest.raises(ValueError, match=f"needs {missing}; expected a callable"):
+            models.build(f"mynets:{name}", 1)
     with pytest.raises(ValueError, match=r"logits of shape \(2, 1000\) for 2 images in training; expected \(2, 7\)"):
         training.check_outputs(models.build("mynets:thousand", 1, num_classes=7), 7, 32)
 

@@ -235,6 +235,22 @@ def test_a_field_that_grows_with_the_image_is_that_of_the_first_one():
     assert rf.measured(net, "2").size == rf.receptive_field(net, layer="2").size == (12, 12)
 
 
+class Unbatched(nn.Module):
+    """Pools maps without a dimension for images."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x):
+        return self.pool(F.conv2d(x, torch.ones(4, 3, 3, 3, device=x.device)).mean(1))
+
+
+def test_pools_of_maps_without_images():
+    for pool, size in ((lambda x: F.max_pool2d(x, 3, 2), (5, 5)), (lambda x: F.adaptive_avg_pool2d(x, 31), (4, 4))):
+        assert rf.trace(Unbatched(pool), (3, 64, 64))[-1].size == size
+
+
 def test_adaptive_pooling_has_torchs_bins():
     net = nn.Sequential(conv(3), nn.AdaptiveAvgPool2d((4, 31)))
     field = rf.trace(net, (3, 18, 33))[-1]

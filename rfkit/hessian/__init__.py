@@ -52,6 +52,9 @@ class HessianOperator:
         self.device = next(model.parameters()).device
         first = training.model_inputs(model, images[:1], self.device)
         self._model = without_dead_taps(model, tuple(first.shape[1:])).requires_grad_(True).train(mode == "train")
+        for module in self._model.modules():
+            if hasattr(module, "track_running_stats"):  # whatever the network's own train() does
+                module.training = mode == "train"
         if first.dtype == torch.float32 and self.device.type == "cpu":
             self._model.to(memory_format=torch.channels_last)
         self._weights = list(self._model.parameters())

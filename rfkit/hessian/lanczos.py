@@ -153,7 +153,7 @@ def _resume(space, checkpoint, k):
     """Fill a basis from a checkpoint of the same search; returns the values known by then."""
     state = files.load_tensors(checkpoint)
     vectors, projected = state["vectors"].to(space.vectors), state["projected"]
-    if vectors.shape[1] != space.size or projected.shape != space.projected.shape or state["k"] != k:
+    if vectors.shape[1] != space.size or projected.shape != space.projected.shape or state.get("k") != k:
         raise ValueError(f"{checkpoint} is of another search; delete it")
     # one product tells whether the operator is the same: the first vector must have the stored Rayleigh quotient
     quotient = float(vectors[0] @ space.product(vectors[0]).to(vectors))

@@ -71,7 +71,7 @@ def closed_form(kernels, strides, dilations=None):
         raise ValueError(f"{counts}; expected one of each a layer")
     for name, values in (("kernel", kernels), ("stride", strides), ("dilation", dilations)):
         for value in values:
-            whole(name, value, 1)
+            whole(name, int(value) if isinstance(value, float) and value.is_integer() else value, 1)
     jumps = itertools.accumulate(map(int, strides), operator.mul, initial=1)  # exact, whatever numpy's ints hold
     growth = ((int(m) - 1) * int(d) * jump for m, d, jump in zip(kernels, dilations, jumps, strict=False))
     return list(itertools.accumulate(growth, initial=1))[1:]
@@ -281,7 +281,8 @@ def _module_of(model, layer, shape):
         alike = [n for n, f in returned.items() if (f.size, f.center, f.shape) == (last.size, last.center, last.shape)]
         if not alike:
             raise ValueError(f"the last feature map comes from {last.name!r}, which no module returns; name a layer")
-        layer = last.name if last.name in returned else alike[-1]
+        made = [name for name, field in returned.items() if field is last and name]
+        layer = last.name if last.name in returned else (made or alike[-1:])[0]
     path, _, call = layer.partition("#")
     if path not in modules or (call and not call.isdigit()):
         raise ValueError(f"no module {layer!r}; gradients are taken at modules: {', '.join(n for n in modules if n)}")
