@@ -1,5 +1,6 @@
 """The analyses behind *Field, resolution or dead weights?*, each against a small oracle."""
 
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -295,3 +296,19 @@ def test_taps_and_probes_of_any_network(monkeypatch):
     taps, probed = experiments.frame("taps", [run]), experiments.frame("probes", [run])
     assert len(taps) == 15 and set(taps["row"]) == {0, 1, 2} and set(taps["column"]) == {0, 1, 2, 3, 4}
     assert len(probed) == 1 and probed["without_blocks"].isna().all()
+
+
+def test_the_planned_seeds_are_recorded():
+    study, count = presets.get("study"), Counter()
+    for chosen in (study, presets.of_contrasts(study), study.select(width=1.0, precision="bfloat16")):
+        for run in experiments.recorded(chosen):
+            config = run.config
+            count[experiments.paper_dataset(config), config.architecture, config.level, config.width] += 1
+    both, narrow = ("vgg19", "resnet50"), study.width
+    planned = {
+        **{("cifar10", name, level, narrow): 6 for name in both for level in (1, 2, 3, 4)},
+        **{("tiny_imagenet", name, level, narrow): 5 for name in both for level in (1, 2, 3, 4)[name == "resnet50" :]},
+        **{("cifar10", "vgg19", level, 1.0): 1 for level in (1, 2, 3, 4)},
+    }
+    assert not {cell: count[cell] for cell, seeds in planned.items() if count[cell] < seeds}
+    assert min(n for cell, n in count.items() if cell[1] not in both) >= 2
