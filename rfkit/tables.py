@@ -21,6 +21,7 @@ COLUMNS = (
     "ours_difference_mean", "ours_difference_std", "ours_seeds", "ours_dataset",
 )  # fmt: skip
 ARCHITECTURE_LABELS = {"vgg19": "VGG19-like", "resnet50": "ResNet50"}
+LABELS = ARCHITECTURE_LABELS | DATASET_LABELS
 METRICS = {"dense_accuracy": "dense", "pruned_accuracy": "pruned", "accuracy_difference": "difference"}
 WORDS = {
     "architecture": "Network", "rf_level": "Level", "dataset": "Data", "paper_dataset": "Data (by image size)",
@@ -31,7 +32,7 @@ MISSING = "–"
 
 def label(name):
     """A network or data set as readers know it; another one by its own name."""
-    return (ARCHITECTURE_LABELS | DATASET_LABELS).get(name, name)
+    return LABELS.get(name, name)
 
 
 def reference(**options):

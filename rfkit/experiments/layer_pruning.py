@@ -12,7 +12,7 @@ def settings(preset, unit):
 
 def compute(run, settings, work):
     """Every rate from the final weights, batch norm as trained and re-estimated."""
-    curve = pruning_curve.compute(run, settings | {"train_images": 1}, work)
+    curve = pruning_curve.compute(run, settings | {"train_images": 1}, work)  # of which nothing is kept
     return {"reestimated": curve["reestimated_accuracy"]} | {name: curve[name] for name in ("rates", "test_accuracy")}
 
 

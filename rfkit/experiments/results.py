@@ -117,9 +117,11 @@ def follow(recipes, preset, *, make=True):
 
 
 def _refuse_long(missing, count, preset, max_minutes, jobs):
-    absent, name = sorted({r.dataset for r in missing if r.dataset and not is_here(r.dataset)}), missing[0].analysis
-    data = {r.dataset: load(r.dataset, preset.image_limit) if r.dataset and not absent else None for r in missing}
-    seconds = 0 if absent else sum(ANALYSES[name].cost(each.settings, data[each.dataset]) for each in missing)
+    absent = sorted({each.dataset for each in missing if each.dataset and not is_here(each.dataset)})
+    name, seconds = missing[0].analysis, 0
+    for each in missing if not absent else ():
+        data = load(each.dataset, preset.image_limit) if each.dataset else None
+        seconds += ANALYSES[name].cost(each.settings, data)
     minutes = seconds / 60 / jobs
     if absent or minutes > max_minutes:
         takes = f"{', '.join(absent)} would be downloaded" if absent else f"they take about {minutes:.0f} minutes here"

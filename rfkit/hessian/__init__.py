@@ -52,9 +52,9 @@ class HessianOperator:
         self.device = next(model.parameters()).device
         first = training.model_inputs(model, images[:1], self.device)
         self._model = without_dead_taps(model, tuple(first.shape[1:])).requires_grad_(True).train(mode == "train")
-        for module in self._model.modules():
-            if hasattr(module, "track_running_stats"):  # whatever the network's own train() does
-                module.training = mode == "train"
+        norms = [module for module in self._model.modules() if hasattr(module, "track_running_stats")]
+        for module in norms:  # whatever the network's own train() does
+            module.training = mode == "train"
         if first.dtype == torch.float32 and self.device.type == "cpu":
             self._model.to(memory_format=torch.channels_last)
         self._weights = list(self._model.parameters())
@@ -64,7 +64,7 @@ class HessianOperator:
             batch_size = min(TRAIN_BATCH, len(images)) if mode == "train" else self._images_that_fit()
         self._batch = whole("batch_size", batch_size, 1)
         alone = len(images) > 1 and len(images) % self._batch == 1
-        if mode == "train" and alone and any(hasattr(m, "track_running_stats") for m in self._model.modules()):
+        if mode == "train" and alone and norms:
             raise ValueError(
                 f"{len(images)} images in batches of {self._batch} leave a batch of one, which has no statistics; "
                 "choose another batch_size"

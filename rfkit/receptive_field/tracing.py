@@ -104,9 +104,14 @@ def convolution(recorder, func, args, kwargs, outputs):
     return slid(get(x), outputs.shape, len(kernel), lambda i, m: rule(m, *sides[i]))
 
 
+def pooled_dimensions(func):
+    """Over how many dimensions a pool slides, by its name: maps may come without a dimension for images."""
+    return int(re.search(r"pool(\d)", func.overloadpacket.__name__)[1])
+
+
 def pooling(recorder, func, args, kwargs, outputs):
     """Max and average pooling with fixed windows; ceil mode only adds units at the border."""
-    kernel, count = kwargs["kernel_size"], int(re.search(r"pool(\d)", func.overloadpacket.__name__)[1])
+    kernel, count = kwargs["kernel_size"], pooled_dimensions(func)
     numbers = (kernel, kwargs.get("stride") or kernel, kwargs.get("padding", 0), kwargs.get("dilation", 1))
     sides = list(zip(*(each(value, count) for value in numbers), strict=True))
     return slid(get(args[0]), tensors(outputs)[0].shape, count, lambda i, m: rules.window(m, *sides[i]))
@@ -114,7 +119,7 @@ def pooling(recorder, func, args, kwargs, outputs):
 
 def adaptive_pooling(recorder, func, args, kwargs, outputs):
     """Adaptive average and max pooling; a global pool leaves no axis to speak of."""
-    out, count = tensors(outputs)[0].shape, int(re.search(r"pool(\d)", func.overloadpacket.__name__)[1])
+    out, count = tensors(outputs)[0].shape, pooled_dimensions(func)
     size = args[0].shape[-count:]
     state = slid(get(args[0]), out, count, lambda i, m: rules.adaptive(m, size[i], out[i - count]))
     dims = (((1, None),) if n == 1 else factors for n, factors in zip(out, state.dims, strict=True))
