@@ -19,7 +19,7 @@ DEAD = 8
 CHUNK = 4096
 """Features in one product, so few that float32 keeps CKA to 1e-6."""
 MAX_GIB = 4.0
-"""Of features at a time; where all do not fit, they are made in several passes over the images."""
+"""GiB of features held at a time; where they do not all fit, they are made in several passes over the images."""
 
 
 class DeadFeaturesWarning(UserWarning):

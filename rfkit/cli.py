@@ -53,19 +53,19 @@ def _parser():
     )
     _add_analyses(command)
     command.add_argument("--repair", action="store_true", help="move damaged runs aside and make them again")
-    command.add_argument("-j", "--jobs", type=int, help="processes (one a core), each of OMP_NUM_THREADS threads or 1")
+    command.add_argument("-j", "--jobs", type=int, help="processes (one per core) of OMP_NUM_THREADS threads, or 1")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: CUDA if present)")
 
     command = _add_preset(_add(commands, _plan, "runs, FLOPs, disk and hours of a preset, here or on another device"))
     command.add_argument("--device", help="as in study")
-    command.add_argument("--tflops", type=float, help="hours on a device that sustains so many 10^12 FLOP a second")
+    command.add_argument("--tflops", type=float, help="hours on a device that sustains so many 10^12 FLOP/s")
 
-    _add_preset(_add(commands, _units, "the runs of a preset as JSON, a command each, for an engine that starts jobs"))
+    _add_preset(_add(commands, _units, "the runs of a preset as JSON, a command each, for workflow engines"))
     _add_preset(_add(commands, _summary, "accuracy of every finished run of a preset as CSV"))
 
     command = _add_preset(_add(commands, _record, "copy a preset's finished runs to results/, to be committed"))
     _add_analyses(command)
-    command.add_argument("--weights", default="", metavar="SEEDS", help="with the final weights of these seeds, as 0,1")
+    command.add_argument("--weights", default="", metavar="SEEDS", help="also the final weights of these seeds, as 0,1")
 
     _add(commands, _ls, "list the finished runs")
     command = _add(commands, _verify, "compare every file of runs and records with its checksum; exit 1 if one differs")
@@ -111,7 +111,7 @@ def _add_assignment(command):
     action.add_argument("--tests", type=Path, metavar="DIR", help="also make a template of hidden tests there")
     action.add_argument("--solutions", action="store_true", help="the solved notebooks, for the teacher")
     action = actions.add_parser("grade", help="run submissions against hidden tests")
-    action.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a submission each; files are left out")
+    action.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="one per submission; files are ignored")
     _add_limits(action)
     action.add_argument("-j", "--jobs", type=int, default=1, help="submissions at a time (default 1)")
     action.add_argument("--json", type=Path, metavar="FILE", help="write the points there as well")
@@ -120,7 +120,7 @@ def _add_assignment(command):
     action = actions.add_parser("gradescope", help="the grader as a zip to upload to Gradescope")
     action.add_argument("folder", type=Path, metavar="ZIP")
     _add_limits(action)
-    action.add_argument("--visibility", default="after_published", help="of points and messages (after_published)")
+    action.add_argument("--visibility", default="after_published", help="when students see points (after_published)")
     action = actions.add_parser("pdf", help="print notebooks into one PDF to hand in (needs Chromium or Chrome)")
     action.add_argument("folder", type=Path, metavar="DIR")
     action.add_argument("-o", "--output", type=Path, help="default: DIR/homework.pdf")
@@ -128,8 +128,8 @@ def _add_assignment(command):
 
 def _add_limits(action):
     action.add_argument("--tests", type=Path, metavar="DIR", help="your hidden tests (default: those of rfkit)")
-    action.add_argument("--seconds", type=float, default=60, help="for a cell or a request (default 60)")
-    action.add_argument("--memory", type=float, default=8, dest="memory_gib", help="address space (default 8)")
+    action.add_argument("--seconds", type=float, default=60, help="limit for a cell or a test (default 60)")
+    action.add_argument("--memory", type=float, default=8, dest="memory_gib", help="GiB of address space (default 8)")
 
 
 def _add(commands, run, text):

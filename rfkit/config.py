@@ -16,7 +16,7 @@ ALGORITHM = 1
 
 PROTOCOLS = ("as_stated", "as_run", "careful", "short")
 AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop_flip")
-"""What `rfkit.training.batches` knows to do to a batch."""
+"""Augmentations that `rfkit.training.batches` can apply to a batch."""
 
 
 class ConfigError(ValueError):
@@ -35,7 +35,7 @@ def one_of(what, value, valid):
 
 
 def whole(field, value, least):
-    """Check that a value is a whole number, and make a plain one of numpy's."""
+    """Check that a value is a whole number of at least `least`; one of numpy's becomes a plain int."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ConfigError(f"{field} is {value!r}; expected a whole number of at least {least}")
     return int(value)
@@ -63,18 +63,18 @@ class TrainConfig:
 
     epochs: int  #: Passes over the training set.
     lr: float  #: Learning rate, the start of a cosine or constant schedule or the peak of one-cycle.
-    batch_size: int = 128  #: Images a step.
+    batch_size: int = 128  #: Images per step.
     momentum: float = 0.9  #: Momentum of SGD.
     nesterov: bool = False  #: Nesterov's form of momentum.
     weight_decay: float = 5e-4  #: L2 coefficient, on every parameter.
-    #: ``cosine`` (one step an epoch, ``T_max = epochs``), ``one_cycle`` (one step a batch) or ``constant``.
+    #: ``cosine`` (one step per epoch, ``T_max = epochs``), ``one_cycle`` (one step per batch) or ``constant``.
     schedule: str = "cosine"
     clip_value: float | None = None  #: Each gradient entry is clipped to this magnitude; ``None`` for no clipping.
     augmentation: str = "crop_flip"  #: One of `AUGMENTATIONS`.
     train_share: float = 1.0  #: Share of the training images used, a random subset fixed by the seed.
     selection: str = "last"  #: ``last`` epoch, or ``best_test`` accuracy (only the author's protocol may).
     precision: str = "float32"  #: ``float32`` or ``bfloat16`` (autocast).
-    compiled: bool = False  #: Let `torch.compile` make the training step; other rounding, so another run.
+    compiled: bool = False  #: Compile the training step; it rounds differently, so it is another run.
 
     def __post_init__(self):
         """Check every field, as `ConfigError`."""
@@ -94,7 +94,7 @@ class TrainConfig:
         one_of("augmentation", self.augmentation, AUGMENTATIONS)
 
     def to_dict(self):
-        """Every field as JSON-able values; those younger than the first records are left out at their default."""
+        """Every field as JSON-able values; those added after the first records are left out at their default."""
         content = asdict(self)
         if not self.compiled:
             del content["compiled"]
@@ -117,7 +117,7 @@ class RunConfig:
     protocol: str  #: One of `PROTOCOLS`; a label, its settings are in `train`.
     train: TrainConfig  #: `TrainConfig`.
     seed: int = 0  #: Seed of initial weights, batch order and augmentation.
-    architecture_sha256: str = ""  #: Checksum of the source of a network of your own; empty for the built-in ones.
+    architecture_sha256: str = ""  #: Checksum of the source of a user's own network; empty for ours.
 
     def __post_init__(self):
         """Check the fields that have a fixed set of values, as `ConfigError`."""

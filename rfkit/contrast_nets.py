@@ -9,7 +9,7 @@ from rfkit import models, pruning, receptive_field
 
 LAST_CONVS = tuple(f"conv{i}" for i in range(9, 17))
 DILATIONS = {"conv2": 14, "conv3": 8, "conv4": 8, "conv5": 4, "conv6": 4, "conv7": 4, "conv8": 4}
-"""At level 1 on 32-pixel images about half the side of each map, and together the 178 pixels that level 2 has more."""
+"""At level 1 on 32-pixel images about half the side of each map; they add the 178 pixels that level 2 sees more."""
 
 
 class CentreTap(nn.Conv2d):
@@ -40,7 +40,7 @@ def open_third_pool(level, num_classes, *, width=1.0):
 
 
 def blurred(level, num_classes, *, width=1.0):
-    """The level pool without its stride: as much blur, a field of a few pixels more, the maps of level 1."""
+    """The level pool without its stride: as much blur, a field only a few pixels larger, the maps of level 1."""
     if level % 2 != 1:
         raise ValueError(f"RF level is {level!r}; this network is made for an odd level")
     model = models.build("vgg19", 1, width=width, num_classes=num_classes)

@@ -23,7 +23,7 @@ def home():
 
 @contextmanager
 def importing_from_home():
-    """Modules of the project's top folder can be imported in the block, wherever a notebook's kernel was started."""
+    """Within the block, modules in the project's top folder can be imported wherever a kernel was started."""
     folder = str(home().resolve())
     sys.path.append(folder)
     try:

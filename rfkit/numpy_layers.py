@@ -30,9 +30,9 @@ def conv_forward(x, w, b, *, stride=1, padding=0, dilation=1, method="fast"):
         x: Images (N, C, H, W).
         w: Filters (F, C, kh, kw).
         b: Biases (F,).
-        stride: Step, one number or one an axis.
-        padding: Zeros on each side, one number or one an axis.
-        dilation: Distance of neighbouring taps, one number or one an axis.
+        stride: Step, one number or one per axis.
+        padding: Zeros on each side, one number or one per axis.
+        dilation: Distance of neighbouring taps, one number or one per axis.
         method: ``"fast"`` or ``"naive"``, of the backward pass as well.
 
     Returns:
@@ -134,7 +134,7 @@ def max_pool_forward(x, *, size, stride=None, method="fast"):
 
     Args:
         x: Maps (N, C, H, W).
-        size: Side of the window, one number or one an axis.
+        size: Side of the window, one number or one per axis.
         stride: Step; by default the size.
         method: ``"fast"`` or ``"naive"``.
 
@@ -211,7 +211,7 @@ def spatial_batchnorm_forward(
         (out, cache): maps (N, C, H, W), and what `spatial_batchnorm_backward` needs.
 
     Raises:
-        ValueError: If gamma or beta do not have one value a channel.
+        ValueError: If gamma or beta do not have one value per channel.
 
     Source:
         Ioffe & Szegedy (2015), Sec. 3.2.
@@ -307,7 +307,7 @@ def softmax_loss(scores, labels):
         (loss, dscores).
 
     Raises:
-        ValueError: If there is not one label a row.
+        ValueError: If there is not one label per row.
     """
     require(scores.ndim == 2 and labels.shape == scores.shape[:1], f"scores {scores.shape}, labels {labels.shape}")
     shifted = scores - scores.max(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What is compared between receptive fields: one row a run from the frames of the analyses."""
+"""What is compared between receptive fields: one row per run, from the frames of the analyses."""
 
 import itertools
 import math
@@ -15,9 +15,9 @@ from rfkit.stats import mean_std
 DROP_POINTS = 5.0
 """The breaking point is where accuracy has fallen this far below dense."""
 ALPHA = 0.05
-"""Level of significance, fixed before the study."""
+"""Significance level, fixed before the study."""
 RUN = [*CELL, "seed"]
-"""What a run of a preset is, in columns of every frame."""
+"""Columns of every frame that identify a run."""
 SHAPE = ["architecture", "rf_level", "image_px"]
 IMAGE_PX = {name: about.image_size for name, about in PUBLISHED.items()}
 
@@ -32,9 +32,9 @@ def usable_breaking_points(repruned):
 
 
 def by_width(runs):
-    """One row a run of `rfkit.experiments.recorded_at_widths`: `by_run`, and its width, precision, prunable (weights).
+    """One row per run of `rfkit.experiments.recorded_at_widths`: `by_run`, and width, precision, prunable (weights).
 
-    usable is the breaking point in usable weights and left their number there, missing where they were not measured.
+    usable is the breaking point in usable weights and left how many are left there; missing where not measured.
     """
     kinds, parts = {}, []
     for run in runs:
@@ -49,12 +49,13 @@ def by_width(runs):
 
 
 def accuracy_controls(preset):
-    """Each larger field beside the smallest one at equal cost, and where it fits the training images as badly.
+    """Each larger field beside the smallest one: at equal cost, and where both fit the training images equally well.
 
-    Of the records of a preset one row a level above 1 and seed of the VGG19-like network on CIFAR-10: rf_level, seed,
-    dense, and the dense accuracy (percent) of level 1, NaN where it is not recorded: narrow, at `EQUAL_COMPUTATION`;
-    and read between the networks trained for `SHORTER_EPOCHS`, shorter, at as many multiplications in training, fitted,
-    at the same training loss of the last epoch, fitted_after, at the same loss on training images after it.
+    One row per seed and level above 1 of the VGG19-like network on CIFAR-10, from a preset's records: rf_level, seed,
+    dense, and the dense accuracy (percent) of level 1 under four conditions, NaN where it is not recorded. narrow is at
+    `EQUAL_COMPUTATION`; the others are interpolated between the networks trained for `SHORTER_EPOCHS`: shorter at
+    equally many multiplications in training, fitted at equal training loss in the last epoch, fitted_after at equal
+    loss on training images after it.
     """
     chosen = preset.select(architectures=CONTRAST_NETWORK, datasets="cifar10")
     first = chosen.select(levels=1)
@@ -91,7 +92,7 @@ def _training_of(run):
 def predicted_breaking_points(by_run, repruned):
     """Where a network should break if pruning takes its dead weights first: d + (1 - d) b.
 
-    Of `by_run` and the frame ``usable_pruning`` one row a run that is in both: paper_dataset, architecture, rf_level,
+    One row per run that is in both `by_run` and the frame ``usable_pruning``: paper_dataset, architecture, rf_level,
     seed; dead, the share d; usable, the breaking point b in usable weights; predicted; breaking_point, as measured.
     """
     both = usable_breaking_points(repruned).merge(by_run[[*RUN, "breaking_point"]], on=RUN)
@@ -103,7 +104,7 @@ def predicted_breaking_points(by_run, repruned):
 def starved_and_broken(by_run, geometry):
     """The share of weights that meet padding beside the breaking point, from `by_run` and the frame ``dead_weights``.
 
-    One row a cell whose geometry is there: paper_dataset, architecture, rf_level, breaking_point (mean over seeds),
+    One row per cell whose geometry is known: paper_dataset, architecture, rf_level, breaking_point (mean over seeds),
     seeds, image_px, dead, starved, beyond.
     """
     of = by_run.groupby(CELL, sort=False)["breaking_point"]
@@ -115,7 +116,7 @@ def starved_and_broken(by_run, geometry):
 def author_at_usable_rates(author, dead):
     """The author's one-shot pruned networks, of `rfkit.tables.author_runs`, at rates of the weights that can matter.
 
-    One row a network and rate: dataset, architecture, rf_level, source (``"tables"`` or ``"rerun of 2024"``),
+    One row per network and rate: dataset, architecture, rf_level, source (``"tables"`` or ``"rerun of 2024"``),
     pruning_rate, dead (share, of the frame ``dead_weights`` at full width), usable_rate, gap (points of accuracy lost).
     Dead weights are taken to go first: under the author's schedule they have decayed to 3e-9 of their size.
     """
@@ -131,8 +132,8 @@ def author_at_usable_rates(author, dead):
 def breaking_point(rates, accuracies):
     """The pruning rate at which accuracy (percent) has fallen 5 points below dense, by linear interpolation.
 
-    Rates rise from 0, the dense network, else it is a ValueError, as is an accuracy that is not finite; the last rate
-    where accuracy never falls that far.
+    Rates must rise from 0, the dense network, and accuracies be finite, else it is a ValueError. Where accuracy never
+    falls that far, it is the last rate.
     """
     if not len(rates) or rates[0] != 0:
         raise ValueError(f"rates are {list(rates)}; expected 0, the dense network, first")
@@ -154,11 +155,11 @@ def refuse_mixed(frame):
 
 
 def by_run(frame, tuned=None):
-    """One row a run of the frame ``pruning`` or ``layer_pruning``: what is compared between receptive fields.
+    """One row per run of the frame ``pruning`` or ``layer_pruning``: what is compared between receptive fields.
 
     paper_dataset, architecture, rf_level, seed, dense, breaking_point, breaking_point_reestimated (of accuracy with
-    batch norm re-estimated) and the same in usable weights (usable_reestimated), top_rate (the highest rate run, which
-    a breaking point that was not reached equals), and for the paper's rates that were run ``pruned_<rate>`` and
+    batch norm re-estimated) and the same in usable weights (usable_reestimated), top_rate (the highest rate run; a
+    breaking point equal to it was not reached), and for the paper's rates that were run ``pruned_<rate>`` and
     ``gap_<rate>`` (dense minus pruned); gap_tuned where the run is in `tuned`, the frame ``fine_tune``. A `ConfigError`
     if runs on two data sets with images of one size would be taken for one.
     """
@@ -199,7 +200,7 @@ def floors(frame):
 
 
 def sharpness(runs, curved=()):
-    """Largest Hessian eigenvalue of each run that has it; before training also of untrained networks of their widths.
+    """Largest Hessian eigenvalue of each run that has one; before training also of untrained networks of that width.
 
     `curved` has results of the analysis ``initial_curvature``.
     """

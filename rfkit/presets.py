@@ -39,22 +39,22 @@ class Spectrum:
     """Which Hessian spectra are computed, before and after training, on images of CIFAR-10's size."""
 
     k: int  #: Largest eigenvalues.
-    images: int  #: Of the training set, so many.
-    probes: int  #: Starting vectors of the density.
+    images: int  #: Number of training images.
+    probes: int  #: Starting vectors for the density.
     steps: int  #: Lanczos steps from each.
-    seeds: tuple[int, ...]  #: Of these seeds only.
+    seeds: tuple[int, ...]  #: For these seeds only.
     levels: tuple[int, ...] | None = None  #: At these levels only; ``None`` for all.
-    author_steps: int = 90  #: Lanczos steps of the author's construction.
+    author_steps: int = 90  #: Lanczos steps in the author's construction.
 
 
 @dataclass(frozen=True)
 class Pairs:
     """Which pairs of seeds are compared, before and after training."""
 
-    images: int  #: Of the test set, so many.
+    images: int  #: Number of test images.
     levels: tuple[int, ...] | None = None  #: At these levels only; ``None`` for all.
     points: int = 11  #: Points on the straight line between the two trained networks.
-    line_images: int = 512  #: Of the training set, so many, for the loss on that line.
+    line_images: int = 512  #: Number of training images for the loss on that line.
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ class Preset:
     def select(self, **changes):
         """A preset with some of `CHOICES` and its protocol changed; ``None`` keeps a field as it is.
 
-        Lists may be a single value (``seeds=3`` is seed number 3) or a text such as ``"1,3"``. Spectra and pairs of
-        seeds are computed at all levels if these leave out every one of the preset's own. A `ConfigError` names a field
-        or value that is not valid, and the valid ones.
+        Lists may be a single value (``seeds=3`` is seed number 3) or a text such as ``"1,3"``. If no chosen
+        level is one of those for which the preset plans spectra or pairs of seeds, they are computed at all chosen
+        levels. A `ConfigError` names a field or value that is not valid, and the valid ones.
         """
         for key in changes:
             one_of("parameter", key, (*CHOICES, "protocol"))
@@ -139,7 +139,7 @@ class Preset:
 
     @property
     def headline_rate(self):
-        """The rate that figures single out, the paper's 0.9 where it is run, else the highest."""
+        """The rate that figures single out: the paper's 0.9 if it is run, else the highest."""
         return 0.9 if 0.9 in self.rates else max(self.rates)
 
     @property
@@ -160,9 +160,9 @@ class Preset:
         return self._fitted(base, dataset, epochs, lr=min(base.lr, 0.05), share=0.95)
 
     def _fitted(self, base, dataset, epochs, lr, share):
-        """A protocol's training of a data set; `lr` is that of digits, `share` the author's of Tiny ImageNet."""
+        """A protocol's training, fitted to a data set; `lr` is for digits, `share` the author's for Tiny ImageNet."""
         changes = {"epochs": epochs, "precision": self.precision, "compiled": self.compiled}
-        if dataset == "digits":  # a mirrored digit is another sign, and few images ask for smaller batches
+        if dataset == "digits":  # a mirrored digit is no digit, and few images call for smaller batches
             changes |= {"augmentation": "crop", "batch_size": 64, "lr": lr}
         elif dataset == "tiny_imagenet" and self.protocol != "short":
             changes |= {"augmentation": "resized_crop_flip", "train_share": share if self.protocol == "as_run" else 1.0}
@@ -181,13 +181,13 @@ class Preset:
             return None
         base, dataset = PROTOCOL_FINE_TUNING[self.protocol], COPIES.get(dataset, dataset)
         epochs = self.fine_tuning_epochs or base.epochs
-        # digits have 23 steps an epoch, where CIFAR-10 has 391
+        # digits have 23 steps per epoch, CIFAR-10 has 391
         train = self._fitted(base, dataset, epochs, lr=base.lr * 10, share=5_000 / 100_000)
         return {"rate": FINE_TUNED_RATE, "train": train, "frozen_batchnorm": self.protocol == "as_run"}
 
 
 def changes(preset, base):
-    """Protocol and choices in which a preset differs from another one; epochs also where only the exceptions differ."""
+    """The protocol and choices in which two presets differ; epochs also where only the exceptions differ."""
     found = {name for name in ("protocol", *CHOICES) if getattr(preset, name) != getattr(base, name)}
     found |= {"epochs"} if preset.epochs_of != base.epochs_of else set()
     return {name: getattr(preset, name) for name in ("protocol", *CHOICES) if name in found}
@@ -284,9 +284,9 @@ CONTRAST_LABELS = {
     CONTRAST_NETS + "dilated": "level {}, dilated",
 }
 EQUAL_COMPUTATION = {2: 5 / 64, 3: 3 / 64}
-"""Widths at which the network takes as many multiplications at level 1 as at a level at width 1/8."""
+"""Level to the width at which level 1 needs as many multiplications as that level does at width 1/8."""
 SHORTER_EPOCHS = (3, 5, 8, 12)
-"""How long level 1 is trained to be compared at the training loss of the other levels."""
+"""Epochs of level 1, so that it can be compared with the other levels at equal training loss."""
 FRESH_NETWORKS = {
     "datasets": "cifar10", "architectures": CONTRAST_NETWORK, "seeds": (6, 7, 8),
     "rates": tuple(n / 50 for n in range(20, 50)),
@@ -301,14 +301,14 @@ class Contrast:
     key: str  #: D1 to D6, with the level where there are several.
     cause: str  #: What the contrast would speak for.
     cell: tuple[str, int]  #: (architecture, level) of the changed network.
-    against: tuple[str, int]  #: The same of the network it is set against.
+    against: tuple[str, int]  #: The same for the network it is compared with.
     outcome: str  #: Column of `rfkit.outcomes.by_run`.
     #: ``"higher"`` or ``"lower"`` than the other, ``"equal"`` within the margin, or ``"nearer"`` to the third network
     #: than to the other.
     expected: str
     margin: float | None = None  #: For ``"equal"``, in the unit of the outcome.
-    #: (architecture, level) of a third network, for ``"nearer"``, or as the end of a way on which the changed network
-    #: has gone some share.
+    #: (architecture, level) of a third network: for ``"nearer"``, or to say what share of the way from the other
+    #: network to this one the change goes.
     third: tuple[str, int] | None = None
 
 

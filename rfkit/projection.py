@@ -57,12 +57,12 @@ def gradient_projection(
 ):  # fmt: skip
     """Project a unit gradient at the middle of the last feature map into the image, for many fresh networks.
 
-    One goes into every channel at index ``ceil(n / 2) - 1`` of the last feature map; the absolute gradient with respect
-    to the image is the importance of its pixels. The result is a `ProjectionResult`.
+    A one goes into every channel at index ``ceil(n / 2) - 1`` of the last feature map; the absolute gradient with
+    respect to the image is the importance of its pixels. The result is a `ProjectionResult`.
 
     Args:
-        make_model: Callable without arguments that returns a freshly initialised network; called once a repeat, under
-            its own seed.
+        make_model: Callable without arguments that returns a freshly initialised network; called once per
+            repeat, under its own seed.
         input_size: Height and width of the image, in pixels.
         repeats: Number of networks.
         seed: The networks get the seeds ``seed``, ``seed + 1``, …

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 EXACT_LEVELS = 8
-"""Up to so many levels or cells every order is looked at."""
+"""Up to this many levels or cells, every order is enumerated."""
 
 
 def mean_std(values: Sequence[float]):
@@ -28,9 +28,8 @@ def page_trend(rows, *, falling=False):
         falling: Test for a fall from the first column to the last instead of a rise.
 
     Returns:
-        (p, smallest): one-sided p-value, and that of values all in the claimed order but for the ties they have. Exact
-        up to eight levels, by the distribution over the orders of what each block holds, ties as they are; of more
-        levels by the normal approximation.
+        (p, smallest): one-sided p-value, and the smallest that values with these ties can reach. Exact up to eight
+        levels, over all orders of the values in each block; by the normal approximation for more levels.
 
     Raises:
         ValueError: If there are too few blocks or levels, or a value is not finite.
@@ -67,13 +66,13 @@ def jonckheere_trend(groups, *, falling=False):
     """The Jonckheere-Terpstra test for an ordered trend of independent groups.
 
     Args:
-        groups: One sequence of values a level, in the order of the levels; at least three.
+        groups: One sequence of values per level, in the order of the levels; at least three.
         falling: As in `page_trend`.
 
     Returns:
-        (p, smallest): one-sided p-value by the normal approximation with ties, as that of Kendall's tau of level and
-        value, which is the same test (of 12 to 24 values without ties it is up to 15 % too small between about 0.01 and
-        0.05, and too large below); smallest p-value of so many values, exact.
+        (p, smallest): one-sided p-value by the normal approximation with ties, computed by the equivalent test of
+        Kendall's tau between level and value (for 12 to 24 values without ties it is up to 15 % too small between
+        about 0.01 and 0.05, and too large below); the smallest p-value possible with so many values, exact.
 
     Raises:
         ValueError: If there are too few levels, one has no value, or a value is NaN.
@@ -95,7 +94,7 @@ def jonckheere_trend(groups, *, falling=False):
 
 
 def rank_correlation(x, y):
-    """(Spearman's rank correlation, its two-sided p-value, the smallest p-value of so many values)."""
+    """(Spearman's rank correlation, its two-sided p-value, the smallest possible with so many values)."""
     from scipy.stats import rankdata, spearmanr
 
     if len(x) != len(y) or len(x) < 3:
@@ -145,8 +144,8 @@ def equivalence(first, second, margin, *, paired=True):
     """Two one-sided tests that a difference of means lies within a margin.
 
     Args:
-        first: Values, one a pair.
-        second: Values, one a pair.
+        first: Values, one per pair.
+        second: Values, one per pair.
         margin: Largest difference that counts as none, in the unit of the values.
         paired: Whether the values are pairs; Welch's test of independent ones otherwise.
 
@@ -183,7 +182,7 @@ def holm(p_values):
 
 
 def cosines(patterns, reference):
-    """How alike patterns (n, H, W) are in shape to a reference (H, W), whatever their strength."""
+    """Cosine similarity of patterns (n, H, W) with a reference (H, W); NaN where a pattern is zero."""
     flat, target = patterns.reshape(len(patterns), -1).astype(float), reference.ravel().astype(float)
     norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(target)
     with np.errstate(invalid="ignore", divide="ignore"):

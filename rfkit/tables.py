@@ -42,14 +42,14 @@ def reference(**options):
         **options: Passed to `pandas.read_csv`; ``dtype=str`` keeps the digits as printed.
 
     Returns:
-        Data frame, one row a number: table, dataset, architecture, receptive_field, rf_level,
+        Data frame, one row per number: table, dataset, architecture, receptive_field, rf_level,
         pruning_rate, fine_tuned, metric, mean, std.
     """
     return read_reference("paper_tables.csv", **options)
 
 
 def author_runs():
-    """Every accuracy in the author's public result files, one row a network.
+    """Every accuracy in the author's public result files, one row per network.
 
     Returns:
         Data frame: source_file, dataset, architecture, rf_level, pruning_rate, fine_tuned, seed_or_name,
@@ -107,7 +107,7 @@ def importance_table(n, results):
         results: Stored results of the analysis ``gradient_projection``, with both definitions.
 
     Returns:
-        Data frame, one row a level: printed mean and standard deviation, ours by the linearised and by the true
+        Data frame, one row per level: printed mean and standard deviation, ours by the linearised and by the true
         gradient, their number of networks, and, at full width, how many standard errors the linearised mean is
         from the paper's.
         Cells that were not computed are None.
@@ -182,12 +182,12 @@ def _ours(frame, dataset, rate):
 
 
 def p_value(p):
-    """A p-value, two digits where they say anything."""
+    """A p-value with two digits, or as a bound if it is tiny."""
     return MISSING if p is None else "<\u00a00.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 def from_to(first, last):
-    """Two numbers of one kind with as many decimals: fractions three, percents one, what is larger none."""
+    """Two numbers with equally many decimals: three for fractions, one for percentages, none for larger numbers."""
     size = max(abs(first), abs(last))
     if 0 < size < 0.001:
         return f"{three(first)} → {three(last)}"

@@ -285,7 +285,7 @@ def test_two_ways_are_any_two(solved, tmp_path):
             assert test["points"] == 2 * (first != second), (first, second, test["message"])
     add_cell(Path(path), "def two_ways(k, s):\n    return (k + [3], s), (k, s)\n")
     *_, test = grading.grade(tmp_path)["questions"][0]["tests"]
-    assert "kernels and" in test["message"] and "expected one of each a layer" in test["message"]
+    assert "kernels and" in test["message"] and "expected one of each per layer" in test["message"]
 
 
 def test_the_given_class_is_no_design_of_ones_own(solved, tmp_path):

@@ -21,7 +21,7 @@ class Finding:
     contrast: presets.Contrast  #: `Contrast`.
     dataset: str  #: Data set of the paper beside which the runs stand.
     values: dict  #: Mapping of (architecture, level) to the outcome of each seed, for the networks of the contrast.
-    #: Mean over seeds, changed network minus the other; for ``"nearer"`` how much nearer it is to the third network
+    #: Mean over seeds, changed network minus the other; for ``"nearer"``, how much nearer it is to the third network
     #: than to the other.
     difference: float
     interval: tuple[float, float] | None  #: (low, high), 95 %, paired by seed; None for a single seed.
@@ -114,7 +114,7 @@ def contrast_table(findings):
 
 
 def _share(found):
-    """How far the changed network has gone from the one towards the third."""
+    """What share of the way from the other network to the third the changed one has gone."""
     contrast = found.contrast
     if contrast.third is None or contrast.expected == "nearer":
         return ""

@@ -35,7 +35,7 @@ CLAIMS = {
 """C: confirmatory, fixed before the results. E: looked at as well, outside the corrected family."""
 
 ALIKE, UNLIKE = 0.9, 0.5
-"""Cosines of patterns above and below which E4 and E7 count as supported and as contradicted."""
+"""E4 and E7 are supported by cosines above the first, and contradicted by cosines below the second."""
 FALLS = {"E3": "true", "E6": "linearised"}
 KEEPS_SHAPE = {"E4": "linearised", "E7": "true"}
 """Claims by the definition of the projected gradient, as in `rfkit.experiments.DEFINITIONS`."""
@@ -45,7 +45,7 @@ TRENDS = {
     "C1": ("dense", True), "C2": ("breaking_point", False), "C3": ("gap_0.9", True, 0.9), "C6": ("gap_tuned", True),
     "C7": ("top_eigenvalue_init", False), "C8": ("deep_similarity", True),
 }  # fmt: skip
-"""Claims that are a trend: of which outcome, whether it falls, and the rate at which levels may be at chance."""
+"""Claims that are a trend: in which outcome, whether it falls, and the rate at which levels may be at chance."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Verdict:
     claim: str  #: Key of `CLAIMS`.
     dataset: str  #: ``cifar10`` or ``tiny_imagenet``; empty for all.
     architecture: str  #: Network; empty for all.
-    #: Whether the data lie in the claimed direction; None if they lie nowhere, or the verdict is by no test.
+    #: Whether the data lie in the claimed direction; None if in neither, or if the verdict is by no test.
     towards: bool | None = None
     p: float | None = None  #: Two-sided p-value before correction; None where the verdict is not by a test.
     smallest_p: float | None = None  #: Smallest p-value this number of seeds can reach.
@@ -66,7 +66,7 @@ class Verdict:
 
 
 def _values(evidence, dataset, architecture, outcome, floor_rate=None):
-    """One column per level; one row per seed that has them all, or networks that are no pairs."""
+    """One column per level; one row per seed that has them all, or per network where seeds pair nothing."""
     table = evidence.pairs if outcome == "deep_similarity" else evidence.runs
     if table is None or outcome not in table:
         return pd.DataFrame()

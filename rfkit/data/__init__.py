@@ -25,7 +25,7 @@ class ImageData:
     """A data set in memory.
 
     Images are uint8 arrays (N, height, width, 3), labels int64 arrays (N,). `mean` and `std` hold one
-    number a channel, of the training images scaled to [0, 1].
+    number per channel, of the training images scaled to [0, 1].
     """
 
     train_images: np.ndarray
@@ -50,8 +50,8 @@ class ImageData:
     def sample(self, train, test=1):
         """The same data set cut to some of its images.
 
-        The first ones, as the paper takes them; but folders of images lie class by class, and the first ones would be
-        of one class: there they are drawn at random, always the same, a smaller sample being part of a larger one.
+        The first images, as in the paper; but folders of images are in the order of their classes, so that the first
+        would all be of one class: there the same random ones are always drawn, a smaller sample being part of a larger.
 
         Args:
             train: Training images to keep.
@@ -85,7 +85,7 @@ def load(name, *, root=None, image_size=None):
     Args:
         name: ``"digits"`` (embedded in scikit-learn, 1,797 images at 32x32), ``"cifar10"``,
             ``"tiny_imagenet"`` (both downloaded once, checksum verified) or ``"folder:PATH"``, a directory
-            or zip with ``train/<class>/`` and ``test/<class>/`` (or ``val``) images, with one folder a
+            or zip with ``train/<class>/`` and ``test/<class>/`` (or ``val``) images, with one folder per
             class (split 80/20, stratified), or in Tiny ImageNet's own layout; ``"folder:PATH@64"`` resizes
             every image to 64 pixels.
         root: Folder of downloads and of the cache; `default_root` by default. For ``tiny_imagenet`` also a

@@ -28,7 +28,7 @@ KNOWN_ARCHIVES = {
 }
 
 LARGEST_MIB, LARGEST_PX = 64, 4096
-"""What one image may hold, as a file and on a side: more is a mistake, or a bomb."""
+"""Largest file and largest side of one image: more is a mistake, or a bomb."""
 _LAYOUT = "expected train/<class>/<image> beside test/ (or val/), or one folder of two or more <class>/<image>"
 
 

@@ -4,7 +4,7 @@ from collections import namedtuple
 from types import MappingProxyType
 
 Published = namedtuple("Published", "label image_size train_images test_images num_classes file copy")
-"""`file` is what a download leaves in the folder of the data, `copy` the name of a known copy, trained as it is."""
+"""`file` is what a download leaves in the folder of the data, `copy` the name of a known copy, trained alike."""
 PUBLISHED = MappingProxyType({
     "cifar10": Published("CIFAR-10", 32, 50_000, 10_000, 10, "cifar-10-batches-py", "cifar10_jpeg"),
     "tiny_imagenet": Published("Tiny ImageNet", 64, 100_000, 10_000, 200, "tiny-imagenet-200.zip", "tiny_imagenet_100"),

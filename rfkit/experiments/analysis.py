@@ -15,7 +15,7 @@ from rfkit.data import PAPER_DATASET_BY_SIZE
 from rfkit.files import importing_from_home
 
 CELL = ["paper_dataset", "architecture", "rf_level"]
-"""What a cell of the paper's tables is; columns of every frame."""
+"""Columns of every frame that identify a cell of the paper's tables."""
 DESCRIBED = ("data_label", "paper_dataset", "architecture", "rf_level", "field_px", "seed")
 
 
@@ -27,16 +27,16 @@ class Analysis:
     #: ``"run"``, a trained network; ``"pair"``, two seeds of one; ``"network"``, one that the analysis makes itself, so
     #: that nothing is trained for it.
     needs: str
-    #: What is computed, of (preset, unit) a mapping, or None where the preset does not plan it; for ``"network"`` of
-    #: (preset) a list of (mapping, data set or None). Settings are hashed into the folder of the result, except
-    #: ``rates``: a curve of more rates serves where fewer are asked for.
+    #: Function of (preset, unit): what is computed, a mapping, or None where the preset does not plan it; for
+    #: ``"network"`` of (preset), a list of (mapping, data set or None). Settings are hashed into the folder of the
+    #: result, except ``rates``: a curve of more rates serves where fewer are asked for.
     settings: Callable
-    #: Of (subject, settings, `Work`) the result, a mapping of JSON-able values and numpy arrays. The subject is a
-    #: `Run`, a pair of them, or None.
+    #: Function of (subject, settings, `Work`): the result, a mapping of JSON-able values and numpy arrays. The subject
+    #: is a `Run`, a pair of them, or None.
     compute: Callable
-    frame: Callable  #: Of finished runs (or of stored results, for ``"network"``) a tidy data frame.
-    #: Of (settings, unit) the work of one that is planned, in training steps on one image; for ``"network"`` of
-    #: (settings, data) the seconds on one core. Nothing to speak of by default.
+    frame: Callable  #: Function of finished runs (of stored results, for ``"network"``): a data frame.
+    #: Function of (settings, unit): its work in training steps on one image; for ``"network"`` of (settings, data),
+    #: its seconds on one core. Negligible by default.
     cost: Callable = lambda settings, unit: 0
     planned: bool = True  #: Whether a study makes it unless other analyses are named.
     on_cpu: bool = False  #: Whether it computes on the CPU wherever the networks were trained.

@@ -39,7 +39,7 @@ def cost(settings, unit):
 
 @rows_of("author_ritz", "stage", "smallest", "largest", "density", "images")
 def frame(ritz, run):
-    """Spectra by the author's construction: extreme Ritz values and density, a row a stage."""
+    """Spectra by the author's construction: extreme Ritz values and density, one row per stage."""
     for stage in STAGES:
         nodes, weights = (np.array([ritz[stage][name]]) for name in ("nodes", "weights"))
         ends = {"stage": stage, "smallest": float(nodes.min()), "largest": float(nodes.max())}

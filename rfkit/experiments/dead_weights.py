@@ -20,7 +20,7 @@ def settings(preset):
 
 
 def compute(_, settings, work):
-    """Of the prunable weights: those on a path from a pixel to the output, and how they are spread over the map."""
+    """How many prunable weights lie on a path from a pixel to the output, and how much of their map they meet."""
     return counted(rfkit.models.build(settings["architecture"], settings["level"], width=settings["width"]), settings)
 
 
@@ -48,7 +48,7 @@ def counted(model, settings):
 
 
 def frame(results):
-    """A row a network, level and image size: dead, starved and beyond are shares of the prunable weights."""
+    """One row per network, level and image size: dead, starved and beyond are shares of the prunable weights."""
     rows = [
         {"architecture": s["architecture"], "rf_level": s["level"], "image_px": s["image_px"], "width": s["width"]}
         | {"prunable": v["prunable"], "usable": v["usable"], "dead": 1 - v["usable"] / v["prunable"]}

@@ -13,7 +13,7 @@ def settings(preset, unit):
 
 
 def compute(run, settings, work):
-    """Effective field of the middle unit of every activation over test images; of the last one, its pattern.
+    """Effective field of the middle unit of every activation over test images, and the pattern of the last one.
 
     Source: Luo et al. (2016).
     """
@@ -26,7 +26,7 @@ def compute(run, settings, work):
         model = at_stage(run, stage, data, settings["calibration_images"])
         images = rfkit.training.model_inputs(model, few)
         fields = {field.name: field for field in rfkit.receptive_field.trace(model, tuple(images.shape[1:]))}
-        last = {name.partition("#")[0]: name for name in fields}  # of a module that runs twice, the last time
+        last = {name.partition("#")[0]: name for name in fields}  # a module that runs twice counts by its last call
         relus = [name for name, module in model.named_modules() if isinstance(module, nn.ReLU) and name in last]
         layers = []
         for name in map(last.get, relus):
@@ -50,7 +50,7 @@ def _border(pattern):
 
 @rows_of("effective_fields")
 def frame(found, run):
-    """A row a stage and layer (place: from 1): half_px and most_px hold half and nine tenths of the gradient."""
+    """One row per stage and layer (place: from 1): half_px and most_px hold half and nine tenths of the gradient."""
     for stage in ("init", "final"):
         for place, layer in enumerate(found[stage], start=1):
             about = {"stage": stage, "layer": layer["name"], "inside": inside_block(layer["name"])}

@@ -62,7 +62,7 @@ def units(preset):
 def unit_of(preset, dataset, architecture, level, seed, data=None):
     """One `Unit` of a preset; data that are not given are loaded if they are on this machine.
 
-    Of data that are not here its configuration has the published sizes and an empty checksum.
+    For data that are not here, its configuration has the published sizes and an empty checksum.
     """
     if data is None and is_here(dataset):
         data = load(dataset, preset.image_limit)
@@ -111,7 +111,7 @@ def find(preset, root=None, *, complete=True):
         return [], seeded_cells(preset)
     for cell in seeded_cells(preset):
         unit = unit_of(preset, *cell)
-        # what a study plans of it alone; pairs belong to two
+        # what a study plans for one run; pairs belong to two
         needed = [name for name in unit.asked if ANALYSES[name].needs == "run" and ANALYSES[name].planned]
         run = _first(unit, own, needed if complete else ["pruning"], copies=not unit.config.data_sha256)
         run = run or _first(unit, committed, ["pruning"], copies=unit.dataset in PUBLISHED)
@@ -156,7 +156,7 @@ def _stored(root):
 
 
 def _first(unit, stored, names, copies):
-    """The first stored run that is this unit, perhaps on a copy of its data, and has some analyses."""
+    """The first stored run that is this unit, perhaps on a copy of its data, and has the named analyses."""
     wanted = unit.config.to_dict()
     if copies:  # of which these may differ
         for field in ("dataset", "data_sha256", "train_images", "test_images", "num_classes"):
@@ -171,12 +171,12 @@ def _first(unit, stored, names, copies):
 
 
 def frame(name, runs):
-    """Finished runs (or, of an analysis that needs none, its results) as the tidy data frame of an analysis."""
+    """Finished runs (or the results of an analysis that needs none) as the tidy data frame of an analysis."""
     return ANALYSES[name].frame(runs)
 
 
 def find_contrasts(preset):
-    """The runs of the contrasts and of the levels beside them, of a preset if its changed networks are trained.
+    """The runs of the contrasts and of the levels beside them, from a preset if its changed networks are trained.
 
     Returns:
         (name, runs): ``"this build"``, or ``"recorded study"`` where the preset has none; list of `Run`.

@@ -36,7 +36,7 @@ def settings(preset, *, repeats=None, width=None):
     if repeats is not None:
         whole("repeats", repeats, 1)
     networks = {variant: most if variant in MAIN else few for variant in VARIANTS}
-    networks["true, calibrated batch norm"] = min(few, 3)  # a pass over images each, the dearest by far
+    networks["true, calibrated batch norm"] = min(few, 3)  # a pass over images each, by far the slowest
     return [
         ({
             "architecture": name, "variant": variant, "levels": list(preset.levels),
@@ -81,7 +81,7 @@ def compute(_, settings, work):
 
 
 class _Networks:
-    """Fresh networks; drawing weights is the dearest step, so a seed's are drawn once for all levels."""
+    """Fresh networks; drawing weights is the slowest step, so it is done once per seed for all levels."""
 
     def __init__(self, settings):
         self.settings, self.seed, self.network, self.state_after = settings, None, None, None
@@ -106,7 +106,7 @@ class _Networks:
 
 
 def seconds(settings, _):
-    """Measured on one network at the first level, which takes longest; calibration is a pass over images more."""
+    """Measured on one network at the first level, which takes longest; calibration adds a pass over images."""
     start = time.perf_counter()
     make = functools.partial(_Networks(settings).make, settings["levels"][0])
     rfkit.projection.gradient_projection(make, input_size=settings["input_size"], repeats=1)
@@ -115,7 +115,7 @@ def seconds(settings, _):
 
 
 def frame(results):
-    """The largest projected gradients, a row a network."""
+    """The largest projected gradients, one row per network."""
     rows = []
     for each in results:
         about = {key: each["settings"][key] for key in ("architecture", "variant", "width")}

@@ -69,7 +69,7 @@ def seconds(settings, _):
 
 
 def about(stored):
-    """What a stored result is of, as the columns that a frame begins with; changed is what was done to the maps."""
+    """What a stored result was measured on, as the first columns of a frame; changed is what was done to the maps."""
     settings, data = stored["settings"], stored["provenance"]["data"]
     row = dict(zip(("architecture", "rf_level", "changed"), CHANGES[settings["change"]], strict=True))
     row |= {name: settings[name] for name in ("change", "seed", "width")}

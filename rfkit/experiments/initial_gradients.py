@@ -38,7 +38,7 @@ def seconds(settings, _):
 
 
 def frame(results):
-    """A row a layer (place: from 1): norm of the gradient with respect to its output."""
+    """One row per layer (place: from 1): norm of the gradient with respect to its output."""
     return pd.DataFrame([
         initial_curvature.about(each) | {"layer": layer, "place": place, "norm": norm}
         for each in results

@@ -12,13 +12,13 @@ def settings(preset, unit):
 
 def compute(run, settings, work):
     """Every rate from the final weights, batch norm as trained and re-estimated."""
-    curve = pruning_curve.compute(run, settings | {"train_images": 1}, work)  # of which nothing is kept
+    curve = pruning_curve.compute(run, settings | {"train_images": 1}, work)  # these results are not kept
     return {"reestimated": curve["reestimated_accuracy"]} | {name: curve[name] for name in ("rates", "test_accuracy")}
 
 
 @rows_of("layer_pruning", "pruning_rate", "accuracy", "reestimated_accuracy")
 def frame(curve, run):
-    """A row a pruning rate, 0 (dense) first: accuracies in percent."""
+    """One row per pruning rate, 0 (dense) first: accuracies in percent."""
     for i in run.places("layer_pruning", curve["rates"]):
         yield {
             "pruning_rate": curve["rates"][i], "accuracy": curve["test_accuracy"][i],

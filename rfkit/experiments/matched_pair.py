@@ -34,7 +34,7 @@ def compute(both, settings, work):
 
 @rows_of("matched_pair", "as_trained_barrier", "as_trained_least", "matched_barrier", "matched_least")
 def frame(found, run):
-    """A row a pair (seed, as text): of both lines the barrier and the least accuracy on the way, in percent."""
+    """One row per pair (seed, as text): the barrier of both lines and the least accuracy on the way, in percent."""
     row = {"seed": f"{found['other_seed']}-{run.config.seed}"}
     for name in ("as_trained", "matched"):
         row[f"{name}_barrier"] = pair.barrier(np.array(found[name]["losses"]))

@@ -23,7 +23,7 @@ def settings(preset, unit):
 
 
 def compute(pair, settings, work):
-    """At both stages the matrix between the two networks and that of the first with itself; the line between them."""
+    """At both stages the matrix between the networks and that of the first with itself; then the line between them."""
     few, result = work.data.sample(settings["line_images"], settings["images"]), {}
     images = few.test_images
     for stage in STAGES:
@@ -56,7 +56,7 @@ def cost(settings, unit):
     "pair", "stage", "similarity", "deep_similarity", "dead", "matrix", "own", "layers", "barrier", "line", "images"
 )
 def frame(pair, run):
-    """A row a pair (seed, as text) and stage: means of the diagonal and of its deeper half, live layers only."""
+    """One row per pair (seed, as text) and stage: means of the diagonal and of its deeper half, live layers only."""
     losses = np.array(pair["line"]["losses"])
     for stage in STAGES:
         matrix = np.array(pair[stage]["matrix"], float)
@@ -79,7 +79,7 @@ def of_author():
     """Mean diagonals of the author's published matrices between two seeds of trained ResNet50.
 
     Returns:
-        Data frame, one row a level: architecture, rf_level, similarity, deep_similarity. Exact zeros are dead layers;
+        Data frame, one row per level: architecture, rf_level, similarity, deep_similarity. Exact zeros are dead layers;
         they are left out as ours are.
 
     Source:

@@ -9,7 +9,7 @@ from rfkit.experiments.networks import at_stage
 
 def settings(preset, unit):
     """What is computed for a unit of a preset."""
-    # ridge: of the mean eigenvalue of the features' covariance
+    # ridge: relative to the mean eigenvalue of the features' covariance
     return {"train_images": 10_000, "test_images": 2_000, "ridge": 1e-3, "blocks": 2, "version": 1}
 
 
@@ -27,7 +27,7 @@ def compute(run, settings, work):
     shape, latest, sets = (3, data.image_size, data.image_size), {}, {}
     fields = {field.name: field for field in rfkit.receptive_field.trace(model, shape)}
     relus = {name: each for name, each in model.named_modules() if isinstance(each, nn.ReLU) and name in fields}
-    # of a module that runs twice, the last time
+    # a module that runs twice counts by its last call
     with rfkit.training.watched(relus, lambda name, _, out: latest.update({name: out.mean((2, 3))})):
         for part, images in (("train", few.train_images), ("test", few.test_images)):
             batches = [dict(latest) for _ in rfkit.training.outputs(model, images)]
@@ -76,7 +76,7 @@ def _without_blocks(model, data, count):
     "probes", "layer", "inside", "place", "accuracy", "map", "layer_field_px", "image_px", "dense", "without_blocks"
 )
 def frame(found, run):
-    """A row a layer (place: from 1): accuracy of its probe; dense and without_blocks are of the whole network."""
+    """One row per layer (place: from 1): accuracy of its probe; dense and without_blocks are of the whole network."""
     for place, layer in enumerate(found["layers"], start=1):
         about = {"layer": layer["name"], "inside": inside_block(layer["name"]), "place": place}
         about |= {"accuracy": layer["accuracy"], "map": layer["map"], "layer_field_px": layer["field_px"]}

@@ -10,7 +10,7 @@ from rfkit import __version__
 
 
 class Clock:
-    """Started before a computation, to know the code it began with (or `commit`, where it goes on) and its memory."""
+    """Started before a computation, to record the code it began with (`commit` if it goes on) and its memory."""
 
     def __init__(self, source=None, commit=None):
         self.source, self.start = source, time.perf_counter()

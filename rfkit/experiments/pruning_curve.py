@@ -6,7 +6,7 @@ from rfkit.experiments.networks import build
 from rfkit.presets import NEVER_PRUNED
 
 CALIBRATION_IMAGES = 512
-"""Of the training set, for batch norm of pruned networks."""
+"""Training images on which batch norm of pruned networks is re-estimated."""
 
 
 def settings(preset, unit):
@@ -62,7 +62,7 @@ def cost(settings, unit):
 
 @rows_of("pruning")
 def frame(curve, run):
-    """A row a pruning rate, 0 (dense) first: accuracies in percent, usable_sparsity of the weights that can matter.
+    """One row per pruning rate, 0 (dense) first: accuracies in percent, usable_sparsity of the weights that can matter.
 
     Compression (parameters) and speed_up (multiplications, theoretical) are ratios of dense over pruned.
     """

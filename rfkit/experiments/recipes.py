@@ -34,7 +34,7 @@ _SCALES = {
 
 
 def networks(preset_name):
-    """The recipes of question 4: the hand-out's, a deeper one in numpy, one in torch; ``paper`` is as ``study``."""
+    """The recipes of question 4: the hand-out's, a deeper one in numpy, one in torch; ``paper`` has ``study``'s."""
     scale = _scale(preset_name)
     by_numpy = {"optimizer": "Adam", "batch_size": 100, "flip": "flip" in scale.augmentation}
     small = {"filters": 8, "kernel": 5, "hidden": 64} if preset_name in ("smoke", "demo") else {}
@@ -135,7 +135,7 @@ def seconds(settings, data):
 
 
 def frame(results):
-    """What networks of question 4 cost and reach, a row a recipe."""
+    """What networks of question 4 cost and reach, one row per recipe."""
     return pd.DataFrame([
         {name: each["settings"][name] for name in ("framework", "network", "epochs")}
         | {"data_label": each["provenance"]["data"]["label"], "wall_seconds": each["provenance"]["wall_seconds"]}

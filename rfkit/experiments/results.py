@@ -64,7 +64,7 @@ def requests(name, preset, settings=None):
 
 
 def measured(name, preset, settings=None, *, root=None):
-    """Those results of `requests` that are there already, a list of mappings as of `measure`."""
+    """Those results of `requests` that are there already, a list of mappings as `measure` returns."""
     found = [request.find(preset, root) for request in requests(name, preset, settings)]
     return [each for each in found if each is not None]
 
@@ -76,7 +76,7 @@ def check_minutes(max_minutes):
 
 
 def measure(name, preset, settings=None, *, max_minutes=None, jobs=None, root=None, device=None, progress=False):
-    """Results of `requests`: found, or computed by `jobs` processes (by default one a core) and stored.
+    """Results of `requests`: found, or computed by `jobs` processes (by default one per core) and stored.
 
     Returns:
         List of mappings: ``settings``, ``provenance``, ``values``.

@@ -179,7 +179,7 @@ def _work(unit, do, analyses, root, device, image_limit):
 
 
 def processes(jobs, device, work):
-    """How many processes to use for an amount of work: as asked, else one a core, or one on a GPU."""
+    """How many processes to use for an amount of work: as asked, else one per core, or one on a GPU."""
     if jobs is not None:
         whole("jobs", jobs, 1)
     on_gpu = training.pick_device(device).type != "cpu"

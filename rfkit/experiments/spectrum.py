@@ -70,7 +70,7 @@ def _largest_otherwise(run, calibrated, data, images, labels, device):
 
 
 def cost(settings, unit):
-    """Of two networks eigenvalues (five products each) and density, and five rough ones; a product is two steps."""
+    """Eigenvalues (five products each) and density of two networks, and five rough ones; a product is two steps."""
     products = 2 * (5 * settings["k"] + settings["probes"] * settings["steps"]) + 5 * 20
     return 2 * products * settings["images"]
 
@@ -90,7 +90,7 @@ COMPARED = ("stage", "loss", "top", "smallest", "width", "negative_mass", "value
 
 @rows_of("spectrum", *COMPARED)
 def frame(spectrum, run):
-    """A row a stage: its loss, and what `summary` has."""
+    """One row per stage: its loss, and what `summary` has."""
     for stage in STAGES:
         part = spectrum[stage]
         yield {"stage": stage, "loss": part["loss"], "images": spectrum["images"]} | summary(part)

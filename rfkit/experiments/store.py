@@ -80,7 +80,7 @@ def locked(folder, *, wait=False, busy=None):
 
 @contextmanager
 def claimed(folder, *, wait=False):
-    """Work on a folder alone, as by `locked`, after what a process that was killed while writing has left there."""
+    """Work on a folder alone, as with `locked`, free of what a process that was killed while writing left there."""
     with locked(folder, wait=wait):
         for leftover in folder.rglob("*.tmp*"):
             if leftover.parent == folder or not (leftover.parent / ".lock").exists():  # which others may be holding
@@ -108,7 +108,7 @@ def save_result(folder, settings, values, provenance, weights=None):
 
 
 def read_result(folder, settings=None):
-    """A finished result, or None where there is none, or not at all of the rates that are asked for."""
+    """A finished result; None where there is none, or it lacks some of the rates that are asked for."""
     before = _finished_at(folder)
     try:
         return _read_result(folder, settings) if before else None

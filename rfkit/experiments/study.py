@@ -15,7 +15,7 @@ from rfkit.experiments.results import TooLongError, check_minutes
 from rfkit.experiments.store import Store
 
 START_SECONDS = 6
-"""Of a process, until it trains."""
+"""Seconds until a process trains."""
 
 
 def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
@@ -40,7 +40,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     in_part, way = bool(found and finding.recorded(preset)), f"Run: rfkit study {finding.command(preset)}"
     absent = sorted({unit.dataset for unit in todo if not unit.config.data_sha256})
     message = f"{len(todo)} of {len(found) + len(missing)} runs of preset {preset.name!r} are missing"
-    if in_part and absent:  # no estimate: it would take longer than to show what there is
+    if in_part and absent:  # no estimate: it would take longer than showing what there is
         print(f"Shown is what is recorded. {message}. {way}", flush=True)
         return found
     from rfkit.experiments import runner
@@ -114,11 +114,11 @@ def _work_of(unit):
 def plan(preset, device=None, *, tflops=None):
     """What a preset costs, trainings with their analyses, before anything is started.
 
-    The throughput of a device that is here is measured for each kind of network; of one that is not, it is `tflops`, in
-    10^12 floating-point operations per second (positive, else a `ValueError`), for all of them.
+    The throughput of a device that is here is measured for each kind of network. For one that is not, `tflops`, in
+    10^12 floating-point operations per second (positive, else a `ValueError`), stands for all of them.
 
     Returns:
-        List of mappings, one a cell: ``dataset``, ``architecture``, ``level``, ``runs``, ``flops`` (of all its
+        List of mappings, one per cell: ``dataset``, ``architecture``, ``level``, ``runs``, ``flops`` (of all its
         runs), ``disk_bytes`` and ``hours`` (of one core or the GPU).
     """
     if tflops is not None and not tflops > 0:

@@ -31,7 +31,7 @@ def compute(run, settings, work):
 
 @rows_of("taps")
 def frame(taps, run):
-    """A row a layer (place: from 1) and tap: what it sees; kept is after over before, over that of the centre tap."""
+    """One row per layer (place: from 1) and tap: what it sees; kept is after over before, over the centre tap's."""
     for place, (layer, tap) in enumerate(taps.items(), start=1):
         seen, before, after = (np.array(tap[name]) for name in ("seen", "before", "after"))
         kept = after / before

@@ -20,7 +20,7 @@ def settings(preset, names=None):
 
 
 def compute(_, settings, work):
-    """Theoretical field at the size of images its published weights are for, with and without attention to channels."""
+    """Theoretical field at the image size of the published weights, with and without squeeze-and-excitation."""
     import torch
     from torch import nn
     from torchvision.models import get_model_weights
@@ -60,7 +60,7 @@ def _with_data(name, side):
 
     options = {"image_size": side} if name.startswith("vit_") else {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of other initial weights in later releases
+        warnings.simplefilter("ignore", FutureWarning)  # about other initial weights in later releases
         return get_model(name, **options).eval()
 
 
@@ -89,7 +89,7 @@ def seconds(settings, _):
 
 
 def frame(results):
-    """A row a network; field_px is infinite where a unit sees the whole image, and missing where there is no rule."""
+    """One row per network; field_px is infinite where a unit sees the whole image, missing where there is no rule."""
     return pd.DataFrame([_row(each["settings"]["network"], each["values"]) for each in results])
 
 

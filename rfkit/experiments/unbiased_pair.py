@@ -1,4 +1,4 @@
-"""Analysis: similarity of two trained seeds by the unbiased estimate, which many images a feature do not raise."""
+"""Analysis: similarity of two trained seeds by the unbiased estimate, which many features do not raise."""
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def compute(both, settings, work):
 
 @rows_of("unbiased_pair")
 def frame(found, run):
-    """A row a pair (seed, as text): means over the deeper half of the layers."""
+    """One row per pair (seed, as text): means over the deeper half of the layers."""
     halves = {name: np.array(found[name], float)[len(found[name]) // 2 :] for name in ("biased", "unbiased")}
     yield {"seed": f"{found['other_seed']}-{run.config.seed}"} | {
         name: np.nanmean(half) for name, half in halves.items()

@@ -1,4 +1,4 @@
-"""Analysis: Hessian spectra of untrained networks at the paper's full width, what Figures 1 and 2 claim is about."""
+"""Analysis: Hessian spectra of untrained networks at full width, which Figures 1 and 2 of the paper claim to rank."""
 
 import pandas as pd
 

@@ -14,7 +14,7 @@ def settings(preset, unit):
 
 
 def compute(run, settings, work):
-    """Without dead weights only their number, 0: the curve is that of all weights then."""
+    """Without dead weights, only their number, 0: the curve is then that of all weights."""
     import torch
 
     data, rates = work.data, settings["rates"]
@@ -41,7 +41,7 @@ def cost(settings, unit):
 
 @rows_of("usable_pruning", "dense", "dead", "usable_sparsity", "accuracy", "kept")
 def frame(again, run):
-    """A row a rate (0: dense) of the usable weights, of which `kept` are left; without dead ones the curve of all."""
+    """One row per rate (0: dense) of the usable weights, `kept` of them left; without dead ones the curve of all."""
     name = "usable_pruning" if again["dead"] else "pruning"
     source = run.result(name)
     points = {source["rates"][i]: source["test_accuracy"][i] for i in run.places(name, source["rates"])}

@@ -139,9 +139,9 @@ def top_eigenvalues(
         labels: Class indices (N,).
         k: Number of eigenvalues.
         tol: Largest error, relative to the largest magnitude.
-        seed: Of the starting vector.
+        seed: Seed of the starting vector.
         mode: ``"eval"``, or ``"train"``: batch norm by the statistics of fixed batches.
-        basis: Vectors held at a time, of 4 bytes a parameter each; 120 by default for k = 90.
+        basis: Vectors held at a time, of 4 bytes per parameter each; 120 by default for k = 90.
         batch_size: Images at a time. In mode ``"eval"`` the Hessian does not depend on it, and by default as many are
             taken as fit in `MAX_GIB`; in mode ``"train"`` it is part of the definition, by default 128.
         max_products: Most Hessian-vector products to make; any number by default.
@@ -180,9 +180,9 @@ def spectral_density(
         model: As in `top_eigenvalues`.
         images: As in `top_eigenvalues`.
         labels: Class indices (N,).
-        probes: Starting vectors.
+        probes: Number of starting vectors.
         steps: Lanczos steps from each.
-        seed: Of the starting vectors.
+        seed: Seed of the starting vectors.
         mode: As in `top_eigenvalues`.
         start: ``"random"``, or ``"constant"``: all entries equal, as in the author's single run.
         batch_size: As in `top_eigenvalues`.

@@ -15,7 +15,7 @@ ROWS_AT_ONCE = 2**18
 
 
 STATE = ("projected", "count", "beta", "products")
-"""What of a `Basis` a checkpoint holds, beside its vectors and its random state."""
+"""Attributes of a `Basis` that a checkpoint holds, beside its vectors and its random state."""
 Eigenvalues = namedtuple("Eigenvalues", "values residuals products")
 """Values, largest first, bounds on their errors (both float64), and the products needed."""
 

@@ -81,7 +81,7 @@ def different_ways(ways, kernels, strides, field_of_layer):
     """Assert that two networks see more than one before them, by depth, kernels, stride or pooling, not both alike."""
     before, kinds = field_of_layer(len(kernels), kernels, strides), set()
     for ks, ss in ways:
-        assert len(ks) == len(ss), f"(e) has {len(ks)} kernels and {len(ss)} strides; expected one of each a layer"
+        assert len(ks) == len(ss), f"(e) has {len(ks)} kernels and {len(ss)} strides; expected one of each per layer"
         after = field_of_layer(len(ks), list(ks), list(ss))
         assert after > before, f"(e) kernels {ks}, strides {ss} see {after}, not more than {before}"
         kinds.add((len(ks) > len(kernels), math.prod(ss) > math.prod(strides)))  # pooling is both
@@ -103,9 +103,9 @@ def convolution(conv_forward, conv_backward):
     yield from _gradients(conv_backward(dout.copy(), cache), arrays, lambda: conv_forward(x, w, b, **options)[0], dout)
     x, w = np.arange(20.0).reshape(1, 1, 4, 5), np.array([[[[1.0, 0.0], [0.0, -1.0]]]])
     out, _ = conv_forward(x, w, np.zeros(1), stride=(1, 2), dilation=(2, 1))
-    yield close("stride and dilation by hand, one number an axis", out, np.full((1, 1, 2, 2), -11.0))
+    yield close("stride and dilation by hand, one number per axis", out, np.full((1, 1, 2, 2), -11.0))
     out, _ = conv_forward(x, w, np.zeros(1), padding=(0, 1))
-    yield close("padding by hand, one number an axis", out[0, 0, 0], [-5, -6, -6, -6, -6, 4])
+    yield close("padding by hand, one number per axis", out[0, 0, 0], [-5, -6, -6, -6, -6, 4])
 
 
 @_reported

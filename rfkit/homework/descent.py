@@ -47,14 +47,14 @@ def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, f
         labels: Classes (N,).
         optimizer: `Adam`, or another with `lr` and `step(parameters, gradients)`.
         epochs: Passes over the images.
-        batch_size: Images a step.
+        batch_size: Images per step.
         held_out: Images and labels whose accuracy is measured after every epoch.
         flip: Mirror half of the images.
-        seed: Of order and mirroring.
+        seed: Seed of order and mirroring.
         report: Called with every row, such as `print`.
 
     Returns:
-        List of a row an epoch: epoch, loss (mean), accuracy (percent of the held-out images, or None).
+        One row per epoch: epoch, loss (mean), accuracy (percent of the held-out images, or None).
     """
     random, history, peak = np.random.default_rng(seed), [], optimizer.lr
     step, steps = 0, epochs * -(-len(x) // batch_size)

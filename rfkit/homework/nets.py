@@ -18,8 +18,8 @@ class ThreeLayerConvNet:
         hidden: Units of the first affine layer.
         weight_scale: Standard deviation of the initial weights; ``None`` for He's, ``sqrt(2 / fan_in)``.
         decay: Coefficient of ``0.5 * ||w||^2`` over all weights, not biases.
-        seed: Of the initial weights.
-        dtype: Of the weights.
+        seed: Seed of the initial weights.
+        dtype: Type of the weights.
 
     Attributes:
         parameters: Mapping of name to array, changed in place by an optimiser: ``w1`` (filters, C, kernel, kernel),
@@ -82,8 +82,8 @@ class DeepConvNet:
         classes: Outputs.
         stages: Filters of the blocks of each stage.
         decay: As in `ThreeLayerConvNet`.
-        seed: Of the initial weights.
-        dtype: Of the weights.
+        seed: Seed of the initial weights.
+        dtype: Type of the weights.
 
     Attributes:
         parameters: Mapping of name to array.

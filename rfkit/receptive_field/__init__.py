@@ -68,7 +68,7 @@ def closed_form(kernels, strides, dilations=None):
     dilations = [1] * len(kernels) if dilations is None else list(dilations)
     if not len(kernels) == len(strides) == len(dilations):
         counts = f"{len(kernels)} kernels, {len(strides)} strides, {len(dilations)} dilations"
-        raise ValueError(f"{counts}; expected one of each a layer")
+        raise ValueError(f"{counts}; expected one of each per layer")
     for name, values in (("kernel", kernels), ("stride", strides), ("dilation", dilations)):
         for value in values:
             whole(name, int(value) if isinstance(value, float) and value.is_integer() else value, 1)
@@ -132,7 +132,7 @@ def _traced(model, shape, follow_statistics=False):
     tensors = itertools.chain(model.named_parameters(), model.named_buffers())
     stand_ins = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
-    # two images: batch norm in training mode refuses a single value a channel
+    # two images: batch norm in training mode refuses a single value per channel
     image = torch.empty(2, *shape, device="meta", dtype=dtype)
     image._rf_state = image_state(shape)
     recorder = tracing.Recorder(follow_statistics, lambda: running[-1][0], emit)

@@ -126,7 +126,7 @@ RATE_LABELS = {"pruning_rate": "pruning rate", "usable_sparsity": "pruning rate 
 
 @on_axes()
 def plot_accuracy_by_rate(frame, *, x="pruning_rate", ax=None):
-    """Test accuracy against the pruning rate, one line a receptive field."""
+    """Test accuracy against the pruning rate, one line per receptive field."""
     for level, part in frame.groupby("rf_level"):
         cell, style = part.groupby(x)["accuracy"].agg(["mean", "std"]).fillna(0), level_style(level)
         ax.plot(cell.index, cell["mean"], label=f"level {level}", **style)
@@ -139,7 +139,7 @@ def plot_accuracy_by_rate(frame, *, x="pruning_rate", ax=None):
 
 @on_axes(ALONE_IN, layers=True, below=True)
 def plot_growth(curves, *, image_px=(), ax=None):
-    """Receptive field after each layer, one line a network."""
+    """Receptive field after each layer, one line per network."""
     for i, (label, sizes) in enumerate(curves.items()):
         is_level = isinstance(label, int)
         color, marker, line = LEVEL_STYLE.get(label, OTHER_LEVELS) if is_level else STYLES[i % len(STYLES)]
@@ -275,7 +275,7 @@ def _top(ax):
 
 @on_axes(ALONE_IN, 3, layers=True)
 def plot_lines(curves, *, targets=(), ax=None, **labels):
-    """Values step by step, one line a name, and dotted what they should come to; `labels` are set on the axes."""
+    """Values step by step, one line per name, dotted where they should end; `labels` are set on the axes."""
     for (label, values), (color, marker, line) in zip(curves.items(), STYLES, strict=False):
         look = {"color": color, "linestyle": line, "marker": "" if targets else marker, "markersize": 5}
         ax.plot(range(1, len(values) + 1), values, label=label, **look)

@@ -7,12 +7,12 @@ from rfkit import experiments
 from rfkit.report import plots
 
 AUTHOR_VARIANCE = 0.0032
-"""Of the Gaussian that the author's code puts at each Ritz value."""
+"""Variance of the Gaussian that the author's code puts at each Ritz value."""
 
 
 @plots.on_axes()
 def plot_density(spectra, *, title="", ax=None):
-    """Spectral density of the Hessian, one line a receptive field."""
+    """Spectral density of the Hessian, one line per receptive field."""
     reach = max(abs(d.nodes).max() for d in spectra["density"])
     linear = reach * 1e-4
     grid = np.linspace(-np.arcsinh(reach / linear), np.arcsinh(reach / linear), 600)
@@ -51,7 +51,7 @@ def plot_as_run(ritz, *, title="", ax=None):
 
 @plots.on_axes(layers=True)
 def plot_eigenvalues(spectra, *, title="", ax=None):
-    """The largest eigenvalues by rank, one line a receptive field."""
+    """The largest eigenvalues by rank, one line per receptive field."""
     for level, part in spectra.groupby("rf_level"):
         mean = np.mean(list(part["values"]), 0)
         # marks a few ranks apart, so that of two curves in one place both are seen
@@ -72,7 +72,7 @@ def plot_surface(places, losses, *, levels=12, title="", ax=None):
 
 @plots.on_axes(plots.ALONE_IN, 3.2)
 def plot_line(pairs, *, ax=None):
-    """Loss between two seeds, one line a pair of seeds, alike for one receptive field."""
+    """Loss between two seeds, one line per pair of seeds, in the style of their receptive field."""
     for level, part in pairs.groupby("rf_level"):
         label = plots.field_label(level, part["field_px"].iloc[0])
         for i, (places, losses) in enumerate(part["line"]):
@@ -111,7 +111,7 @@ KINDS = {
 
 
 def plot_similarities(pairs, kinds=(("final", "matrix"),)):
-    """Similarity of all layers, one column a receptive field, one row a network, data set and kind of comparison."""
+    """Similarity of all layers, a column per receptive field, a row per network, data set and kind of comparison."""
     first = pairs.drop_duplicates(["data_label", "architecture", "rf_level", "stage"])
     levels, several = sorted(set(first["rf_level"])), first["data_label"].nunique() > 1
     cells = first[["data_label", "architecture"]].drop_duplicates().itertuples(index=False)
@@ -157,7 +157,7 @@ def _draw(matrix, ax):
 
 
 def plot_diagonals(pairs):
-    """Similarity of each layer, or output of a residual block, to that of another seed, one line a receptive field."""
+    """Similarity of each layer, or output of a residual block, to that of another seed, a line per receptive field."""
     cells = list(pairs.groupby(["data_label", "architecture", "stage"], sort=False))
     axes, several = plots.beside(2, rows=(len(cells) + 1) // 2), pairs["data_label"].nunique() > 1
     if not cells:

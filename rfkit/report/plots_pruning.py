@@ -70,7 +70,7 @@ def plot_contrasts(by_run, *, outcome="dense", ax=None):
 
 @plots.on_axes(height_in=4.2, below=True)
 def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
-    """Accuracy lost by pruning, one line a level or changed network."""
+    """Accuracy lost by pruning, one line per level or changed network."""
     lost = frame.assign(lost=frame["dense"] - frame["accuracy"]).groupby(["architecture", "rf_level"])
     for cell, part in sorted(lost, key=lambda group: _contrast_order(group[0])):
         mean = part.groupby(x)["lost"].mean()
@@ -147,7 +147,7 @@ def plot_probes(probes, *, title="", ax=None):
 
 @plots.on_axes(height_in=3.4, below=True)
 def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=None):
-    """An outcome against the width, a line a level; rings are bfloat16."""
+    """An outcome against the width, a line per level; rings are bfloat16."""
     for level, part in by_width.groupby("rf_level"):
         style = plots.level_style(level)
         mean = part.groupby("width")[outcome].mean()

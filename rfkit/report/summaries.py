@@ -99,7 +99,7 @@ def usable_weight_table(runs):
 
 
 def protocol_table(runs):
-    """What the ways of training come to on one network."""
+    """What each way of training leads to, on one network."""
     cells, rows = {}, []
     for run in runs:
         cells.setdefault((run.config.level, run.config.protocol, run.config.train), []).append(run)
@@ -221,7 +221,7 @@ def author_ritz_table():
 
 
 def sharpness_variant_table(runs):
-    """The largest eigenvalue before training under other choices, one column a run."""
+    """The largest eigenvalue before training under other choices, one column per run."""
     columns = {}
     for run in runs:
         spectrum = run.result("spectrum")
@@ -335,7 +335,7 @@ def published_networks_table(found):
 
 
 def recorded_table(preset, runs):
-    """What of a preset's cells is there, and what its trainings took."""
+    """Which of a preset's cells are there, and what their trainings took."""
     rows = []
     for dataset, architecture, level in preset.cells():
         here = [
@@ -377,7 +377,7 @@ def stage_table():
 
 
 def _took(runs, digits):
-    """Columns of images a second and core-hours."""
+    """Columns of images per second and core-hours."""
     if not runs:
         return {"Images/s": MISSING, "Core-hours": MISSING}
     speed = statistics.mean(r.config.train_images / statistics.median(e["seconds"] for e in r.metrics) for r in runs)
@@ -386,7 +386,7 @@ def _took(runs, digits):
 
 
 def _cells(frame, keys, columns, count="Seeds"):
-    """A row a group: what it is, the columns that are asked for, and how many it holds."""
+    """One row per group: what it is, the columns that are asked for, and how many rows it holds."""
     rows = []
     for key, cell in frame.groupby(keys, sort=False):
         row = {WORDS.get(name, name): label(value) for name, value in zip(keys, key, strict=True)}

@@ -25,7 +25,7 @@ class Table:
     words_from: int | None = None  #: Column, counted from 1, from which on cells hold words that wrap; figures do not.
     notes: tuple[str, ...] = ()  #: Lines below the table, such as its provenance.
     literal: bool = False  #: Whether the caption holds the paper's own number, which Sphinx's counter cannot be told.
-    sortable: bool = False  #: Whether readers of the book may sort it by a press on a heading.
+    sortable: bool = False  #: Whether readers of the book may sort it by clicking a heading.
     folded: bool = False  #: Whether readers of the book unfold it first.
 
     def _repr_markdown_(self):

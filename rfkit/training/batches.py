@@ -45,7 +45,7 @@ class TrainingBatches:
 
     Args:
         data: `ImageData`.
-        batch_size: Images a batch; a last batch of one image is dropped, since batch norm needs two.
+        batch_size: Images per batch; a last batch of one image is dropped, since batch norm needs two.
         augmentation: One of `rfkit.config.AUGMENTATIONS`.
         seed: Seed of order and augmentation.
         device: Device of the images and batches.
@@ -67,7 +67,7 @@ class TrainingBatches:
         self.images, self.labels = images.to(device), labels.to(device)
 
     def __len__(self):
-        """Number of batches an epoch."""
+        """Number of batches per epoch."""
         whole, rest = divmod(len(self.labels), self.batch_size)
         return whole + (rest > 1)
 

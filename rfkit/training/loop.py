@@ -62,7 +62,7 @@ def fit(
             call, since its weights are those in training.
         after_step: Called without arguments after every step of the optimiser.
         frozen_batchnorm: Keep batch norm as it is: its statistics, scale and shift.
-        progress: Print a line an epoch.
+        progress: Print a line per epoch.
         label: Name of this training in progress and messages.
 
     Returns:
@@ -101,7 +101,7 @@ def fit(
         for norm in norms:
             norm.eval()
         epoch = state["epoch"] + 1
-        # of layers such as dropout: the same when the epoch is run again, and nobody else's
+        # randomness of layers such as dropout: the same when the epoch is run again, and nobody else's
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(1_000_003 * seed + epoch)
             loss, accuracy, shrink = _epoch(stepped, batches, sgd, plan if every_step else None, config, after_step)
