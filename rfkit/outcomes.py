@@ -1,4 +1,4 @@
-"""What is compared between receptive fields: one row per run, from the frames of the analyses."""
+"""What is compared between receptive fields: one row per run from the frames of the analyses."""
 
 import itertools
 import math
