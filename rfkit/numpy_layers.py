@@ -3,8 +3,7 @@
 Arrays are (N, C, H, W), float32 or float64; every backward pass takes the upstream gradient and the cache of its
 forward pass. ``method="naive"`` reads like the formula, ``method="fast"`` has no loop over pixels or images.
 
-Source:
-    UCLA ECE C147 homework 5, questions 2 and 3.
+Source: UCLA ECE C147 homework 5, questions 2 and 3.
 """
 
 import numpy as np
@@ -213,8 +212,7 @@ def spatial_batchnorm_forward(
     Raises:
         ValueError: If gamma or beta do not have one value per channel.
 
-    Source:
-        Ioffe & Szegedy (2015), Sec. 3.2.
+    Source: Ioffe & Szegedy (2015), Sec. 3.2.
     """
     require(x.ndim == 4, f"x has shape {x.shape}; expected (N, C, H, W)")
     channels = x.shape[1:2]

@@ -34,8 +34,7 @@ def page_trend(rows, *, falling=False):
     Raises:
         ValueError: If there are too few blocks or levels, or a value is not finite.
 
-    Source:
-        Page (1963).
+    Source: Page (1963).
     """
     from scipy.stats import page_trend_test, rankdata
 
@@ -77,8 +76,7 @@ def jonckheere_trend(groups, *, falling=False):
     Raises:
         ValueError: If there are too few levels, one has no value, or a value is NaN.
 
-    Source:
-        Jonckheere (1954).
+    Source: Jonckheere (1954).
     """
     from scipy.stats import kendalltau
 
@@ -155,8 +153,7 @@ def equivalence(first, second, margin, *, paired=True):
     Raises:
         ValueError: If there are fewer than two values of one, or the numbers of pairs differ.
 
-    Source:
-        Schuirmann (1987).
+    Source: Schuirmann (1987).
     """
     from scipy.stats import ttest_ind, ttest_rel
 

@@ -56,8 +56,7 @@ def author_runs():
         dense_test_accuracy, pruned_test_accuracy, pool_kernel, pool_stride, paper_table (the first that uses the row;
         empty for rows that no table uses), note; gap, the points of accuracy lost.
 
-    Source:
-        The author's public repository, https://github.com/Elluito/sparse_ensemble.
+    Source: The author's public repository, https://github.com/Elluito/sparse_ensemble.
     """
     rows = read_reference("author_runs.csv")
     return rows.assign(gap=rows["dense_test_accuracy"] - rows["pruned_test_accuracy"])

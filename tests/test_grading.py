@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -446,6 +448,57 @@ def test_gradescope_gives_the_same_points_without_torch(solved, tmp_path):
     assert "Left to the teacher" in result["output"]
     (forwards,) = (test for test in result["tests"] if test["name"] == "CNN-Layers: convolution forwards")
     assert forwards["score"] == 0 and forwards["output"] != "right"
+
+
+def somebody_elses_python():
+    """An interpreter like this one that an account without rights can run."""
+    site = sysconfig.get_path("purelib")
+    code = f"import sys; sys.path.append({site!r}); import ipykernel; print(sys.version_info[:2])"
+    for python in (sys._base_executable, "/usr/bin/python3"):
+        with contextlib.suppress(OSError):
+            done = subprocess.run([python, "-c", code], user="nobody", cwd="/", capture_output=True, text=True)
+            if done.stdout.strip() == str(sys.version_info[:2]):
+                return python, site
+    return None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give code another's rights")
+def test_on_gradescope_a_submission_neither_reads_tests_nor_writes_results(solved):
+    found = somebody_elses_python()
+    if found is None:
+        pytest.skip("no Python here that nobody can run")
+    with tempfile.TemporaryDirectory(prefix="rfkit-test-") as name:  # pytest's folders are closed to other accounts
+        root = Path(name)
+        root.chmod(0o755)
+        for folder in ("submission", "results", "loot"):
+            (root / folder).mkdir()
+        (root / "loot").chmod(0o777)
+        shutil.copy(solved / "Receptive-Fields.ipynb", root / "submission")
+        with zipfile.ZipFile(gradescope.build(root / "autograder.zip")) as packed:
+            packed.extractall(root / "source")
+        subprocess.run([found[0], "-m", "venv", "--without-pip", root / "venv"], check=True)
+        (site,) = (root / "venv" / "lib").glob("python*/site-packages")
+        (site / "these.pth").write_text(found[1])
+        wanted = [str(root / "source" / "tests" / "q1.py"), str(root / "results" / "results.json")]
+        add_cell(
+            root / "submission" / "Receptive-Fields.ipynb",
+            f"""
+said = []
+for path in {wanted}:
+    try:
+        said.append(open(path, "a").name)
+    except OSError as error:
+        said.append(type(error).__name__)
+open({str(root / "loot" / "said")!r}, "w").write(" ".join(said))
+""",
+        )
+        environment = os.environ | {"AUTOGRADER_ROOT": str(root)}
+        command = ["bash", root / "source" / "run_autograder"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert (root / "loot" / "said").read_text() == "PermissionError PermissionError"
+        result = json.loads((root / "results" / "results.json").read_text())
+        assert sum(test["score"] for test in result["tests"]) == 10  # all of question 1, the only one handed in
 
 
 def test_gradescope_refuses_what_it_cannot_pack(tmp_path):

@@ -82,8 +82,7 @@ def of_author():
         Data frame, one row per level: architecture, rf_level, similarity, deep_similarity. Exact zeros are dead layers;
         they are left out as ours are.
 
-    Source:
-        The author's public repository, https://github.com/Elluito/sparse_ensemble.
+    Source: The author's public repository, https://github.com/Elluito/sparse_ensemble.
     """
     rows = read_reference("author_cka.csv").replace({"linear_cka": {0.0: float("nan")}})
     own = rows[rows["layer_model_a"] == rows["layer_model_b"]].sort_values("layer_model_a")

@@ -28,9 +28,8 @@ def compute(both, settings, work):
 def frame(found, run):
     """One row per pair (seed, as text): means over the deeper half of the layers."""
     halves = {name: np.array(found[name], float)[len(found[name]) // 2 :] for name in ("biased", "unbiased")}
-    yield {"seed": f"{found['other_seed']}-{run.config.seed}"} | {
-        name: np.nanmean(half) for name, half in halves.items()
-    }
+    means = {name: np.nanmean(half) for name, half in halves.items()}
+    yield {"seed": f"{found['other_seed']}-{run.config.seed}"} | means
 
 
 ANALYSIS = Analysis("unbiased_pair", "pair", settings, compute, frame, planned=False, on_cpu=True)

@@ -9,8 +9,7 @@ import numpy as np
 class Adam:
     """Adam.
 
-    Source:
-        Kingma & Ba (2015), Algorithm 1.
+    Source: Kingma & Ba (2015), Algorithm 1.
     """
 
     lr: float = 1e-3  #: Learning rate; may be changed between steps.

@@ -6,8 +6,10 @@ Source:
 """
 
 import json
+import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -82,12 +84,26 @@ def results(graded, visibility="after_published"):
     return {"output": said, "visibility": visibility, "stdout_visibility": "hidden", "tests": found}
 
 
+def _account():
+    """Whose rights a submission gets, so that it can neither read tests nor write results; None for the grader's."""
+    with suppress(ImportError, KeyError, OSError):  # Windows; no such account; not root, or it cannot run this Python
+        import pwd
+
+        user, group = pwd.getpwnam("nobody")[2:4]
+        Path("tests").chmod(0o700)
+        about = {"user": user, "group": group, "extra_groups": (), "capture_output": True}
+        if subprocess.run([sys.executable, "-c", "import rfkit"], **about).returncode == 0:
+            return "nobody"
+    print("submissions have the rights of the grader: it is not root, or nobody else can run its Python")
+    return None
+
+
 def main():
     """Grade in the container: python -m rfkit.homework.gradescope SUBMISSION RESULTS."""
     submission, written = map(Path, sys.argv[1:])
     chosen = json.loads(Path("options.json").read_text(encoding="utf-8"))
     visibility = chosen.pop("visibility")
-    graded = grading.grade(submission, "tests", **chosen)
+    graded = grading.grade(submission, "tests", account=_account(), **chosen)
     write_json(written, results(graded, visibility))
     print(grading.table(graded))
 

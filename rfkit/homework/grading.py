@@ -32,7 +32,7 @@ def check_limits(seconds, memory_gib):
         raise ConfigError(f"memory is {memory_gib:g} GiB; expected a positive number, or 0 for no limit")
 
 
-def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
+def grade(folder, tests=None, *, seconds=60, memory_gib=8.0, account=None):
     """Grade a submission.
 
     Args:
@@ -41,6 +41,7 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
             default.
         seconds: Longest a cell or a test's request may take.
         memory_gib: Address space of a kernel.
+        account: Account of the system whose rights a submission gets; only root can give them.
 
     Returns:
         JSON-able mapping: ``total``, ``of``, ``memory_limited``, ``to_read`` and ``questions``, each with ``points``,
@@ -54,7 +55,7 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0):
     if not folder.is_dir():
         raise ConfigError(f"no folder {folder}; expected one with {', '.join(f'{name}.ipynb' for name in HANDOUT)}")
     check_limits(seconds, memory_gib)
-    limits, questions = {"seconds": seconds, "memory_gib": memory_gib}, []
+    limits, questions = {"seconds": seconds, "memory_gib": memory_gib, "account": account}, []
     for number, name in enumerate(HANDOUT, start=1):
         tried = _question(_notebook(folder, name), tests_of[number], BLOCKED[number], limits)
         questions.append({"question": number, "notebook": name} | tried)

@@ -42,12 +42,12 @@ def private_sockets(folder):
 class Submission:
     """A notebook whose code runs in a fresh kernel; a cell that fails, hangs or kills the kernel is left out.
 
-    Not a prison: it limits time and memory and keeps our answers out of the kernel, but code of a student still has
-    the rights of the account that grades.
+    Not a prison: it limits time and memory and keeps our answers out of the kernel, but code of a student has the
+    rights of the account that grades, or of another one that root names.
     """
 
-    def __init__(self, path, *, blocked=(), seconds=60, memory_gib=8.0):
-        self.seconds = seconds
+    def __init__(self, path, *, blocked=(), seconds=60, memory_gib=8.0, account=None):
+        self.seconds, self._account = seconds, account
         self._setup = _SETUP.format(blocked=tuple(blocked), limit=int((memory_gib or 0) * 2**30))
         self._manager = self._client = None
         self._failed = {}
@@ -134,8 +134,17 @@ class Submission:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"}
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])  # it runs in a folder of its own
         # what it writes to its own output goes nowhere: ours is the report, which nobody else may write into
-        closed = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._manager.start_kernel(cwd=self._folder, env=environment, **closed)
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        if self._account is not None:
+            import pwd  # not on Windows
+
+            user, group = pwd.getpwnam(self._account)[2:4]
+            self._manager.write_connection_file()
+            for path in (self._folder, self._manager.connection_file):
+                os.chown(path, user, group)
+            environment["HOME"] = self._folder
+            options |= {"user": user, "group": group, "extra_groups": ()}
+        self._manager.start_kernel(cwd=self._folder, env=environment, **options)
         self._client = self._manager.blocking_client()
         # without a listener, whatever is printed goes nowhere: a flood of it costs nothing
         self._client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)

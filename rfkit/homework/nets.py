@@ -26,8 +26,7 @@ class ThreeLayerConvNet:
             ``b1`` (filters,), ``w2`` (filters * H/2 * W/2, hidden), its rows in the order channel, row, column, ``b2``
             (hidden,), ``w3`` (hidden, classes) and ``b3`` (classes,).
 
-    Source:
-        UCLA ECE C147 homework 5, question 4.
+    Source: UCLA ECE C147 homework 5, question 4.
     """
 
     def __init__(

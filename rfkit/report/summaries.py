@@ -336,14 +336,12 @@ def published_networks_table(found):
 
 def recorded_table(preset, runs):
     """Which of a preset's cells are there, and what their trainings took."""
-    rows = []
+    rows, found = [], {}
+    for config, run in ((run.config, run) for run in runs):
+        for dataset in {config.dataset, experiments.paper_dataset(config)}:
+            found.setdefault((dataset, config.architecture, config.level), []).append(run)
     for dataset, architecture, level in preset.cells():
-        here = [
-            run
-            for run in runs
-            if (run.config.architecture, run.config.level) == (architecture, level)
-            and dataset in (run.config.dataset, experiments.paper_dataset(run.config))
-        ]
+        here = found.get((dataset, architecture, level), [])
         row = {"Network": label(architecture), "Data": label(dataset), "Level": level}
         row["Seeds"] = f"{len(here)} of {len(preset.seeds)}"
         for title, name in (("Fine-tuned", "fine_tune"), ("Spectra", "spectrum")):

@@ -72,8 +72,7 @@ def fit(
     Raises:
         DivergedError: If the loss becomes NaN or infinite.
 
-    Source:
-        Paper Sec. 3.1; settings of each protocol in `rfkit.presets`.
+    Source: Paper Sec. 3.1; settings of each protocol in `rfkit.presets`.
     """
     device = pick_device(device)
     remember_statistics(model, data.mean, data.std)
