@@ -238,6 +238,7 @@ def test_similarity_and_sharpness_have_claims_too():
     p_values = claims.detail_table(verdicts).set_index("Claim")["p (Holm)"]
     assert p_values["E3"].endswith("uncorrected")
     assert len(claims.detail_table(verdicts)) == len(verdicts)
+    assert not any("p" in name.split() for name in claims.detail_table(claims.judge_printed()))
 
 
 # --- statistics -----------------------------------------------------------------------------------

@@ -40,11 +40,12 @@ def _combination(verdict):
 
 
 def detail_table(judged):
-    """Every test of one source."""
+    """Every test of one source; columns of which nothing is known, as p-values of printed means, are left out."""
     rows = []
     for v in judged:
         network, data = _combination(v)
         p = tables.p_value(v.p) + ", uncorrected" if v.p_holm is None and v.p is not None else tables.p_value(v.p_holm)
         row = {"Claim": v.claim, "Network": network, "Data": data, "Verdict": MARKS[v.verdict], "Effect": v.effect}
         rows.append(row | {"p (Holm)": p, "Smallest p": tables.p_value(v.smallest_p), "Test": v.test})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.loc[:, (table != tables.MISSING).any()]
