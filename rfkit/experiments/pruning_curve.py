@@ -6,7 +6,7 @@ from rfkit.experiments.networks import build
 from rfkit.presets import NEVER_PRUNED
 
 CALIBRATION_IMAGES = 512
-"""Training images on which batch norm of pruned networks is re-estimated."""
+"""Number of training images on which batch norm of pruned networks is re-estimated."""
 
 
 def settings(preset, unit):

@@ -1,4 +1,4 @@
-"""Analysis: Hessian spectra of untrained networks at full width, which Figures 1 and 2 of the paper claim to rank."""
+"""Analysis: Hessian spectra of untrained networks at full width: the claim of Figures 1 and 2 is about them."""
 
 import pandas as pd
 
