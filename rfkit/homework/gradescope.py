@@ -16,7 +16,7 @@ from pathlib import Path
 import rfkit
 from rfkit.config import one_of
 from rfkit.files import replacing, write_json
-from rfkit.homework import grading
+from rfkit.homework import grading, kernel
 from rfkit.homework.editions import HIDDEN_TESTS
 
 VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
@@ -87,15 +87,11 @@ def results(graded, visibility="after_published"):
 def _account():
     """Whose rights a submission gets, so that it can neither read tests nor write results; None for the grader's."""
     with suppress(ImportError, KeyError, OSError):  # Windows; no such account; not root, or it cannot run this Python
-        import pwd
-
-        user, group = pwd.getpwnam("nobody")[2:4]
+        rights = kernel.rights_of("nobody")
         Path("tests").chmod(0o700)
-        about = {"user": user, "group": group, "extra_groups": (), "capture_output": True}
-        if subprocess.run([sys.executable, "-c", "import rfkit"], **about).returncode == 0:
+        if subprocess.run([sys.executable, "-c", "import rfkit"], capture_output=True, **rights).returncode == 0:
             return "nobody"
     print("submissions have the rights of the grader: it is not root, or nobody else can run its Python")
-    return None
 
 
 def main():

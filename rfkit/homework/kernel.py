@@ -39,6 +39,13 @@ def private_sockets(folder):
     return Config({"KernelManager": {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}})
 
 
+def rights_of(account):
+    """Options of a process that has the rights of another account; a `KeyError` where there is no such account."""
+    import pwd  # not on Windows
+
+    return dict(zip(("user", "group"), pwd.getpwnam(account)[2:4], strict=True), extra_groups=())
+
+
 class Submission:
     """A notebook whose code runs in a fresh kernel; a cell that fails, hangs or kills the kernel is left out.
 
@@ -136,14 +143,11 @@ class Submission:
         # what it writes to its own output goes nowhere: ours is the report, which nobody else may write into
         options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         if self._account is not None:
-            import pwd  # not on Windows
-
-            user, group = pwd.getpwnam(self._account)[2:4]
+            options |= (rights := rights_of(self._account))
             self._manager.write_connection_file()
             for path in (self._folder, self._manager.connection_file):
-                os.chown(path, user, group)
+                os.chown(path, rights["user"], rights["group"])
             environment["HOME"] = self._folder
-            options |= {"user": user, "group": group, "extra_groups": ()}
         self._manager.start_kernel(cwd=self._folder, env=environment, **options)
         self._client = self._manager.blocking_client()
         # without a listener, whatever is printed goes nowhere: a flood of it costs nothing

@@ -18,7 +18,7 @@ QUESTIONS = (
         "By the pruning rate that the paper prints, it mostly does. In the VGG19-like network on 32-pixel images most "
         "of that is dead weights, which never touch a pixel. Where no weight is dead, most larger fields still break "
         "(lose 5 points of accuracy) at a higher rate. Both gains lie in late layers that can go: when every layer "
-        "loses the same share, all fields break alike. Three wide ResNet50s, trained for ten epochs, show no gain.",
+        "loses the same share, all fields break alike. Three wide ResNet50s (ten epochs) show none by printed rate.",
     ),
     (
         "The difference needs more than 80 % of the weights to go.", ("C5",), "supp-rates", "does not hold",
