@@ -8,7 +8,7 @@ from rfkit.tables import MISSING
 QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
-        "Accuracy falls in every network and data set. Why is open. At an equal field, coarser first maps cost 8 "
+        "Accuracy falls in every network and data set. The cause is open. At an equal field, coarser first maps cost 8 "
         "points; at equal maps, our one network with a larger field, made by dilation, loses 14. Part may be less "
         "computation: the smallest field, narrowed until it costs as little as the next two, is no more accurate than "
         "they are.",
@@ -16,9 +16,9 @@ QUESTIONS = (
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
         "By the pruning rate that the paper prints, it mostly does. In the VGG19-like network on 32-pixel images most "
-        "of that is dead weights, which never touch a pixel. Where no weight is dead, most larger fields still break "
-        "(lose 5 points of accuracy) at a higher rate. Both gains lie in late layers that can go: when every layer "
-        "loses the same share, all fields break alike. Three wide ResNet50s (ten epochs) show none by printed rate.",
+        "of that is dead weights, which only ever meet padding. Where none is dead, most networks with larger fields "
+        "still break (lose 5 points) later. On CIFAR-10 both gains come from late layers that can be spared: when each "
+        "layer loses the same share, all levels break alike. Three wide ResNet50s gain nothing by the printed rate.",
     ),
     (
         "The difference needs more than 80 % of the weights to go.", ("C5",), "supp-rates", "does not hold",
