@@ -17,7 +17,7 @@ QUESTIONS = (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
         "By the pruning rate that the paper prints, it mostly does. In the VGG19-like network on 32-pixel images most "
         "of that is dead weights, which only ever meet padding. Where none is dead, most networks with larger fields "
-        "still break (lose 5 points) later. On CIFAR-10 both gains come from late layers that can be spared: when each "
+        "still break (lose 5 points) later. On CIFAR-10 spare late layers make nearly all of this: when each "
         "layer loses the same share, all levels break alike. Three wide ResNet50s gain nothing by the printed rate.",
     ),
     (
