@@ -17,8 +17,8 @@ QUESTIONS = (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
         "By the pruning rate that the paper prints, it mostly does. In the VGG19-like network on 32-pixel images most "
         "of that is dead weights, which only ever meet padding. Where none is dead, most networks with larger fields "
-        "still break (lose 5 points) later. On CIFAR-10 spare late layers make nearly all of this: when each "
-        "layer loses the same share, all levels break alike. Three wide ResNet50s gain nothing by the printed rate.",
+        "still break (lose 5 points) later. On CIFAR-10 nearly all of both gains lies in spare late layers: when "
+        "each layer loses as much, all levels break nearly alike. Three wide ResNet50s gain nothing by printed rate.",
     ),
     (
         "The difference needs more than 80 % of the weights to go.", ("C5",), "supp-rates", "does not hold",
