@@ -247,7 +247,9 @@ def legend_below(ax):
     """One legend for all panels of a figure, instead of that of the panels before."""
     for legend in ax.figure.legends:
         legend.remove()
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    each = [zip(*panel.get_legend_handles_labels()[::-1], strict=True) for panel in ax.figure.axes]
+    handles = {label: handle for panel in each for label, handle in panel}
+    ax.figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=9)
 
 
 def nothing(ax, title=""):

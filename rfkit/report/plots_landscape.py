@@ -10,7 +10,7 @@ AUTHOR_VARIANCE = 0.0032
 """Variance of the Gaussian that the author's code puts at each Ritz value."""
 
 
-@plots.on_axes()
+@plots.on_axes(below=True)
 def plot_density(spectra, *, title="", ax=None):
     """Spectral density of the Hessian, one line per receptive field."""
     reach = max(abs(d.nodes).max() for d in spectra["density"])
@@ -30,7 +30,6 @@ def plot_density(spectra, *, title="", ax=None):
     ax.set_xticks([-far, -far / 100, 0, far / 100, far])
     ax.tick_params(axis="x", labelsize=9)
     ax.set_xticks([], minor=True)
-    ax.legend(loc="best", fontsize=9)
 
 
 @plots.on_axes()
@@ -49,7 +48,7 @@ def plot_as_run(ritz, *, title="", ax=None):
     ax.label_outer()
 
 
-@plots.on_axes(layers=True)
+@plots.on_axes(layers=True, below=True)
 def plot_eigenvalues(spectra, *, title="", ax=None):
     """The largest eigenvalues by rank, one line per receptive field."""
     for level, part in spectra.groupby("rf_level"):
@@ -58,7 +57,6 @@ def plot_eigenvalues(spectra, *, title="", ax=None):
         style = plots.level_style(level) | {"markersize": 4, "markevery": (2 * level, 8)}
         ax.plot(range(1, len(mean) + 1), mean, label=plots.field_label(level, part["field_px"].iloc[0]), **style)
     ax.set(xlabel="rank", ylabel="eigenvalue λ", yscale="log", title=title)
-    ax.legend(loc="best", fontsize=9)
 
 
 @plots.on_axes(image=True)
