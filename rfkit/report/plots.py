@@ -147,8 +147,8 @@ def plot_growth(curves, *, image_px=(), ax=None):
         ax.plot(range(1, len(sizes) + 1), sizes, label=name, markersize=5, color=color, marker=marker, linestyle=line)
     for px in image_px:
         ax.axhline(px, color="#333333", linewidth=1)
-        place = {"xycoords": ("axes fraction", "data"), "xytext": (-3, 3), "textcoords": "offset points"}
-        ax.annotate(f"image of {px} px", (1, px), ha="right", fontsize=10, **place)
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (-3, -3), "textcoords": "offset points"}
+        ax.annotate(f"image of {px} px", (1, px), ha="right", va="top", fontsize=10, **place)
     ax.set(xlabel="layer", ylabel="receptive field (px)")
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
