@@ -284,7 +284,7 @@ def _notebook(options):
 
 
 def _table(options):
-    print(rfkit.tables.text(rfkit.tables.paper_table(options.number, options.preset), options.form), end="")
+    print(rfkit.tables.text(rfkit.tables.paper_table(options.number, options.preset), options.form).rstrip())
 
 
 def _field(options):

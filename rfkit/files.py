@@ -29,7 +29,7 @@ def importing_from_home():
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        del sys.path[-1 - sys.path[::-1].index(folder)]  # an entry of the user's may come first
 
 
 class StoreError(RuntimeError):
@@ -80,7 +80,8 @@ def replacing(path):
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:  # the disk is full, for one: say where
-        raise OSError(error.errno, f"{error.strerror}, writing {path}; what was there before is unchanged") from error
+        said = f"{error.strerror or error}, writing {path}; what was there before is unchanged"
+        raise OSError(error.errno, said) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -195,7 +195,8 @@ def _own(architecture, level, num_classes, width):
     given = {k: v for k, v in given.items() if k in parameters or (takes_more and k == "num_classes")}
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = {k: each for k, each in parameters.items() if each.default is each.empty and each.kind not in several}
-    by_place = len(needed) == 2 and all(each.kind is not each.KEYWORD_ONLY for each in needed.values())
+    swapped = "num_classes" in [*needed][:1] or "level" in [*needed][1:] or "width" in needed
+    by_place = len(needed) == 2 and not swapped and all(e.kind is not e.KEYWORD_ONLY for e in needed.values())
     if needed.keys() <= given.keys() and not any(each.kind is each.POSITIONAL_ONLY for each in needed.values()):
         if level != 1 and "level" not in given:
             raise ValueError(f"{architecture} takes no level, so every level is the same network; ask for level 1 only")
@@ -280,6 +281,6 @@ def count_parameters(architecture, level, **options):
 
 def seeded_build(architecture, level, *, seed=0, **options):
     """`build` from a given seed, leaving the global random state as it was; options as of `build`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
         return build(architecture, level, **options)

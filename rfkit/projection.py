@@ -86,7 +86,7 @@ def gradient_projection(
     patterns, maxima, size = [], [], (1, 3, input_size, input_size)
     for repeat in range(repeats):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + repeat)
+            torch.default_generator.manual_seed(seed + repeat)
             model = make_model()
             x = torch.randn(size) if image == "gaussian" else torch.full(size, CONSTANT)
         model = model if prepare is None else prepare(model)

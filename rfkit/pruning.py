@@ -41,7 +41,7 @@ def prunable(model, exclude=NEVER_PRUNED):
     linears = [name for name, m in layers.items() if isinstance(m, nn.Linear)]
     special = {"first_conv": convs[:1], "last_linear": linears[-1:]}
     left_out = set()
-    for name in exclude:
+    for name in (exclude,) if isinstance(exclude, str) else exclude:
         if name not in special and name not in layers:
             raise ValueError(f"cannot exclude {name!r}; expected first_conv, last_linear or one of {', '.join(layers)}")
         left_out.update(special.get(name, [name]))
@@ -253,7 +253,7 @@ def multiplications(model, input_shape):
 
 
 def maps(model, input_shape):
-    """Spatial sizes before and after each convolution and linear layer."""
+    """{layer: (module, [(spatial size before, after) of each call])} of the convolutions and linear layers."""
     kinds, found = nn.modules.conv._ConvNd | nn.Linear, {}
     layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
 

@@ -197,7 +197,7 @@ class DensityResult:
     zeros: float = 0.0
 
     def density(self, at, variance=None):
-        """Smoothed density of the eigenvalues."""
+        """(Density of the eigenvalues at these places, its standard error), smoothed over 1 % of their range."""
         at = np.asarray(at, float)
         if variance is None:
             variance = (0.01 * float(np.ptp(self.nodes)) or 1e-12) ** 2  # all nodes equal: a needle
@@ -207,12 +207,12 @@ class DensityResult:
         return _mean_and_error(curves)
 
     def mass_below(self, value):
-        """Share of the eigenvalues below a value."""
+        """(Share of the eigenvalues below a value, its standard error)."""
         shares = (1 - self.zeros) * (self.weights * (self.nodes < value)).sum(1) + self.zeros * (value > 0)
         return tuple(map(float, _mean_and_error(shares)))
 
     def width(self):
-        """Standard deviation of the eigenvalues."""
+        """(Standard deviation of the eigenvalues, its standard error)."""
         means = (1 - self.zeros) * (self.weights * self.nodes).sum(1)
         squares = (1 - self.zeros) * (self.weights * self.nodes**2).sum(1)
         widths = np.sqrt(np.maximum(squares - means**2, 0))

@@ -32,7 +32,7 @@ MISSING = "–"
 
 def label(name):
     """A network or data set as readers know it; another one by its own name."""
-    return LABELS.get(name, name)
+    return LABELS.get(name, MISSING if pd.isna(name) else name)
 
 
 def reference(**options):

@@ -154,15 +154,6 @@ def test_panels_stand_one_below_the_other_on_a_phone(built, browser):
         context.close()
 
 
-def test_first_page_is_there_within_a_second(built, browser):
-    context = browser.new_context(offline=True)
-    page = context.new_page()
-    page.goto((built / "_build/html/book/index.html").as_uri())
-    seconds = page.evaluate("performance.getEntriesByType('paint').at(-1).startTime") / 1000
-    context.close()
-    assert seconds < 1
-
-
 def test_no_page_is_heavy(built, browser):
     """At most 1 MB, text compressed as web servers send it; patterns of pixels do not compress."""
     context = browser.new_context(offline=True)

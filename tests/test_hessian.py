@@ -1,5 +1,6 @@
 import copy
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from oracles import dense_hessian
 from torch import nn
 
-from rfkit import experiments, hessian, models, presets, pruning, training
+from rfkit import experiments, hessian, models, presets, pruning, report, training
 from rfkit.experiments import runner
 from rfkit.hessian import lanczos, landscape
 
@@ -374,6 +375,15 @@ def test_surface_has_the_network_in_the_middle():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="points is 4; expected an odd number"):
         landscape.surface(model, images, labels, points=4)
+
+
+def test_the_first_direction_of_a_surface_is_drawn_to_the_right():
+    places = np.linspace(-1, 1, 9)
+    rising = np.broadcast_to(10 ** places[:, None], (9, 9))  # along the first direction only
+    bands = report.plot_surface(places, rising).collections[0].get_paths()
+    width, height = np.ptp(bands[len(bands) // 2].vertices, axis=0)
+    plt.close("all")
+    assert width < 0.5 and height == 2
 
 
 def test_the_authors_construction_is_one_run_of_an_operator_that_changes(tmp_path):

@@ -100,6 +100,10 @@ def two_of_any_name(a, b):
     return net(b)
 
 
+def swapped(classes, level):
+    return net(classes)
+
+
 def by_keyword(*, level, outputs):
     return net(outputs)
 
@@ -157,6 +161,7 @@ def own(tmp_path, monkeypatch):
         (("math:no_such", 1), "cannot import architecture"),
         (("math:pow", 2), "returned float"),
         (("mynets:by_keyword", 1), "mynets:by_keyword needs outputs"),
+        (("mynets:swapped", 3), "mynets:swapped needs classes"),
         (("unreadable:net", 1), "cannot import architecture 'unreadable:net': SyntaxError"),
     ],
 )

@@ -82,6 +82,19 @@ def test_training_reports_and_restores_the_learning_rate():
     assert x.dtype == np.float32 and abs(x.mean()) < 0.5 and x.shape == (60, 3, 8, 8)
 
 
+def test_an_interrupted_training_leaves_the_learning_rate():
+    x, labels = descent.arrays(data.load("digits", image_size=8), 60)
+    net, optimizer = nets.ThreeLayerConvNet((3, 8, 8), filters=4, kernel=3, hidden=8), descent.Adam(0.05)
+
+    def interrupt(row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        descent.train(net, x, labels, optimizer, epochs=4, report=interrupt)
+    assert optimizer.lr == 0.05
+
+
 def test_bad_shapes():
     with pytest.raises(ValueError, match="kernel is 4; expected an odd side"):
         nets.ThreeLayerConvNet(kernel=4)

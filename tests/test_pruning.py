@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+import torchvision
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from random_nets import Functional, networks
@@ -51,6 +52,7 @@ def test_exclusions_are_a_parameter():
     assert list(pruning.prunable(model)) == ["1.weight"]
     assert list(pruning.prunable(model, exclude=())) == ["0.weight", "1.weight", "3.weight"]
     assert list(pruning.prunable(model, exclude=("1", "last_linear"))) == ["0.weight"]
+    assert list(pruning.prunable(model, exclude="first_conv")) == list(pruning.prunable(model, exclude=("first_conv",)))
     with pytest.raises(ValueError, match="cannot exclude 'conv9'"):
         pruning.prunable(model, exclude=("conv9",))
     with pytest.raises(ValueError, match="no prunable weights"):
@@ -334,6 +336,14 @@ BOUNDS = {
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_a_bounded_activation_kills_no_weight(bound):
     assert pruning.counts(pruning.usable_weights(Bounded(BOUNDS[bound]), (3, 8, 8))) == (144, 144)
+
+
+def test_of_a_network_with_gates_no_weight_that_meets_padding_only_is_usable():
+    net = torchvision.models.efficientnet_b0(num_classes=10)
+    met, usable = pruning.tap_utilisation(net, (3, 32, 32)), pruning.usable_weights(net, (3, 32, 32))
+    dead = {name: met[name] == 0 for name in met if name in usable}
+    assert sum(int(mask.sum()) for mask in dead.values()) > 50
+    assert not any(usable[name][..., mask].any() for name, mask in dead.items())
 
 
 def kept_of(masks):

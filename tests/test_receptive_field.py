@@ -367,7 +367,35 @@ def test_effective_field_of_a_linear_network():
     assert (field.side_px(0.1), field.side_px(0.5), field.side_px(0.999)) == (1, 3, 5)
 
 
+def test_of_a_unit_that_depends_on_nothing_no_pixel_counts():
+    assert rf.EffectiveField("dead", torch.zeros(4, 4).numpy(), (3, 3)).radius_px() == 0
+
+
 # --- what is not a module, and what is not linear ---------------------------------------------------
+
+
+class Multiplied(nn.Module):
+    """A convolution whose map is multiplied by what `gate` makes of it."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.conv, self.gate = nn.Conv2d(3, 3, 3, padding=1), gate
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x * self.gate(x)
+
+
+@pytest.mark.parametrize("gate", [torch.sigmoid, torch.tanh, F.hardsigmoid])
+def test_a_chain_of_gates_is_no_larger_by_gradients(gate):
+    net = nn.Sequential(*[Multiplied(gate) for _ in range(12)])
+    assert rf.measured(net).size == rf.receptive_field(net, (3, 64, 64)).size == (25, 25)
+
+
+def test_gradients_that_overflow_are_refused():
+    net = nn.Sequential(*[Multiplied(lambda x: 1e20 * x) for _ in range(12)])
+    with pytest.raises(RuntimeError, match="the gradients overflow"):
+        rf.measured(net)
 
 
 class TwoBranches(nn.Module):

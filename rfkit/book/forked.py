@@ -10,7 +10,7 @@ from jupyter_client.provisioning import LocalProvisioner
 
 from rfkit.experiments import pool
 
-PRELOADED = ("torch", "torchvision", "sympy", "ipykernel.kernelapp", "statsmodels.api", "rfkit.book")
+PRELOADED = ("torch", "torchvision", "sympy", "ipykernel.kernelapp", "rfkit.book")
 """What a kernel has imported when it starts; ``sympy`` is of torch's meta device."""
 
 

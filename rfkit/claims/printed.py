@@ -35,7 +35,11 @@ def judge_printed(printed=None):
         found.append(reversed_above({rate: _ends("E8", cell, values, False) for rate, values in pruned.items()}))
         found.append(_ends("C6", cell, tuned, True))
         # what is lost down to chance is bounded by what was there: no step between such levels is one of robustness
-        clear = {rate: _above_floor(gaps[rate], pruned[rate], cell[0]) for rate in PAPER_RATES}
+        about = PAPER_CHANCE[cell[0]], PAPER_TEST_IMAGES
+        clear = {
+            rate: {level: gaps[rate][level] for level, v in values.items() if not outcomes.near_chance(*v, *about)}
+            for rate, values in pruned.items()
+        }
         found.append(of_steps(cell, {**clear, None: tuned}, stats.welch_interval, "Welch"))
     return in_order(found)
 
@@ -46,12 +50,6 @@ def _by_level(rows, few):
         int(r.rf_level): (float(r.mean), float(r.std), few.get((r.table, r.architecture, r.rf_level), PAPER_SEEDS))
         for r in rows.sort_values("rf_level").itertuples()
     }
-
-
-def _above_floor(values, pruned, dataset):
-    """Levels whose pruned accuracy is clear of chance."""
-    about = (PAPER_CHANCE[dataset], PAPER_TEST_IMAGES)
-    return {level: values[level] for level, value in pruned.items() if not outcomes.near_chance(*value, *about)}
 
 
 def _ends(claim, cell, values, falling):

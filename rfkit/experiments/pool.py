@@ -46,7 +46,7 @@ def run(tasks, jobs):
                     try:
                         result = future.result()
                     except BrokenProcessPool:
-                        result = RuntimeError("a worker was killed; run the same command again")
+                        result = RuntimeError("a worker was killed; run it again (in a script: is there a main guard?)")
                         workers[place] = None
                     except Exception as error:  # one bad task must not stop the others
                         result = error

@@ -119,7 +119,7 @@ def _with_torch(recipe, data, progress):
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe["seed"])
+        torch.default_generator.manual_seed(recipe["seed"])
         net = rfkit.models.SmallResNet(data.num_classes, **recipe["options"])
     config, name = TrainConfig(epochs=recipe["epochs"], **recipe["training"]), recipe["network"]
     result = rfkit.training.fit(net, data, config, seed=recipe["seed"], device="cpu", progress=progress, label=name)

@@ -66,7 +66,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
 def _seconds(unit, runs, device):
     """Expected seconds of what is missing of a unit, on one core or the GPU."""
     run = runs.run(unit.config, unit.asked)
-    steps = 0 if run.done else rfkit.training.images(unit.config)
+    steps = 0 if run.done else rfkit.training.image_steps(unit.config)
     steps += sum(ANALYSES[name].cost(settings, unit) for name, settings in run.missing(named()).items())
     return steps and START_SECONDS + steps * rfkit.training.seconds_per_image(unit.config, device)
 
@@ -108,7 +108,7 @@ def _work_of(unit):
     options = {"width": config.width, "num_classes": config.num_classes}
     analyses = sum(each.cost(unit.asked[each.name], unit) for each in named() if each.name in unit.asked)
     weights = rfkit.models.count_parameters(config.architecture, config.level, **options)
-    return rfkit.training.images(config) + analyses, weights
+    return rfkit.training.image_steps(config) + analyses, weights
 
 
 def plan(preset, device=None, *, tflops=None):

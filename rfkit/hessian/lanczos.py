@@ -137,16 +137,12 @@ def extreme(
             kept = k if confirm else k + max(1, (room - k) // 2)
             space.rotate(values[:kept], rotation[:, :kept], coupled=not confirm)
             if checkpoint is not None:
-                _save(space, known, checkpoint, k)
+                vectors, drawn = space.vectors[: space.count + 1].cpu(), space.generator.get_state()
+                state = {name: getattr(space, name) for name in STATE} | {"vectors": vectors, "generator": drawn}
+                files.save_tensors(checkpoint, state | {"known": known, "k": k})
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return Eigenvalues(values[:k], residuals[:k], space.products)
-
-
-def _save(space, known, checkpoint, k):
-    vectors, drawn = space.vectors[: space.count + 1].cpu(), space.generator.get_state()
-    state = {name: getattr(space, name) for name in STATE}
-    files.save_tensors(checkpoint, state | {"vectors": vectors, "generator": drawn, "known": known, "k": k})
 
 
 def _resume(space, checkpoint, k):

@@ -48,6 +48,12 @@ def line(model_a, model_b, images, labels, *, points=11, calibration=None):
 def surface(model, images, labels, *, reach=1.0, points=9, seed=0):
     """Loss on a plane through a network, along two random directions scaled filter by filter.
 
+    Returns:
+        (`points` places from -`reach` to `reach` in lengths of a filter, losses (first direction, second direction)).
+
+    Raises:
+        ValueError: If `points` is even or below 3.
+
     Source: Li et al. (2018), Sec. 4, filter normalisation.
     """
     if points % 2 != 1 or points < 3:

@@ -44,7 +44,7 @@ def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, f
         net: With `parameters`, `loss(x, labels)` and `scores(x)` as `ThreeLayerConvNet` has them.
         x: Images (N, C, H, W), as `arrays` makes them.
         labels: Classes (N,).
-        optimizer: `Adam`, or another with `lr` and `step(parameters, gradients)`.
+        optimizer: `Adam`, or another with `lr`, which falls to zero along a cosine, and `step(parameters, gradients)`.
         epochs: Passes over the images.
         batch_size: Images per step.
         held_out: Images and labels whose accuracy is measured after every epoch.
@@ -65,16 +65,16 @@ def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, f
             if flip:
                 mirrored = random.random(len(images)) < 0.5
                 images[mirrored] = images[mirrored, :, :, ::-1]
-            optimizer.lr = peak * 0.5 * (1 + np.cos(np.pi * step / steps))  # to zero along a cosine
             loss, gradients = net.loss(images, labels[chosen])
+            optimizer.lr = peak * 0.5 * (1 + np.cos(np.pi * step / steps))  # to zero along a cosine
             optimizer.step(net.parameters, gradients)
+            optimizer.lr = peak  # at once: a training may be interrupted
             losses.append(loss * len(images) / len(x))
             step += 1
         measured = accuracy(net, *held_out) if held_out is not None else None
         history.append({"epoch": epoch, "loss": float(np.sum(losses)), "accuracy": measured})
         if report is not None:
             report(history[-1])
-    optimizer.lr = peak
     return history
 
 

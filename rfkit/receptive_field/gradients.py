@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 IDENTITY = frozenset(
-    "relu relu_ relu6 hardtanh hardtanh_ silu silu_ gelu sigmoid sigmoid_ tanh tanh_ hardsigmoid hardswish leaky_relu "
-    "leaky_relu_ elu elu_ selu celu prelu rrelu softplus mish softsign logsigmoid hardshrink softshrink tanhshrink "
-    "_threshold threshold threshold_ clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ clip clip_ abs dropout "
-    "dropout1d dropout2d dropout3d alpha_dropout feature_dropout batch_norm group_norm instance_norm layer_norm "
-    "local_response_norm normalize sign sgn round floor ceil trunc".split()
+    "relu relu_ relu6 hardtanh hardtanh_ silu silu_ gelu hardswish leaky_relu leaky_relu_ elu elu_ selu celu prelu "
+    "rrelu softplus mish logsigmoid hardshrink softshrink tanhshrink _threshold threshold threshold_ clamp clamp_ "
+    "clamp_min clamp_min_ clamp_max clamp_max_ clip clip_ abs dropout dropout1d dropout2d dropout3d alpha_dropout "
+    "feature_dropout batch_norm group_norm instance_norm layer_norm local_response_norm normalize sign sgn round floor "
+    "ceil trunc".split()
 )
 
+GATES = frozenset("sigmoid sigmoid_ tanh tanh_ hardsigmoid softsign".split())
 COMPARISONS = frozenset("gt ge lt le eq ne greater less greater_equal less_equal not_equal".split())
 
 
@@ -31,6 +32,8 @@ class _Linear(TorchFunctionMode):
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
         if name in IDENTITY:
             return args[0] * 1.0
+        if name in GATES:  # bounded: products of unbounded maps would soon leave the range of float64
+            return args[0] / (1 + args[0].detach().abs())
         if name.startswith(("max_pool", "adaptive_max_pool")):
             pooled = name.removesuffix("_with_indices")
             average = getattr(F, pooled.replace("max", "avg"))  # of adaptive pools; others may be dilated
@@ -104,7 +107,7 @@ def output_of(model, name, call, images):
     return made[call - 1]
 
 
-def supports(model, name, call, shape, axis, *, span=64, budget=2e7):
+def supports(model, name, call, shape, axis, *, span=64):
     """({unit: range of pixels it depends on} along one axis around the middle of a map, units, whether one is cut)."""
     with _Linear():
         out = output_of(model, name, call, torch.ones(1, *shape, dtype=torch.float64)).shape
@@ -114,7 +117,7 @@ def supports(model, name, call, shape, axis, *, span=64, budget=2e7):
     count = 1 if not span else min(max(2, span // max(1, side // size)), 32)
     first = max(0, size // 2 - count // 2)
     units, found = range(first, min(size, first + count)), {}
-    at_once = max(1, int(budget / math.prod(shape) / 64))
+    at_once = max(1, int(2e7 / math.prod(shape) / 64))  # images, within a few GiB
     for start in range(0, len(units), at_once):
         chunk = units[start : start + at_once]
         images = torch.ones(len(chunk), *shape, dtype=torch.float64, requires_grad=True)
@@ -122,10 +125,16 @@ def supports(model, name, call, shape, axis, *, span=64, budget=2e7):
             output = output_of(model, name, call, images)
         # all places along the other axes: where one sees nothing, another may; 0 times the images: some may see nothing
         total = 0 * images.sum() + sum(output[row].select(1 + axis, unit).sum() for row, unit in enumerate(chunk))
-        for unit, gradient in zip(chunk, torch.autograd.grad(total, images)[0], strict=True):
+        for unit, gradient in zip(chunk, _finite(torch.autograd.grad(total, images))[0], strict=True):
             pixels = gradient.nonzero()[:, 1 + axis]
             found[unit] = range(int(pixels.min()), int(pixels.max()) + 1) if len(pixels) else range(0)
     return found, size, any(0 in seen or side - 1 in seen for seen in found.values())
+
+
+def _finite(gradients):
+    if not all(gradient.isfinite().all() for gradient in gradients):
+        raise RuntimeError("the gradients overflow, as products of many maps may; `receptive_field.trace` needs none")
+    return gradients
 
 
 def step_of(found):
@@ -144,7 +153,7 @@ def weights_on_a_path(model, shape):
     weights = {name: p.requires_grad_() for name, p in copied.named_parameters() if p.dim() > 1}
     with torch.enable_grad(), _Linear():
         output = copied(image)
-    gradients = torch.autograd.grad(output.sum(), list(weights.values()), materialize_grads=True)
+    gradients = _finite(torch.autograd.grad(output.sum(), list(weights.values()), materialize_grads=True))
     return {name: gradient != 0 for name, gradient in zip(weights, gradients, strict=True)}
 
 
@@ -152,7 +161,7 @@ def mean_pattern(model, name, call, images, batch=8):
     """Mean absolute gradient of the middle unit of every channel with respect to the input."""
     double = copy.deepcopy(model).to("cpu", torch.float64).eval()
     total = 0
-    for part in images.double().split(batch):
+    for part in torch.as_tensor(images).to("cpu", torch.float64).split(batch):
         x = part.clone().requires_grad_()
         output = output_of(double, name, call, x.clone())  # a first layer may work in place
         if output.dim() != x.dim():
@@ -175,7 +184,8 @@ class EffectiveField:
 
         Source: Luo et al. (2016), Sec. 2: the effective receptive field as pixels above a threshold.
         """
-        return math.sqrt(int((self.pattern >= threshold * self.pattern.max()).sum()) / math.pi)
+        counted = (self.pattern >= threshold * self.pattern.max()) & (self.pattern > 0)
+        return math.sqrt(int(counted.sum()) / math.pi)
 
     def side_px(self, share=0.5):
         """Side of the smallest square around the middle that holds a share of the whole gradient.

@@ -81,7 +81,7 @@ def on_axes(width_in=WIDTH_IN / 2, height_in=3.2, *, layers=False, below=False, 
             if layers:
                 ax.xaxis.get_major_locator().set_params(integer=True)
             if below:
-                legend_below(ax)
+                legend_below(ax.figure)
             if image:
                 ax.grid(False)
             return ax
@@ -231,25 +231,22 @@ def by_network(frame, plot, **options):
         ax.yaxis.label.set_visible(first)
         tops[key[0]] = max(tops[key[0]], ax.get_ylim()[1])
         ax.set_ylim(0, tops[key[0]])
-    handles = {}
-    for ax in figure.axes:
-        handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)) | handles
-        ax.get_legend().remove()
     fields = frame.drop_duplicates(["architecture", "rf_level"]).groupby("rf_level")["field_px"]
     sizes = {f"level {level}": ", ".join(f"{px:.0f}" for px in part.dropna()) for level, part in fields}
-    words = [f"{label}: {sizes[label]} px" if sizes.get(label) else label for label in sorted(handles)]
-    in_order = [handles[label] for label in sorted(handles)]  # one legend for all, off the curves
-    figure.legend(in_order, words, loc="outside lower center", ncols=min(len(words), 2), fontsize=9, columnspacing=1.2)
+    legend_below(figure, {label: f"{label}: {px} px" for label, px in sizes.items() if px})
     return axes
 
 
-def legend_below(ax):
-    """One legend for all panels of a figure, instead of that of the panels before."""
-    for legend in ax.figure.legends:
+def legend_below(figure, words=None):
+    """One legend for all panels of a figure, off their curves, instead of those before; words for some labels."""
+    panels = [zip(*ax.get_legend_handles_labels()[::-1], strict=True) for ax in figure.axes]
+    handles = {label: handle for panel in panels for label, handle in panel}
+    for legend in filter(None, [*figure.legends, *(ax.get_legend() for ax in figure.axes)]):
         legend.remove()
-    each = [zip(*panel.get_legend_handles_labels()[::-1], strict=True) for panel in ax.figure.axes]
-    handles = {label: handle for panel in each for label, handle in panel}
-    ax.figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=9)
+    order = sorted(handles) if words else list(handles)
+    said = [words.get(label, label) if words else label for label in order]
+    lines = [handles[label] for label in order]
+    figure.legend(lines, said, loc="outside lower center", ncols=2, fontsize=9, columnspacing=1.2)
 
 
 def nothing(ax, title=""):

@@ -24,7 +24,7 @@ def plot_density(spectra, *, title="", ax=None):
         label = plots.field_label(level, part["field_px"].iloc[0])
         ax.plot(np.sinh(grid) * linear, np.mean(curves, 0), label=label, **style)
     ax.set_xscale("symlog", linthresh=linear)
-    ax.set(xlabel="eigenvalue λ", ylabel="P(λ)", yscale="log", ylim=(1e-6, 10), title=title)
+    ax.set(xlabel="eigenvalue λ", ylabel="density per unit of the axis", yscale="log", ylim=(1e-6, 10), title=title)
     ax.axvspan(-linear, linear, color="#888888", alpha=0.15, linewidth=0)
     far = 10.0 ** np.floor(np.log10(reach))
     ax.set_xticks([-far, -far / 100, 0, far / 100, far])
@@ -62,7 +62,7 @@ def plot_eigenvalues(spectra, *, title="", ax=None):
 @plots.on_axes(image=True)
 def plot_surface(places, losses, *, levels=12, title="", ax=None):
     """Loss on a plane through a network."""
-    filled = ax.contourf(places, places, np.log10(losses), levels=levels, cmap="cividis")
+    filled = ax.contourf(places, places, np.log10(losses).T, levels=levels, cmap="cividis")
     ax.figure.colorbar(filled, ax=ax, fraction=0.046, format="%.1f", label="log10 of the loss")
     ax.plot(0, 0, "+", color="white", markersize=9)
     ax.set(title=title, xlabel="first direction", ylabel="second direction", aspect="equal")

@@ -386,7 +386,7 @@ def _took(runs, digits):
 def _cells(frame, keys, columns, count="Seeds"):
     """One row per group: what it is, the columns that are asked for, and how many rows it holds."""
     rows = []
-    for key, cell in frame.groupby(keys, sort=False):
+    for key, cell in frame.groupby(keys, sort=False, dropna=False):
         row = {WORDS.get(name, name): label(value) for name, value in zip(keys, key, strict=True)}
         for title, wanted in columns.items():
             if callable(wanted):  # of the group

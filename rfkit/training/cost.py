@@ -39,6 +39,7 @@ def seconds_per_image(config, device=None):
 
 
 @functools.lru_cache(maxsize=64)
+@torch.random.fork_rng(devices=[])
 def _seconds_per_image(config, device):
     """The fastest of three training steps on random images, one thread on a CPU."""
     count = min(config.train.batch_size, max(2, int(3e10 / flops_per_image(config))))
@@ -66,9 +67,9 @@ def _seconds_per_image(config, device):
 
 def flops(config):
     """Floating-point operations of a training."""
-    return images(config) * flops_per_image(config)
+    return image_steps(config) * flops_per_image(config)
 
 
-def images(config):
+def image_steps(config):
     """Images trained on over a whole run; an evaluation pass counts a third of a training step."""
     return config.train.epochs * (config.train_images * config.train.train_share + config.test_images / 3)

@@ -33,7 +33,8 @@ class FitResult:
 
 
 def pick_device(device=None):
-    """CUDA if there is one, else the CPU; a name is taken as it is."""
+    """CUDA if there is one, else the CPU; a name is taken as it is. Turns off TF32, so that float32 is float32."""
+    torch.backends.cudnn.allow_tf32 = False
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
