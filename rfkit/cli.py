@@ -10,7 +10,7 @@ from pathlib import Path
 
 import rfkit
 from rfkit.config import ConfigError, literal, one_of
-from rfkit.files import home, write_bytes, write_csv, write_json
+from rfkit.files import home, read_csv, write_bytes, write_csv, write_json
 from rfkit.presets import CHOICES
 
 
@@ -345,7 +345,7 @@ def _assignment(options):
         limits = {name: getattr(options, name) for name in ("jobs", "seconds", "memory_gib")}
         if not any(folder.is_dir() for folder in options.folders):
             raise ConfigError(f"no folder {options.folders[0]}; expected folders of submissions")
-        graded = []
+        graded, before = [], read_csv(options.csv) if options.csv else []
         for folder, each in grading.grade_all(options.folders, options.tests, **limits):
             if each is None:
                 print(f"rfkit: {folder} is no folder of a submission; left out", file=sys.stderr)
@@ -355,6 +355,6 @@ def _assignment(options):
             if options.json:  # after each, so that nothing graded is lost
                 write_json(options.json, graded)
             if options.csv:
-                write_csv(options.csv, grading.gradebook(graded))
+                write_csv(options.csv, grading.gradebook(graded, before))
             if options.feedback:
                 write_bytes(options.feedback / f"{each['submission']}.txt", (grading.table(each) + "\n").encode())

@@ -53,6 +53,11 @@ def write_json(path, content):
     write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
+def read_csv(path):
+    """Rows of what `write_csv` wrote; none where there is no file."""
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
+
+
 def write_csv(path, rows):
     """Write rows of equal keys as CSV, in one step."""
     text = io.StringIO()

@@ -141,7 +141,7 @@ def _handout(notebook, solutions):
         elif has(cell, "solution"):
             sources = [solved(cell.source)] if solutions else stubs(cell.source)
         new = nbformat.v4.new_markdown_cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell
-        tags = [tag for tag in ("solution", "test") if has(cell, tag)]
+        tags = [tag for tag in ("parameters", "solution", "test") if has(cell, tag)]
         cells += [new(source, metadata={"tags": tags}) for source in sources]
     cells[0].source += "\n\nName:"
     notebook.cells = cells

@@ -1,6 +1,7 @@
 """Grading a submission of the homework with hidden tests, question by question."""
 
 import importlib.util
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -14,11 +15,11 @@ from rfkit.homework.editions import HANDOUT, HIDDEN_TESTS
 _GRADER = ("rfkit.cli", *(f"rfkit.homework.{n}" for n in "hidden_tests grading gradescope editions kernel".split()))
 BLOCKED = {
     1: ("rfkit.homework.answers", "rfkit.receptive_field", *_GRADER),
-    2: ("rfkit.numpy_layers", "rfkit.homework.nets", "torch", *_GRADER),
-    3: ("rfkit.numpy_layers", "rfkit.homework.nets", "torch", *_GRADER),
+    2: ("rfkit.numpy_layers", "rfkit.homework.nets", "torch", "scipy", *_GRADER),
+    3: ("rfkit.numpy_layers", "rfkit.homework.nets", "torch", "scipy", *_GRADER),
     4: ("rfkit.homework.nets", *_GRADER),
 }
-"""Modules that a question's code cannot import: the grader, our answers, and torch's where layers are to be written."""
+"""Modules that a question's code cannot import: the grader, our answers, and others' where layers are to be written."""
 
 TO_READ = "the derivations of question 1 (a) to (e); their points above are for the functions alone"
 """What no test can grade."""
@@ -57,7 +58,9 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0, account=None):
     check_limits(seconds, memory_gib)
     limits, questions = {"seconds": seconds, "memory_gib": memory_gib, "account": account}, []
     for number, name in enumerate(HANDOUT, start=1):
-        tried = _question(_notebook(folder, name), tests_of[number], BLOCKED[number], limits)
+        path = _notebook(folder, name)
+        tried = _question(path, tests_of[number], BLOCKED[number], limits)
+        tried["problems"] += [f"it was handed in as {path.name}"] * (path.stem != name)
         questions.append({"question": number, "notebook": name} | tried)
     return {
         "submission": folder.resolve().name,
@@ -97,14 +100,20 @@ def _names(parts):
     return next(names for names in every if len(set(names.values())) == len(set(parts.values())))
 
 
-def gradebook(graded):
-    """Rows for a gradebook: submission, points of each question, total, and what is left to the teacher."""
-    return [
+def gradebook(graded, before=()):
+    """Rows for a gradebook, by submission: points, first notes, what is left to the teacher; earlier rows are kept."""
+    rows = [
         {"submission": each["submission"]}
         | {f"question {question['question']}": question["points"] for question in each["questions"]}
-        | {"total": each["total"], "of": each["of"], "to be read by you": each["to_read"]}
+        | {"total": each["total"], "of": each["of"]}
+        | {"notes": "; ".join(note for question in each["questions"] for note in question["problems"][:1])}
+        | {"to be read by you": each["to_read"]}
         for each in graded
     ]
+    wrong = next((row for row in before if rows and row.keys() != rows[0].keys()), None)
+    if wrong:
+        raise ConfigError(f"the table there has columns {', '.join(map(str, wrong))}; name another file")
+    return [row for _, row in sorted({row["submission"]: row for row in [*before, *rows]}.items())]
 
 
 def suites(folder):
@@ -127,8 +136,10 @@ def suites(folder):
 
 def _notebook(folder, name):
     """A notebook of a submission, also where it lies in a folder below, as unpacked zips do."""
-    below = [path for path in folder.rglob(f"{name}.ipynb") if ".ipynb_checkpoints" not in path.parts]
-    return below[0] if len(below) == 1 else folder / f"{name}.ipynb"
+    renamed = re.compile(rf"(.*[\W_])?{name}[\W_]*\d*[\W_]*", re.IGNORECASE)  # by a browser or a platform: name (1)
+    below = [path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+    found = [p for p in below if p.stem == name] or [p for p in below if renamed.fullmatch(p.stem)]
+    return found[0] if len(found) == 1 else folder / f"{name}.ipynb"
 
 
 def _question(path, suite, blocked, limits):

@@ -19,36 +19,39 @@ def _sizes(count, high=8):
 
 def first(student):
     for m1 in (5, *_sizes(1)):
-        close("field of the first layer", student(f"r = first_field({m1})", ["r"])[0], m1)
+        close(f"first_field({m1})", student(f"r = first_field({m1})", ["r"])[0], m1)
 
 
 def second(student):
     for m1, m2 in ((5, 4), _sizes(2)):
-        close("field of the second layer", student(f"r = second_field({m1}, {m2})", ["r"])[0], m1 + m2 - 1)
+        call = f"second_field({m1}, {m2})"
+        close(call, student(f"r = {call}", ["r"])[0], m1 + m2 - 1)
 
 
 def strides(student):
     for m1, m2, s1, s2 in ((5, 3, 4, 2), _sizes(4), _sizes(4)):
-        expected = fields([m1, m2], [s1, s2])
-        close("fields with strides", student(f"r = fields_with_strides({m1}, {m2}, {s1}, {s2})", ["r"])[0], expected)
+        call = f"fields_with_strides({m1}, {m2}, {s1}, {s2})"
+        close(call, student(f"r = {call}", ["r"])[0], fields([m1, m2], [s1, s2]))
 
 
 def any_layer(student):
     kernels, steps = [3, *_sizes(6)], [2, 3, *_sizes(5, 4)]
     expected = fields(kernels, steps)
     for k in (1, 2, 4, 7):
-        found = student(f"r = field_of_layer({k}, {kernels}, {steps})", ["r"])[0]
-        close(f"field of layer {k} of 7", found, expected[k - 1])
+        call = f"field_of_layer({k}, {kernels}, {steps})"
+        close(call, student(f"r = {call}", ["r"])[0], expected[k - 1])
 
 
 def two_ways(student):
-    kernels, steps = [3, 3, 3], [1, 2, 1]
+    kernels, steps = [3, *_sizes(3, 6)], [2, *_sizes(3, 3)]
     code = f"""
 ways = two_ways({kernels}, {steps})
 assert len(ways) == 2 and all(len(way) == 2 for way in ways), "expected two pairs (kernels, strides)"
 k1, s1, k2, s2 = (list(numbers) for way in ways for numbers in way)
 """
-    k1, s1, k2, s2 = (numbers.astype(int).tolist() for numbers in student(code, ["k1", "s1", "k2", "s2"]))
+    k1, s1, k2, s2 = (numbers.tolist() for numbers in student(code, ["k1", "s1", "k2", "s2"]))
+    whole = all(n == int(n) > 0 for n in [*k1, *s1, *k2, *s2])
+    assert whole, f"kernels {k1} and {k2}, strides {s1} and {s2}: expected whole numbers from 1 on"
     different_ways([(k1, s1), (k2, s2)], kernels, steps, field_of_layer)
 
 

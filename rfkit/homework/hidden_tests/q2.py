@@ -16,7 +16,20 @@ STRIDED = {"stride": 2, "padding": 1}
 
 
 def _conv():
-    return [random.normal(size=shape) for shape in ((2, 3, 7, 6), (4, 3, 3, 3), (4,))]
+    return [random.normal(size=shape) for shape in ((2, 3, 7, 6), (4, 3, 3, 2), (4,))]
+
+
+def _asked(student, code, names, **arrays):
+    """What the code gives; it may not change what it is given."""
+    *found, same = student(
+        "".join(f"_{name} = {name}.copy()\n" for name in arrays)
+        + f"{code}\nsame = [{', '.join(f'(_{name} == {name}).all()' for name in arrays)}]",
+        [*names, "same"],
+        **arrays,
+    )
+    changed = [name for name, kept in zip(arrays, same, strict=True) if not kept]
+    assert not changed, f"it changes {', '.join(changed)}, which it is given; work on a copy"
+    return found
 
 
 @contextmanager
@@ -32,7 +45,7 @@ def conv_forward(student, **options):
     x, w, b = _conv()
     words = "".join(f", {key}={value!r}" for key, value in options.items())
     with _told(words):
-        out = student(f"out, _ = conv_forward(x, w, b{words})", ["out"], x=x, w=w, b=b)[0]
+        out = _asked(student, f"out, _ = conv_forward(x, w, b{words})", ["out"], x=x, w=w, b=b)[0]
         close("output", out, ours.conv_forward(x, w, b, **options)[0], TOLERANCE)
 
 
@@ -55,26 +68,33 @@ def conv_backward(student, kept, **options):
     code = f"out, cache = conv_forward(x, w, b{words})\ndx, dw, db = conv_backward(dout, cache)"
     expected = dict(zip(("dx", "dw", "db"), ours.conv_backward(dout, cache), strict=True))
     with _told(words):
-        for name, gradient in zip(kept, student(code, kept, x=x, w=w, b=b, dout=dout), strict=True):
+        for name, gradient in zip(kept, _asked(student, code, kept, x=x, w=w, b=b, dout=dout), strict=True):
             close(name, gradient, expected[name], TOLERANCE)
+
+
+def strided_backward(student, kept):
+    for options in (STRIDED, {"stride": (1, 2), "padding": (2, 0)}):
+        conv_backward(student, kept, **options)
 
 
 def pool_forward(student):
     for size, stride in ((2, 2), (3, 2), (3, 3), ((2, 3), (2, 1))):
         x, words = random.normal(size=(2, 3, 9, 8)), f"size={size}, stride={stride}"
         with _told(words):
-            out = student(f"out, _ = max_pool_forward(x, {words})", ["out"], x=x)[0]
+            out = _asked(student, f"out, _ = max_pool_forward(x, {words})", ["out"], x=x)[0]
             close("output", out, ours.max_pool_forward(x, size=size, stride=stride)[0], TOLERANCE)
 
 
 def pool_backward(student):
-    for size, stride in ((2, 2), (3, 2)):
+    for size, stride in ((2, 2), (3, 2), ((2, 3), (2, 1))):
         x = random.normal(size=(2, 3, 9, 8)).round()  # with equal values: the first one counts
         out, cache = ours.max_pool_forward(x, size=size, stride=stride)
         dout = random.normal(size=out.shape)
         code = f"_, cache = max_pool_forward(x, size={size}, stride={stride})\ndx = max_pool_backward(dout, cache)"
         with _told(f"size={size}, stride={stride}"):
-            close("dx", student(code, ["dx"], x=x, dout=dout)[0], ours.max_pool_backward(dout, cache), TOLERANCE)
+            close(
+                "dx", _asked(student, code, ["dx"], x=x, dout=dout)[0], ours.max_pool_backward(dout, cache), TOLERANCE
+            )
 
 
 def together(student):
@@ -98,9 +118,9 @@ TESTS = [
     (4, "convolution forwards: stride and padding", conv_options),
     (2, "convolution: dilation, forwards and backwards", conv_dilation),
     (5, "convolution backwards: input", partial(conv_backward, kept=["dx"])),
-    (2, "convolution backwards: input, stride and padding", partial(conv_backward, kept=["dx"], **STRIDED)),
+    (2, "convolution backwards: input, stride and padding", partial(strided_backward, kept=["dx"])),
     (5, "convolution backwards: filters and biases", partial(conv_backward, kept=["dw", "db"])),
-    (2, "convolution backwards: filters, stride and padding", partial(conv_backward, kept=["dw", "db"], **STRIDED)),
+    (2, "convolution backwards: filters, stride and padding", partial(strided_backward, kept=["dw", "db"])),
     (5, "max-pool forwards", pool_forward),
     (5, "max-pool backwards", pool_backward),
     (4, "convolution, ReLU and max-pool together", together),
