@@ -24,7 +24,7 @@ def plot_density(spectra, *, title="", ax=None):
         label = plots.field_label(level, part["field_px"].iloc[0])
         ax.plot(np.sinh(grid) * linear, np.mean(curves, 0), label=label, **style)
     ax.set_xscale("symlog", linthresh=linear)
-    ax.set(xlabel="eigenvalue λ", ylabel="density per unit of the axis", yscale="log", ylim=(1e-6, 10), title=title)
+    ax.set(xlabel="eigenvalue λ", ylabel="P(λ), per unit of the axis", yscale="log", ylim=(1e-6, 10), title=title)
     ax.axvspan(-linear, linear, color="#888888", alpha=0.15, linewidth=0)
     far = 10.0 ** np.floor(np.log10(reach))
     ax.set_xticks([-far, -far / 100, 0, far / 100, far])
