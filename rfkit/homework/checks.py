@@ -86,7 +86,7 @@ def fields(first_field, second_field, fields_with_strides, field_of_layer, two_w
 
 
 def different_ways(ways, kernels, strides, field_of_layer):
-    """Assert that two networks see more than one before them, by depth, kernels, stride or pooling, not both alike."""
+    """Assert that two networks see more than one before them (its last stride 1), by ways of different kinds."""
     before, kinds = field_of_layer(len(kernels), kernels, strides), set()
     for ks, ss in ways:
         assert len(ks) == len(ss), f"(e) has {len(ks)} kernels and {len(ss)} strides; expected one of each per layer"
@@ -94,7 +94,7 @@ def different_ways(ways, kernels, strides, field_of_layer):
         assert after > before, f"(e) kernels {ks}, strides {ss} see {after}, not more than {before}"
         # a stride acts on the layers above it; of a pool, which is a layer more, it is meant for those to come
         longer, pool = len(ks) > len(kernels), ks[-1] == ss[-1] > 1
-        kinds.add((longer, math.prod(ss if longer and pool else ss[:-1]) > math.prod(strides[: len(ss) - 1])))
+        kinds.add((longer, math.prod(ss if longer and pool else ss[:-1]) > math.prod(strides[:-1])))
     assert len(kinds) == 2, "(e) both ways are of one kind: depth, larger or dilated kernels, stride, pooling"
 
 
