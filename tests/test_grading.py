@@ -185,6 +185,8 @@ def test_an_import_that_nothing_uses_costs_nothing(layers):
     question, lost = question_2(layers)
     (told,) = {t["message"] for t in question["tests"] if t["name"] == "convolution backwards: input"}
     assert "torch (not available here: write your own)" in told
+    add_cell(layers, "from scipy.signal import correlate", place=1)
+    assert "'scipy.signal (not available here: write your own)'" in question_2(layers)[0]["problems"][0]
 
 
 def test_a_kernel_that_cannot_be_prepared_is_no_fault_of_the_student(layers, monkeypatch):

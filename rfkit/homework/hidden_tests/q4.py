@@ -87,6 +87,7 @@ import numpy as np
 scores = best_network.scores(x)[0]
 weights = list(best_network.parameters.values())
 dimensions, used = [np.ndim(array) for array in weights], []
+kernels = [np.ndim(array) == 4 and np.shape(array)[2:] != x.shape[2:] for array in weights]
 kept = [np.copy(array) for array in weights]
 for array in weights:
     before = np.copy(array)
@@ -99,13 +100,14 @@ without = best_network.scores(x)[0]
 for array, before in zip(weights, kept):
     array[...] = before
 """
-    scores, without, dimensions, used = student(code, ["scores", "without", "dimensions", "used"], x=x)
+    wanted = ["scores", "without", "dimensions", "kernels", "used"]
+    scores, without, dimensions, kernels, used = student(code, wanted, x=x)
     right = 100 * (scores.argmax(1) == labels[: len(scores)]).mean()
     assert len(scores) == len(x) and right >= LEAST_PERCENT, f"{right:.1f} % right; {LEAST_PERCENT} % are asked for"
     still = 100 * (without.argmax(1) == scores.argmax(1)).mean()
     assert still < LEAST_PERCENT, f"with all parameters zero, {still:.0f} % of the answers are the same"
     places = [i for i, needed in enumerate(used) if needed]
-    assert 4 in dimensions[places], "no parameter that the network needs is one of a convolution (F, C, kh, kw)"
+    assert any(kernels[places]), "no parameter that the network needs is one of a convolution (F, C, kh, kw)"
     if list(dimensions[places]) == THREE_LAYERS:
         names = [f"p{i}" for i in range(6)]
         p = student(f"{', '.join(names)} = [list(best_network.parameters.values())[i] for i in {places}]", names)
