@@ -383,7 +383,7 @@ def test_a_gradebook_keeps_who_is_not_graded_again():
     assert [row["submission"] for row in before] == ["amy", "zoe"] and before[0]["notes"] == "late"
     after = grading.gradebook([graded("zoe", 9), graded("bob", 1)], before)
     assert [(row["submission"], row["total"]) for row in after] == [("amy", 4), ("bob", 1), ("zoe", 9)]
-    with pytest.raises(ConfigError, match="has columns name, mark; name another file"):
+    with pytest.raises(ConfigError, match="has columns name, mark, not a gradebook's; name another file"):
         grading.gradebook([graded("zoe", 9)], [{"name": "zoe", "mark": "2"}])
 
 

@@ -112,7 +112,7 @@ def gradebook(graded, before=()):
     ]
     wrong = next((row for row in before if rows and row.keys() != rows[0].keys()), None)
     if wrong:
-        raise ConfigError(f"the table there has columns {', '.join(map(str, wrong))}; name another file")
+        raise ConfigError(f"the CSV has columns {', '.join(map(str, wrong))}, not a gradebook's; name another file")
     return [row for _, row in sorted({row["submission"]: row for row in [*before, *rows]}.items())]
 
 
