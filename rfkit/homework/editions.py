@@ -29,7 +29,7 @@ _RAISES = re.compile(r"\n *Raises:\n(?: {8,}.*\n)+")
 _BODY = r"\n(?::\w+:[^\n]*\n)*((?:.|\n)*?)"
 """Options of a directive, and its content as a group."""
 _SOLUTION = re.compile(r"^(`{3,})\{solution\}.*?^\1\s*$\n?", re.MULTILINE | re.DOTALL)
-_BLANK = re.compile(r"^\*Your (?:derivation|answer):\*$", re.MULTILINE)
+BLANK = re.compile(r"^\*Your (?:derivation|answer):\*$", re.MULTILINE)
 """Where a student writes, and the book has the derivation."""
 _ROLES = {"numref": "The figure below", "ref": "the book", "eq": "the formula above"}
 
@@ -132,7 +132,7 @@ def _handout(notebook, solutions):
         sources = [cell.source]
         if "handout" in cell.metadata:  # what stands there instead, often nothing
             sources = [cell.metadata["handout"]] if cell.metadata["handout"] else []
-            if solutions and cell.cell_type == "markdown" and sources and _BLANK.search(sources[0]):
+            if solutions and cell.cell_type == "markdown" and sources and BLANK.search(sources[0]):
                 sources.append(plain(cell.source))
         elif has(cell, "answer") or (cell.cell_type == "code" and has(cell, "remove-input")):
             continue

@@ -20,14 +20,12 @@ from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
 from rfkit.data import default_root
+from rfkit.homework.editions import BLANK
 
 _REACHING = (
     r"__(?:file|path|loader|spec|globals)__|\b(?:importlib|meta_path|hidden_tests|HIDDEN_TESTS|__import__|getsource|"
     r"getfile|get_data|pkgutil|linecache|site-packages|runpy|subprocess|AUTOGRADER_ROOT)\b"
 )
-
-_ASKED = re.compile(r"^\*Your (?:derivation|answer):\*\s*\Z", re.MULTILINE)
-"""The end of a cell that asks for words."""
 
 
 class SetupError(RuntimeError):
@@ -214,9 +212,10 @@ def _code_cells(path, problems):
     try:
         notebook = nbformat.read(path, as_version=4)
         sources = [str(cell.source).strip() for cell in notebook.cells if cell.cell_type == "code"]
-        texts = [cell.source if cell.cell_type == "markdown" else "" for cell in notebook.cells]
+        texts = [cell.source.rstrip() if cell.cell_type == "markdown" else "" for cell in notebook.cells]
         pairs = itertools.pairwise([*texts, ""])  # an answer may stand in a cell of its own
-        blank = [text for text, below in pairs if _ASKED.search(text) and re.match(r"\Z|\*\*\(|## Your", below)]
+        asked = [below for text, below in pairs if BLANK.match(text.rpartition("\n")[2])]
+        blank = [below for below in asked if re.match(r"\Z|\*\*\(|## Your", below)]
         if blank:
             problems.append(f"nothing is written below {len(blank)} of the questions that ask for words")
         first = [in_one_line(code.partition("\n")[0] or "empty", 40) for code in sources]

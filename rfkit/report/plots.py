@@ -243,10 +243,9 @@ def legend_below(figure, words=None):
     handles = {label: handle for panel in panels for label, handle in panel}
     for legend in filter(None, [*figure.legends, *(ax.get_legend() for ax in figure.axes)]):
         legend.remove()
-    order = sorted(handles) if words else list(handles)
-    said = [words.get(label, label) if words else label for label in order]
-    lines = [handles[label] for label in order]
-    figure.legend(lines, said, loc="outside lower center", ncols=2, fontsize=9, columnspacing=1.2)
+    if words:
+        handles = {words.get(label, label): handles[label] for label in sorted(handles)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=9, columnspacing=1.2)
 
 
 def nothing(ax, title=""):

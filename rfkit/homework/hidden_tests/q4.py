@@ -90,8 +90,7 @@ dimensions, used = [np.ndim(array) for array in weights], []
 kernels = [np.ndim(array) == 4 and np.shape(array)[2:] != x.shape[2:] for array in weights]
 kept = [np.copy(array) for array in weights]
 few = best_network.scores(x[:20])[0]
-for array in weights:
-    before = np.copy(array)
+for array, before in zip(weights, kept):
     array[...] = before + 1
     used.append(np.any(best_network.scores(x[:20])[0] != few))
     array[...] = before
