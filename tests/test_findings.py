@@ -315,3 +315,35 @@ def test_the_planned_seeds_are_recorded():
     assert min(changed.values()) >= 3
     undecided_with_three = ("enlarged2", "enlarged3", "blurred3", "dilated1")
     assert all(changed[name] >= 5 for name in undecided_with_three)
+
+
+def test_batch_norm_re_estimated_says_of_the_contrasts_what_the_book_says():
+    runs = experiments.find_contrasts(presets.get("study"))[1]
+    by_run = outcomes.by_run(experiments.frame("pruning", runs))
+    points = by_run.pivot(index="seed", columns=["architecture", "rf_level"], values="breaking_point_reestimated")
+    of = {
+        name: points[presets.CONTRAST_NETS + name].iloc[:, 0] for name in ("dilated", "open_third_pool", "centre_taps")
+    }
+    ahead = (of["dilated"] - points["vgg19", 1]).dropna()
+    assert len(ahead) == 5 and (ahead > 0).all() and ahead.mean() == pytest.approx(0.084, abs=5e-4)
+    assert of["open_third_pool"].mean() == pytest.approx(of["centre_taps"].mean(), abs=1e-3)
+
+
+def test_little_of_the_gain_is_left_when_every_layer_loses_the_same_share():
+    kept = presets.get("study").select(datasets="cifar10", seeds=[0, 1, 2, 6, 7, 8])
+    runs = experiments.recorded(kept)
+    gain = {}
+    for way in ("pruning", "layer_pruning"):
+        by_run = outcomes.by_run(experiments.frame(way, runs)).set_index(["architecture", "rf_level", "seed"])
+        for outcome in ("breaking_point", "breaking_point_reestimated"):
+            cells = by_run[outcome].unstack()
+            for name in ("vgg19", "resnet50"):
+                gain[way, outcome, name] = (cells.loc[name, 4] - cells.loc[name, 1]).dropna()
+    said = {
+        ("pruning", "breaking_point"): (0.28, 0.27), ("layer_pruning", "breaking_point"): (0.05, 0.04),
+        ("layer_pruning", "breaking_point_reestimated"): (0.02, -0.04),
+    }  # fmt: skip
+    for (way, outcome), means in said.items():
+        for name, mean in zip(("vgg19", "resnet50"), means, strict=True):
+            same = gain["layer_pruning", outcome, name].index  # the seeds whose weights are kept
+            assert gain[way, outcome, name][same].mean() == pytest.approx(mean, abs=0.0051), (way, outcome, name)

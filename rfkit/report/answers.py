@@ -10,26 +10,25 @@ QUESTIONS = (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
         "Accuracy falls in every network and data set. The cause is open. At an equal field, coarser first maps cost 8 "
         "points; at equal maps, our one network with a larger field, made by dilation, loses 14. Part may be less "
-        "computation: the smallest field, narrowed until it costs as little as the next two, is no more accurate than "
-        "they are.",
+        "computation: the smallest field, narrowed to the cost of the next two, cannot be told apart from them.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
         "By the pruning rate that the paper prints, it mostly does. In the VGG19-like network on 32-pixel images most "
         "of that is dead weights, which only ever meet padding. Where none is dead, most networks with larger fields "
-        "still break (lose 5 points) later. On CIFAR-10 nearly all of both gains lies in spare late layers: when "
-        "each layer loses as much, all levels break nearly alike. Three wide ResNet50s gain nothing by printed rate.",
+        "still break (lose 5 points) later. On CIFAR-10 most of both gains lies in spare late layers: when each layer "
+        "loses as much, all levels break nearly alike. Three wide ResNet50s gain nothing by the printed rate.",
     ),
     (
         "The difference needs more than 80 % of the weights to go.", ("C5",), "supp-rates", "does not hold",
-        "The accuracy lost shrinks as the field grows at lower rates too. (The order of pruned accuracies is reversed "
-        "only above 0.8 in the author's VGG19-like networks on CIFAR-10, and already at 0.8 in ours.)",
+        "The accuracy lost shrinks as the field grows at lower rates too. (Pruned accuracy tends to rise with the "
+        "field only above 0.8 in the author's VGG19-like networks on CIFAR-10, and already at 0.8 in ours.)",
     ),
     (
         "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "partly",
-        "Before training they do, but the field is not needed: crop the maps of the smallest field to one pixel, so "
-        "that no unit sees more, and its loss is about as curved as that of the largest, in both networks. On a "
-        "single pixel the gradient is not averaged over positions.",
+        "Before training they mostly do, but the field is not needed: crop the maps of the smallest field to one "
+        "pixel, so that no unit sees more, and its loss is about as curved as that of the largest, in both networks. "
+        "On a single pixel the gradient is not averaged over positions.",
     ),
     (
         "Larger fields make the deep layers of two seeds less alike.", ("C8",), "s33-representations", "partly",

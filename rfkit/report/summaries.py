@@ -117,14 +117,15 @@ def protocol_table(runs):
 
 def changed_network_table(runs):
     """What the networks of the contrasts are like after training, whatever a contrast asks of them."""
-    dense = experiments.frame("pruning", runs).query("pruning_rate == 0")
+    frame = experiments.frame("pruning", runs)
+    dense = frame[frame["pruning_rate"] == 0].merge(outcomes.by_run(frame).drop(columns="dense"), on=outcomes.RUN)
     dense = dense.merge(outcomes.sharpness(runs), how="left", on=outcomes.RUN)
-    dense["gap"] = dense["train_accuracy"] - dense["accuracy"]
     order = {architecture: place for place, architecture in enumerate(presets.CONTRAST_LABELS)}
     dense = dense.sort_values(["paper_dataset", "architecture", "rf_level"], key=lambda column: column.replace(order))
     names = [presets.contrast_label(*cell) for cell in zip(dense["architecture"], dense["rf_level"], strict=True)]
     return _cells(dense.assign(architecture=names), ["paper_dataset", "architecture"], {
-        "Train (%)": ("train_accuracy", 1), "Dense (%)": ("accuracy", 1), "Train − test (points)": ("gap", 1),
+        "Train (%)": ("train_accuracy", 1), "Dense (%)": ("accuracy", 1), "Breaking point": "breaking_point",
+        "Batch norm re-estimated": "breaking_point_reestimated",
         "Largest eigenvalue before training": ("top_eigenvalue_init", 0),
         "Largest eigenvalue after training": ("top_eigenvalue", 0),
     })  # fmt: skip
