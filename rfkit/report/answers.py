@@ -9,15 +9,15 @@ QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
         "Accuracy falls in every network and data set. The cause is open. At an equal field, coarser first maps cost 8 "
-        "points; at equal maps, our one network with a larger field, made by dilation, loses 14. Part may be less "
-        "computation: the smallest field, narrowed to the cost of the next two, cannot be told apart from them.",
+        "points; at equal maps, our one network with a larger field, made by dilation, loses 14. Less computation "
+        "may be part of it: the smallest field, narrowed to the cost of the next two, cannot be told apart from them.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
-        "By the pruning rate that the paper prints, it mostly does. In the VGG19-like network on 32-pixel images most "
-        "of that is dead weights, which only ever meet padding. Where none is dead, most networks with larger fields "
-        "still break (lose 5 points) later. On CIFAR-10 most of both gains lies in spare late layers: when each layer "
-        "loses as much, all levels break nearly alike. Three wide ResNet50s gain nothing by the printed rate.",
+        "By the pruning rate that the paper prints, it mostly does; three ResNet50s of the paper's width do not. In "
+        "the VGG19-like network on 32-pixel images most of that is dead weights, which only ever meet padding. Where "
+        "none is dead, most networks with larger fields still break (lose 5 points) later. On CIFAR-10 most of the "
+        "gain lies in late layers that can be spared: when every layer loses the same share, little is left.",
     ),
     (
         "The difference needs more than 80 % of the weights to go.", ("C5",), "supp-rates", "does not hold",
