@@ -14,7 +14,7 @@ QUESTIONS = (
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
-        "By the pruning rate that the paper prints, it mostly does; three ResNet50s of the paper's width do not. In "
+        "By the pruning rate that the paper prints, it mostly does; four ResNet50s of the paper's width do not. In "
         "the VGG19-like network on 32-pixel images most of that is dead weights, which only ever meet padding. Where "
         "none is dead, most networks with larger fields still break (lose 5 points) later. On CIFAR-10 most of the "
         "gain lies in late layers that can be spared: when every layer loses the same share, little is left.",
