@@ -118,7 +118,7 @@ def protocol_table(runs):
 def changed_network_table(runs):
     """What the networks of the contrasts are like after training, whatever a contrast asks of them."""
     frame = experiments.frame("pruning", runs)
-    dense = frame[frame["pruning_rate"] == 0].merge(outcomes.by_run(frame).drop(columns="dense"), on=outcomes.RUN)
+    dense = frame[frame["pruning_rate"] == 0].merge(outcomes.by_run(frame), on=[*outcomes.RUN, "dense"])
     dense = dense.merge(outcomes.sharpness(runs), how="left", on=outcomes.RUN)
     order = {architecture: place for place, architecture in enumerate(presets.CONTRAST_LABELS)}
     dense = dense.sort_values(["paper_dataset", "architecture", "rf_level"], key=lambda column: column.replace(order))
