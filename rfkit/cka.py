@@ -70,7 +70,7 @@ def linear_cka(x, y, *, unbiased=False):
     a, b = {"x": _Kernel(len(x))}, {"y": _Kernel(len(x))}
     a["x"].add(x)
     b["y"].add(y)
-    result = _compared([(a, b)], unbiased)
+    result = _compared(a, b, unbiased)
     for name in result.dead_a + result.dead_b:
         warnings.warn(f"the features of {name} do not vary over the images", DeadFeaturesWarning, stacklevel=2)
     return float(result.matrix[0, 0])
@@ -118,25 +118,16 @@ class _Kernel:
         return torch.cat([once, twice.mul_(2**0.5)])
 
 
-def _compared(parts, unbiased):
-    """CKA from the kernels (of one network, of the other) of each part of the images; NaN for layers dead in all."""
-    cross, own_a, own_b, dead, images = 0, 0, 0, None, 0
-    for a, b in parts:
-        flat_a = torch.stack([kernel.vector(unbiased) for kernel in a.values()])
-        flat_b = flat_a if b is a else torch.stack([kernel.vector(unbiased) for kernel in b.values()])
-        count = next(iter(a.values())).count
-        weight = 1 / (count * (count - 3)) if unbiased else 1  # as in the estimate itself
-        cross = cross + weight * (flat_a @ flat_b.T).numpy()
-        own_a, own_b = (own + weight * flat.square().sum(1).numpy() for own, flat in ((own_a, flat_a), (own_b, flat_b)))
-        here = [{name for name, kernel in each.items() if kernel.dead} for each in (a, b)]
-        dead = here if dead is None else [old & new for old, new in zip(dead, here, strict=True)]
-        images += count
+def _compared(a, b, unbiased):
+    """CKA from the kernels of one network and of the other; NaN for dead layers."""
+    flat_a = torch.stack([kernel.vector(unbiased) for kernel in a.values()])
+    flat_b = flat_a if b is a else torch.stack([kernel.vector(unbiased) for kernel in b.values()])
+    dead_a, dead_b = (tuple(name for name, kernel in each.items() if kernel.dead) for each in (a, b))
     with np.errstate(invalid="ignore", divide="ignore"):
-        matrix = cross / np.sqrt(np.outer(own_a, own_b))
-    matrix[[name in dead[0] for name in a]] = np.nan
-    matrix[:, [name in dead[1] for name in b]] = np.nan
-    dead_a, dead_b = (tuple(filter(gone.__contains__, each)) for each, gone in zip((a, b), dead, strict=True))
-    return SimilarityResult(matrix, tuple(a), tuple(b), dead_a, dead_b, images)
+        matrix = (flat_a @ flat_b.T).numpy() / np.outer(flat_a.norm(dim=1), flat_b.norm(dim=1))
+    matrix[[name in dead_a for name in a]] = np.nan
+    matrix[:, [name in dead_b for name in b]] = np.nan
+    return SimilarityResult(matrix, tuple(a), tuple(b), dead_a, dead_b, next(iter(a.values())).count)
 
 
 class _Relus(TorchFunctionMode):
@@ -256,15 +247,4 @@ def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, b
     least = 4 if unbiased else 2
     if len(images) < least:
         raise ValueError(f"{len(images)} images; expected at least {least}")
-    return _compared([_both(model_a, model_b, images, layers, batch_size)], unbiased)
-
-
-def minibatch_similarity(model_a, model_b, images, *, layers=None, batch_size=250):
-    """`layer_similarity` for more images than an (n, n) matrix allows, by averaging over batches.
-
-    Source: Nguyen et al. (2021), Eq. 3.
-    """
-    if min(batch_size, len(images)) < 4:
-        raise ValueError(f"batches of {min(batch_size, len(images))} images; expected at least 4")
-    parts = (images[begin : begin + batch_size] for begin in range(0, len(images), batch_size))
-    return _compared((_both(model_a, model_b, each, layers, batch_size) for each in parts if len(each) >= 4), True)
+    return _compared(*_both(model_a, model_b, images, layers, batch_size), unbiased)

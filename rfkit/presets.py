@@ -321,7 +321,7 @@ CONTRASTS = (
     Contrast("D2", "dead weights", _net(3, "open_third_pool"), _net(3), "breaking_point", "lower"),
     Contrast("D3", "field and final map", _net(3, "open_third_pool"), _net(2), "breaking_point", "equal", MARGIN_RATE),
     Contrast(
-        "D3, post hoc", "field and final map", _net(3, "open_third_pool"), _net(2), "dense", "equal", MARGIN_POINTS
+        "D3b", "field and final map (post hoc)", _net(3, "open_third_pool"), _net(2), "dense", "equal", MARGIN_POINTS
     ),
     *(
         Contrast(f"D4, level {level}", "resolution", _net(level, "enlarged"), _net(1), "dense", "equal", MARGIN_POINTS)

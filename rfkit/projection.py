@@ -22,7 +22,6 @@ class ProjectionResult:
 
     pattern: np.ndarray  #: Array (H, W), mean over networks of the absolute gradient, mean over the colours counted.
     maxima: np.ndarray  #: Array (repeats,), largest absolute gradient of each network.
-    patterns: np.ndarray  #: Array (repeats, H, W), the pattern of each network.
 
 
 class _Linearised(TorchFunctionMode):
@@ -99,7 +98,7 @@ def gradient_projection(
         counted = gradient[:1] if colours == "first" else gradient
         patterns.append(counted.mean(0).numpy())
         maxima.append(float(counted.max()))
-    return ProjectionResult(np.mean(patterns, 0), np.array(maxima), np.stack(patterns))
+    return ProjectionResult(np.mean(patterns, 0), np.array(maxima))
 
 
 def coverage(kernel, stride, size, padding=0):

@@ -178,14 +178,6 @@ def holm(p_values):
     return corrected.tolist()
 
 
-def cosines(patterns, reference):
-    """Cosine similarity of patterns (n, H, W) with a reference (H, W); NaN where a pattern is zero."""
-    flat, target = patterns.reshape(len(patterns), -1).astype(float), reference.ravel().astype(float)
-    norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(target)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(norms > 0, flat @ target / norms, np.nan)
-
-
 @dataclass(frozen=True)
 class DensityResult:
     """Spectral density of a Hessian by stochastic Lanczos quadrature."""
@@ -196,30 +188,20 @@ class DensityResult:
     #: describe the rest.
     zeros: float = 0.0
 
-    def density(self, at, variance=None):
-        """(Density of the eigenvalues at these places, its standard error), smoothed over 1 % of their range."""
+    def density(self, at, variance):
+        """Density of the eigenvalues at these places, each one smoothed to a Gaussian of this variance."""
         at = np.asarray(at, float)
-        if variance is None:
-            variance = (0.01 * float(np.ptp(self.nodes)) or 1e-12) ** 2  # all nodes equal: a needle
         bumps = np.exp(-((at[None, None] - self.nodes[:, :, None]) ** 2) / (2 * variance))
-        curves = (1 - self.zeros) * (self.weights[:, :, None] * bumps).sum(1) / math.sqrt(2 * math.pi * variance)
-        curves = curves + self.zeros * np.exp(-(at**2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
-        return _mean_and_error(curves)
+        curve = (1 - self.zeros) * (self.weights[:, :, None] * bumps).sum(1).mean(0)
+        return (curve + self.zeros * np.exp(-(at**2) / (2 * variance))) / math.sqrt(2 * math.pi * variance)
 
     def mass_below(self, value):
-        """(Share of the eigenvalues below a value, its standard error)."""
-        shares = (1 - self.zeros) * (self.weights * (self.nodes < value)).sum(1) + self.zeros * (value > 0)
-        return tuple(map(float, _mean_and_error(shares)))
+        """Share of the eigenvalues below a value."""
+        shares = (self.weights * (self.nodes < value)).sum(1)
+        return float((1 - self.zeros) * shares.mean() + self.zeros * (value > 0))
 
     def width(self):
-        """(Standard deviation of the eigenvalues, its standard error)."""
+        """Standard deviation of the eigenvalues, a mean over probes."""
         means = (1 - self.zeros) * (self.weights * self.nodes).sum(1)
         squares = (1 - self.zeros) * (self.weights * self.nodes**2).sum(1)
-        widths = np.sqrt(np.maximum(squares - means**2, 0))
-        return tuple(map(float, _mean_and_error(widths)))
-
-
-def _mean_and_error(by_probe):
-    """Mean over the first axis and its standard error, NaN for a single probe."""
-    mean, count = by_probe.mean(0), len(by_probe)
-    return mean, by_probe.std(0, ddof=1) / math.sqrt(count) if count > 1 else np.full_like(mean, np.nan)
+        return float(np.sqrt(np.maximum(squares - means**2, 0)).mean())

@@ -201,17 +201,6 @@ def test_the_papers_layers():
     assert resnet_pair.diagonal() == pytest.approx(np.nanmean(np.diagonal(resnet_pair.matrix)))
 
 
-def test_minibatches_are_unbiased_in_each_criterion():
-    a, b, _ = pair()
-    images = torch.randn(240, 3, 6, 6)
-    whole = cka.layer_similarity(a, b, images, unbiased=True).matrix
-    assert np.allclose(cka.minibatch_similarity(a, b, images, batch_size=240).matrix, whole)
-    assert np.abs(cka.minibatch_similarity(a, b, images, batch_size=24).matrix - whole).max() < 0.05
-    biased = np.mean([cka.layer_similarity(a, b, images[i : i + 24]).matrix for i in range(0, 240, 24)], 0)
-    assert np.abs(biased - whole).max() > 0.05
-    assert cka.minibatch_similarity(a, b, images[:51], batch_size=24).images == 48  # a tail of three is left out
-
-
 def test_the_models_are_untouched_also_after_an_error():
     a, b, images = pair()
     a.train()
@@ -235,8 +224,6 @@ def test_bad_requests():
         cka.layer_similarity(a, b, images[:1])
     with pytest.raises(ValueError, match="Linear has no ReLU"):
         cka.layer_similarity(nn.Linear(3, 2), nn.Linear(3, 2), torch.randn(5, 3))
-    with pytest.raises(ValueError, match="batches of 3 images"):
-        cka.minibatch_similarity(a, b, images, batch_size=3)
 
 
 def test_uint8_images_of_a_trained_network():

@@ -275,7 +275,7 @@ def broken_network(folder, patch):
     patch.setenv("RFKIT_RUNS", str(folder / "runs"))
     failures = runner.run_all(experiments.units(both), analyses=["pruning"], jobs=1, image_limit=both.image_limit)
     assert len(failures) == 1 and len(list(Store().runs())) == 1
-    return message_of(training.flops, failures[0][0].config), "the networks beside it are trained"
+    return message_of(training.flops_per_image, failures[0][0].config), "the networks beside it are trained"
 
 
 def stopped_download(folder, patch):

@@ -348,7 +348,6 @@ def test_tables_fold_and_stand_in_tabs():
     assert text.count("{tab-item}") == 2 and "(paper-table-5)=" in text and "(paper-table-6)=" in text
     assert "CIFAR-10, 0.8" in text and text.startswith(":::::{tab-set}")
     body = pd.DataFrame({"a": [1]})
-    assert report.Table(body, "A caption.", "tab-a", folded=True)._repr_markdown_().startswith(":::::{dropdown}")
     assert ":class: sortable" in report.Table(body, "A caption.", "tab-a", sortable=True)._repr_markdown_()
 
 

@@ -3,5 +3,5 @@
 from rfkit.claims.contrasts import Finding, contrast_table, dead_weight_table, geometry_table, judge_contrasts
 from rfkit.claims.evidence import Evidence, evidence_of_author, evidence_of_runs, evidence_of_study, seeds_behind_tables
 from rfkit.claims.judging import CLAIMS, CONTRADICTED, SUPPORTED, UNDECIDED, Verdict, judge
-from rfkit.claims.ledger import detail_table, seeds_behind_tables_table, verdict_table
+from rfkit.claims.ledger import detail_table, verdict_table
 from rfkit.claims.printed import judge_printed

@@ -108,7 +108,6 @@ def contrast_table(findings):
             "95 %": "\u00a0to ".join(f"{end:+.{digits}f}" for end in found.interval or ()) or "–",
             "Seeds": len(found.values[contrast.cell]),
             "Speaks": f"{found.verdict} {contrast.cause}" if found.verdict != "undecided" else "undecided",
-            "In the plan": contrast.key,
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -24,17 +24,6 @@ def verdict_table(sources):
     return pd.DataFrame(rows)
 
 
-def seeds_behind_tables_table(counted):
-    """Means that are not over five networks, for readers."""
-
-    def each(values):
-        return ", ".join(map(str, sorted(set(values))))
-
-    found = counted.groupby(["architecture", "networks"], as_index=False).agg({"table": each, "rf_level": each})
-    titles = {"architecture": "Network", "table": "Paper Tables", "rf_level": "Levels", "networks": "Networks"}
-    return found[list(titles)].rename(columns=titles).replace(tables.ARCHITECTURE_LABELS)
-
-
 def _combination(verdict):
     return tables.label(verdict.architecture) or "all", tables.label(verdict.dataset) or "all"
 

@@ -9,7 +9,6 @@ import pandas as pd
 import rfkit
 from rfkit.config import one_of, whole, width_factor
 from rfkit.experiments.analysis import Analysis, source_sha256
-from rfkit.stats import cosines
 
 # What is varied; the first two are the definitions behind Tables 3 and 4.
 VARIANTS = {
@@ -70,7 +69,7 @@ def compute(_, settings, work):
                 functools.partial(networks.make, level), input_size=side, repeats=1, seed=seed, **options
             )
             first = result.pattern if first is None else first
-            likeness[level].append(float(cosines(result.patterns, first)[0]))
+            likeness[level].append(cosine(result.pattern, first))
             maxima[level].append(float(result.maxima[0]))
             means[i] += result.pattern / repeats
     return {
@@ -128,16 +127,19 @@ def frame(results):
     return pd.DataFrame(rows, columns=["architecture", "variant", "width", "rf_level", "seed", "maximum", "similarity"])
 
 
-def fitted_similarity(pattern, reference):
-    """How alike two patterns are in shape, wherever the unit's field lies."""
-    side = len(pattern)
+def cosine(pattern, reference, shift=0):
+    """Cosine similarity of two patterns, one of them moved along the diagonal; NaN where one is zero."""
     pattern, reference = np.asarray(pattern, float), np.asarray(reference, float)
     norms = np.linalg.norm(pattern) * np.linalg.norm(reference)
-    fits = []
-    for shift in range(-(side // 2), side // 2 + 1):
-        a, b = pattern[max(0, shift) :, max(0, shift) :], reference[max(0, -shift) :, max(0, -shift) :]
-        common = min(len(a), len(b))
-        fits.append((float((a[:common, :common] * b[:common, :common]).sum() / norms) if norms else np.nan, shift))
+    a, b = pattern[max(0, shift) :, max(0, shift) :], reference[max(0, -shift) :, max(0, -shift) :]
+    common = min(len(a), len(b))
+    return float((a[:common, :common] * b[:common, :common]).sum() / norms) if norms else np.nan
+
+
+def fitted_similarity(pattern, reference):
+    """How alike two patterns are in shape, wherever the unit's field lies: (cosine, shift)."""
+    half = len(pattern) // 2
+    fits = [(cosine(pattern, reference, shift), shift) for shift in range(-half, half + 1)]
     return max(fits, key=lambda fit: (np.nan_to_num(fit[0], nan=-1.0), -abs(fit[1])))
 
 

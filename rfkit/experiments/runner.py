@@ -131,7 +131,7 @@ def run_all(wanted, *, analyses=None, jobs=None, root=None, device=None, image_l
 
 def _flops(config):
     try:
-        return training.flops(config)
+        return training.image_steps(config) * training.flops_per_image(config)
     except Exception:  # its training will say what is wrong with the network
         return math.inf
 

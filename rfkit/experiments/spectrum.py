@@ -80,8 +80,8 @@ def summary(stored):
     density = DensityResult(np.array(stored["nodes"]), np.array(stored["weights"]), stored["zeros"])
     values = np.array(stored["values"])
     return {
-        "top": stored["values"][0], "smallest": float(density.nodes.min()), "width": density.width()[0],
-        "negative_mass": density.mass_below(-ZERO * abs(values[0]))[0], "values": values, "density": density,
+        "top": stored["values"][0], "smallest": float(density.nodes.min()), "width": density.width(),
+        "negative_mass": density.mass_below(-ZERO * abs(values[0])), "values": values, "density": density,
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from rfkit.report.plots_pruning import (
     plot_networks, plot_probes, plot_published_networks, plot_starved, plot_taps, plot_usable_rates,
 )
 from rfkit.report.summaries import (
-    author_ritz_table, blocks_table, breaking_point_table, changed_network_table, control_table, cost_table,
+    blocks_table, breaking_point_table, changed_network_table, control_table, cost_table,
     curvature_table, gradient_table, layer_pruning_table, level_table, matched_table, predicted_table, protocol_table,
     published_networks_table, recipe_table, recorded_table, rerun_table, sharpness_variant_table, similarity_table,
     spectrum_table, stage_table, trend_table, untrained_spectrum_table, unused_rows_table, usable_weight_table,

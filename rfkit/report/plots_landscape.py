@@ -19,7 +19,7 @@ def plot_density(spectra, *, title="", ax=None):
     for level, part in spectra.groupby("rf_level"):
         # on an axis that is linear near zero and logarithmic beyond
         bent = [type(d)(np.arcsinh(d.nodes / linear), d.weights, d.zeros) for d in part["density"]]
-        curves = [d.density(grid, 0.3**2)[0] for d in bent]
+        curves = [d.density(grid, 0.3**2) for d in bent]
         style = {key: value for key, value in plots.level_style(level).items() if key != "marker"}
         label = plots.field_label(level, part["field_px"].iloc[0])
         ax.plot(np.sinh(grid) * linear, np.mean(curves, 0), label=label, **style)
@@ -39,7 +39,7 @@ def plot_as_run(ritz, *, title="", ax=None):
         nodes = row.density.nodes[0]
         near = np.linspace(-0.6, 0.6, 41)  # ten standard deviations around each
         grid = np.unique(np.concatenate([np.linspace(nodes.min(), nodes.max(), 2000), (nodes[:, None] + near).ravel()]))
-        height = np.maximum(row.density.density(grid, AUTHOR_VARIANCE)[0], 1e-12)
+        height = np.maximum(row.density.density(grid, AUTHOR_VARIANCE), 1e-12)
         color, label = plots.level_style(row.rf_level)["color"], plots.field_label(row.rf_level, row.field_px)
         ax.plot(grid, height, linewidth=1, color=color, label=label)
     ax.set(xlabel="Ritz value λ", ylabel="P(λ)", yscale="log", ylim=(1e-10, 30), title=title)

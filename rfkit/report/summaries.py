@@ -8,7 +8,6 @@ import pandas as pd
 
 from rfkit import experiments, outcomes, presets
 from rfkit.config import PROTOCOLS
-from rfkit.files import read_reference
 from rfkit.stats import paired_interval
 from rfkit.tables import ARCHITECTURE_LABELS, MISSING, WORDS, label, spread, three
 
@@ -209,16 +208,6 @@ def untrained_spectrum_table(found):
 
 def _percent(share):
     return f"{100 * share:.0f}"
-
-
-def author_ritz_table():
-    """Extreme Ritz values in the author's files, for readers."""
-    found = read_reference("author_hessian_summary.csv").query("dataset == 'cifar10' and rf_level > 0")
-    found = found.sort_values(["architecture", "stage", "random_augmentation", "rf_level"])
-    found = found.assign(min_ritz=found["min_ritz"].map(three), max_ritz=found["max_ritz"].map(three))
-    columns = ["architecture", "rf_level", "stage", "random_augmentation", "min_ritz", "max_ritz"]
-    titles = ["Network", "Level", "Stage", "Augmented", "Smallest", "Largest"]
-    return found[columns].replace(ARCHITECTURE_LABELS).set_axis(titles, axis=1)
 
 
 def sharpness_variant_table(runs):

@@ -26,13 +26,8 @@ class Table:
     notes: tuple[str, ...] = ()  #: Lines below the table, such as its provenance.
     literal: bool = False  #: Whether the caption holds the paper's own number, which Sphinx's counter cannot be told.
     sortable: bool = False  #: Whether readers of the book may sort it by clicking a heading.
-    folded: bool = False  #: Whether readers of the book unfold it first.
 
     def _repr_markdown_(self):
-        whole = self._unfolded()
-        return f":::::{{dropdown}} Show the table\n{whole}\n:::::" if self.folded else whole
-
-    def _unfolded(self):
         body = _markdown(self.body if len(self.body.columns) else NOTHING)
         notes = [f"{{.provenance}}\n{note}" for note in self.notes]
         if self.literal:

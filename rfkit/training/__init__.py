@@ -3,7 +3,7 @@
 # isort: off
 # fmt: off
 from rfkit.training.batches import TrainingBatches, model_inputs, normalised, remember_statistics
-from rfkit.training.cost import flops, flops_per_image, image_steps, seconds_per_image
+from rfkit.training.cost import flops_per_image, image_steps, seconds_per_image
 from rfkit.training.loop import (
     DivergedError, FitResult, calibrated, check_outputs, evaluate, evaluation_mode, fit, loss_and_accuracy, outputs,
     pick_device, watched,

@@ -65,11 +65,6 @@ def _seconds_per_image(config, device):
     return best / count
 
 
-def flops(config):
-    """Floating-point operations of a training."""
-    return image_steps(config) * flops_per_image(config)
-
-
 def image_steps(config):
     """Images trained on over a whole run; an evaluation pass counts a third of a training step."""
     return config.train.epochs * (config.train_images * config.train.train_share + config.test_images / 3)
