@@ -64,6 +64,19 @@ def add_cell(path, source, place=None):
     edit(path, change)
 
 
+def network_question(solved, folder, source):
+    """What the last test of question 4 says of a network made by this cell, in place of the trained one."""
+    path = Path(shutil.copy(solved / "CNN.ipynb", folder))
+
+    def change(notebook):
+        notebook.cells = [cell for cell in notebook.cells if not cell.source.count("best_network = ")]
+
+    edit(path, change)
+    add_cell(path, source)
+    *_, test = grading.grade(folder)["questions"][3]["tests"]
+    return test
+
+
 def question_2(path, **limits):
     question = grading.grade(path.parent, **({"seconds": 20} | limits))["questions"][1]
     lost = {test["name"] for test in question["tests"] if test["points"] < test["of"]}
@@ -311,20 +324,17 @@ def test_the_given_class_is_no_design_of_ones_own(solved, tmp_path):
         (scaled, 0),
         ("super().scores(np.tanh(2 * x), **more)", 8),
     ):
-        path = Path(shutil.copy(solved / "CNN.ipynb", tmp_path))
-        add_cell(path, (
+        test = network_question(solved, tmp_path, (
             f"class Mine(ThreeLayerConvNet):\n    def scores(self, x, **more):\n        return {scores}\n\n"
             "best_network = Mine(filters=8, kernel=5)\n"
             "descent.train(best_network, x, labels, descent.Adam(5e-3), epochs=4, batch_size=25)\n"
             "best_network.parameters['unused'] = np.zeros(1)"
         ))  # fmt: skip
-        *_, test = grading.grade(tmp_path)["questions"][3]["tests"]
         assert test["points"] == points and (points or "is a ThreeLayerConvNet" in test["message"]), test["message"]
 
 
 def test_nearest_neighbours_are_no_network(solved, tmp_path):
-    path = Path(shutil.copy(solved / "CNN.ipynb", tmp_path))
-    add_cell(path, (
+    test = network_question(solved, tmp_path, (
         "import numpy as np\n"
         "class Nearest:\n"
         "    parameters = {'w': np.ones(3)}\n"
@@ -334,14 +344,15 @@ def test_nearest_neighbours_are_no_network(solved, tmp_path):
         "        return np.eye(10)[labels[far.argmin(1)]], None\n"
         "best_network = Nearest()"
     ))  # fmt: skip
-    *_, test = grading.grade(tmp_path)["questions"][3]["tests"]
     assert test["points"] == 0 and "with all parameters zero, 100 % of the answers are the same" in test["message"]
 
 
 def test_notebooks_in_a_folder_below(solved, tmp_path):
-    shutil.copytree(solved, tmp_path / "team 3" / "work")
+    for folder in ("team 3/work", "old"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(solved / "Receptive-Fields.ipynb", tmp_path / "team 3/work")
     assert grading.grade(tmp_path)["questions"][0]["points"] == 10
-    shutil.copytree(solved, tmp_path / "old")
+    shutil.copy(solved / "Receptive-Fields.ipynb", tmp_path / "old")
     question = grading.grade(tmp_path)["questions"][0]
     assert question["points"] == 0 and "not handed in under this name" in question["problems"][0]
 
@@ -359,6 +370,8 @@ def test_blank_derivations_are_named(solved, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     editions.build(tmp_path)
     path = tmp_path / "Receptive-Fields.ipynb"
+    for other in tmp_path.glob("CNN*.ipynb"):
+        other.unlink()
 
     def problems():
         return [p for p in grading.grade(tmp_path)["questions"][0]["problems"] if "nothing is written" in p]
@@ -447,6 +460,7 @@ def test_a_submission_cannot_write_into_the_report(solved, tmp_path):
     """Neither a flood of megabytes nor a report of its own making comes out of the grader."""
     for name in ("honest", "forger"):
         shutil.copytree(solved, tmp_path / name)
+    (tmp_path / "forger" / "CNN.ipynb").unlink()
     forged = "forger: 100 of 100 points"
     add_cell(tmp_path / "forger" / "CNN-Layers.ipynb", (
         "import os, sys\n"
