@@ -27,6 +27,10 @@ WORDS = {
     "architecture": "Network", "rf_level": "Level", "dataset": "Data", "paper_dataset": "Data (by image size)",
     "data_label": "Data", "pruning_rate": "Rate", "field_px": "Field (px)",
 }  # fmt: skip
+BREAKS = {
+    "breaking_point": "Breaks at (printed rate)", "breaking_point_reestimated": "Printed rate, re-estimated",
+    "usable": "Breaks at (usable rate)", "usable_reestimated": "Usable rate, re-estimated",
+}  # fmt: skip
 MISSING = "–"
 
 

@@ -170,11 +170,12 @@ def test_dead_weights_change_the_order():
     other = by_run.query("rf_level == 1").assign(paper_dataset="tiny_imagenet")
     table = claims.dead_weight_table(pd.concat([by_run, other]), pd.DataFrame(rows))
     mine = table[table["Data (by image size)"] == "CIFAR-10"].set_index("Level")
-    assert mine.loc["1", "At equal rate of the usable weights"] == "0.725" and mine.loc["1", "Seeds"] == "2"
+    assert mine.loc["1", "Breaks at (usable rate)"] == "0.725" and mine.loc["1", "Seeds"] == "2"
     assert (
-        mine.loc["order", "Breaking point"] == "1 < 4" and mine.loc["order", "Batch norm re-estimated too"] == "1 ≈ 4"
+        mine.loc["order", "Breaks at (printed rate)"] == "1 < 4"
+        and mine.loc["order", "Usable rate, re-estimated"] == "1 ≈ 4"
     )
-    assert mine.loc["order", "At equal rate of the usable weights"] == "4 < 1"
+    assert mine.loc["order", "Breaks at (usable rate)"] == "4 < 1"
     assert mine.loc["1", "Usable weights left there"] == "275"
 
 
@@ -208,5 +209,5 @@ def test_what_is_said_of_the_trained_networks_is_what_is_recorded():
         tops = [spectrum["final"]["values"][0] for spectrum in spectra if spectrum]
         assert row["Seeds"] == len(here)
         assert row["Dense (%)"].split(" ± ")[0] == f"{np.mean([run.summary['test_accuracy'] for run in here]):.1f}"
-        assert row["Batch norm re-estimated"].split(" ± ")[0] == f"{np.mean(broke):.3f}"
+        assert row["Printed rate, re-estimated"].split(" ± ")[0] == f"{np.mean(broke):.3f}"
         assert row["Largest eigenvalue after training"].split(" ± ")[0] == (f"{np.mean(tops):.0f}" if tops else "–")

@@ -158,7 +158,11 @@ def test_protocols_stand_side_by_side():
     first, second, third = report.protocol_table([short, stated, other]).to_dict("records")
     assert (first["Level"], first["Protocol"], first["Dense (%)"]) == (1, "`short`", "80.0")
     assert (second["Level"], second["Protocol"], second["Shrink factor"]) == (4, "`as_stated`", "0.9")
-    assert (second["Dense (%)"], second["Pruned at 0.9 (%)"], second["Breaking point"]) == ("40.0", "20.0", "0.400")
+    assert (second["Dense (%)"], second["Pruned at 0.9 (%)"], second["Breaks at (printed rate)"]) == (
+        "40.0",
+        "20.0",
+        "0.400",
+    )
     assert (third["Dense (%)"], third["Shrink factor"], third["Seeds"]) == ("60.0", "0.012", 1)
 
 
@@ -197,8 +201,8 @@ def test_a_breaking_point_that_was_not_reached_says_so():
         rows += [cell | {"usable_sparsity": r, "accuracy": a} for r, a in ((0.0, 90.0), (0.9, bottom))]
     repruned = pd.DataFrame(rows)
     first, second = report.breaking_point_table(by_run, repruned).to_dict("records")
-    assert first["Breaking point"] == "≥ 0.900 ± 0.000" and second["Breaking point"] == "0.806"
-    assert first["Counted in usable weights"] == "0.450 ± 0.000" and second["Counted in usable weights"] == "≥ 0.900"
+    assert first["Breaks at (printed rate)"] == "≥ 0.900 ± 0.000" and second["Breaks at (printed rate)"] == "0.806"
+    assert first["Breaks at (usable rate)"] == "0.450 ± 0.000" and second["Breaks at (usable rate)"] == "≥ 0.900"
 
 
 def test_images_of_another_size_are_a_data_set_of_their_own():
@@ -293,8 +297,10 @@ def test_breaking_points_for_readers():
     keys = {"paper_dataset": "cifar10", "architecture": "vgg19", "rf_level": 4, "seed": 0}
     rows = [keys | {"usable_sparsity": r, "accuracy": a, "kept": 100 - 100 * r} for r, a in ((0, 80), (0.5, 70))]
     table = report.breaking_point_table(by_run, pd.DataFrame(rows)).set_index("Level")
-    assert table.loc[4, "Counted in usable weights"] == "0.250" and table.loc[4, "Seeds"] == 2
-    assert table.loc[1, "Counted in usable weights"] == "–" and table.loc[1, "Breaking point"] == "0.113 ± 0.018"
+    assert table.loc[4, "Breaks at (usable rate)"] == "0.250" and table.loc[4, "Seeds"] == 2
+    assert (
+        table.loc[1, "Breaks at (usable rate)"] == "–" and table.loc[1, "Breaks at (printed rate)"] == "0.113 ± 0.018"
+    )
 
 
 @pytest.mark.parametrize("n", tables.ACCURACY_TABLES)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from rfkit import presets, stats
 from rfkit.outcomes import ALPHA, RUN, usable_breaking_points
-from rfkit.tables import label
+from rfkit.tables import BREAKS, label
 
 LEAST_PAIRS = 3
 """With two seeds the quantile of Student's t is 12.7: an interval decides nothing."""
@@ -125,9 +125,7 @@ def dead_weight_table(by_run, repruned):
     """Where accuracy has fallen 5 points below dense, with dead weights among those that are pruned and without."""
     points = usable_breaking_points(repruned[repruned["architecture"] == presets.CONTRAST_NETWORK])
     titles = {
-        "breaking_point": ("Breaking point", "{:.3f}"),
-        "usable": ("At equal rate of the usable weights", "{:.3f}"),
-        "usable_reestimated": ("Batch norm re-estimated too", "{:.3f}"),
+        **{name: (BREAKS[name], "{:.3f}") for name in ("breaking_point", "usable", "usable_reestimated")},
         "left": ("Usable weights left there", "{:,.0f}"),
     }
     rows = []

@@ -8,9 +8,9 @@ from rfkit.tables import MISSING
 QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
-        "Accuracy falls in every network and data set. The cause is open. At an equal field, coarser first maps cost 8 "
-        "points; at equal maps, our one network with a larger field, made by dilation, loses 14. Less computation "
-        "may be part of it: the smallest field, narrowed to the cost of the next two, cannot be told apart from them.",
+        "Accuracy falls in every network and data set. The cause is open. Coarser maps after the pool cost 8 points at "
+        "an equal field. A larger field at equal maps, in one dilated network, costs 14. Less computation may be part "
+        "of it: level 1, narrowed until it computes as little as level 2 or 3, cannot be told apart from them.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
@@ -21,8 +21,8 @@ QUESTIONS = (
     ),
     (
         "The difference needs more than 80 % of the weights to go.", ("C5",), "supp-rates", "does not hold",
-        "The accuracy lost shrinks as the field grows at lower rates too. (Pruned accuracy tends to rise with the "
-        "field only above 0.8 in the author's VGG19-like networks on CIFAR-10, and already at 0.8 in ours.)",
+        "Larger fields lose less at lower rates, too. (The accuracy that is left is another question: in VGG19-like "
+        "networks on CIFAR-10 it tends to rise with the field only above 0.8 in the author's, and at 0.8 in ours.)",
     ),
     (
         "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "partly",

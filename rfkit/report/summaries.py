@@ -9,7 +9,7 @@ import pandas as pd
 from rfkit import experiments, outcomes, presets
 from rfkit.config import PROTOCOLS
 from rfkit.stats import paired_interval
-from rfkit.tables import ARCHITECTURE_LABELS, MISSING, WORDS, label, spread, three
+from rfkit.tables import ARCHITECTURE_LABELS, BREAKS, MISSING, WORDS, label, spread, three
 
 
 def trend_table(frame):
@@ -53,8 +53,9 @@ def breaking_point_table(by_run, repruned):
     """Where accuracy has fallen 5 points below dense, on both scales of sparsity."""
     by_run = by_run.merge(outcomes.usable_breaking_points(repruned), how="left", on=outcomes.RUN)
     return _cells(by_run, ["architecture", "paper_dataset", "rf_level"], {
-        "Dense (%)": ("dense", 2), "Breaking point": "breaking_point", "Counted in usable weights": "usable",
-        "Batch norm re-estimated": "breaking_point_reestimated", "Both": ("usable_reestimated", 3),
+        "Dense (%)": ("dense", 2), BREAKS["breaking_point"]: "breaking_point", BREAKS["usable"]: "usable",
+        BREAKS["breaking_point_reestimated"]: "breaking_point_reestimated",
+        BREAKS["usable_reestimated"]: ("usable_reestimated", 3),
     })  # fmt: skip
 
 
@@ -64,8 +65,8 @@ def layer_pruning_table(by_run, by_layer):
     both = by_layer.merge(by_run[[*outcomes.RUN, *breaks]], on=outcomes.RUN, suffixes=("", "_at_once"))
     return _cells(both, ["architecture", "rf_level"], {
         "All layers at once": ("breaking_point_at_once", 3), "Each layer for itself": "breaking_point",
-        "Batch norm re-estimated, at once": ("breaking_point_reestimated_at_once", 3),
-        "Batch norm re-estimated, each": "breaking_point_reestimated",
+        "All at once, re-estimated": ("breaking_point_reestimated_at_once", 3),
+        "Each for itself, re-estimated": "breaking_point_reestimated",
     })  # fmt: skip
 
 
@@ -75,8 +76,8 @@ def width_table(by_width):
     ordered = by_width.sort_values(numbers, ascending=[False, True, True, True], kind="stable")
     precision = ordered["precision"].map(lambda name: "" if name == "float32" else f", {name}")
     return _cells(ordered.assign(Width=ordered["width"].map(lambda width: str(Fraction(width))) + precision), keys, {
-        "Dense (%)": ("dense", 1), "Pruned at 0.9 (%)": ("pruned_0.9", 1), "Breaking point": "breaking_point",
-        "Counted in usable weights": "usable", "Batch norm re-estimated too": ("usable_reestimated", 3),
+        "Dense (%)": ("dense", 1), "Pruned at 0.9 (%)": ("pruned_0.9", 1), BREAKS["breaking_point"]: "breaking_point",
+        BREAKS["usable"]: "usable", BREAKS["usable_reestimated"]: ("usable_reestimated", 3),
         "Usable left (thousand)": ("left", lambda left: f"{left / 1000:,.1f}"),
     })  # fmt: skip
 
@@ -109,7 +110,7 @@ def protocol_table(runs):
         row = {"Level": level, "Protocol": f"`{protocol}`", "Epochs": train.epochs}
         row |= {"Train (%)": spread(dense["train_accuracy"], 1), "Dense (%)": spread(dense["accuracy"], 1)}
         row["Pruned at 0.9 (%)"] = spread(each["pruned_0.9"], 1)
-        row["Breaking point"] = spread(each["breaking_point"], 3)
+        row[BREAKS["breaking_point"]] = spread(each["breaking_point"], 3)
         rows.append(row | {"Shrink factor": f"{here[0].summary['shrink_factor']:.2g}", "Seeds": len(here)})
     return pd.DataFrame(rows)
 
@@ -123,8 +124,8 @@ def changed_network_table(runs):
     dense = dense.sort_values(["paper_dataset", "architecture", "rf_level"], key=lambda column: column.replace(order))
     names = [presets.contrast_label(*cell) for cell in zip(dense["architecture"], dense["rf_level"], strict=True)]
     return _cells(dense.assign(architecture=names), ["paper_dataset", "architecture"], {
-        "Train (%)": ("train_accuracy", 1), "Dense (%)": ("accuracy", 1), "Breaking point": "breaking_point",
-        "Batch norm re-estimated": "breaking_point_reestimated",
+        "Train (%)": ("train_accuracy", 1), "Dense (%)": ("accuracy", 1), BREAKS["breaking_point"]: "breaking_point",
+        BREAKS["breaking_point_reestimated"]: "breaking_point_reestimated",
         "Largest eigenvalue before training": ("top_eigenvalue_init", 0),
         "Largest eigenvalue after training": ("top_eigenvalue", 0),
     })  # fmt: skip
@@ -135,7 +136,7 @@ def cost_table(frame):
     frame, one, times = frame.assign(Rate=frame["pruning_rate"].map("{:g}".format)), "{:.1f}".format, "{:.1f}×".format
     return _cells(frame, ["architecture", "data_label", "rf_level", "Rate"], {
         "Compression": ("compression", times), "Speed-up (theoretical)": ("speed_up", times),
-        "Test (%)": ("accuracy", one), "Batch norm re-estimated (%)": ("reestimated_accuracy", one),
+        "Test (%)": ("accuracy", one), "Test, re-estimated (%)": ("reestimated_accuracy", one),
         "Train (%)": ("train_accuracy", one),
     }).drop(columns="Seeds")  # fmt: skip
 
