@@ -9,8 +9,9 @@ QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
         "Accuracy falls in every network and data set. The cause is open. Coarser maps after the pool cost 8 points at "
-        "an equal field. A larger field at equal maps, in one dilated network, costs 14. Less computation may be part "
-        "of it: level 1, narrowed until it computes as little as level 2 or 3, cannot be told apart from them.",
+        "an equal field. Our one network with a larger field at equal maps, made by dilation, loses 14, but dilation "
+        "changes more than the field. Less computation may be part of it: level 1, narrowed until it computes as "
+        "little as level 2 or 3, cannot be told apart from them.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
