@@ -55,6 +55,20 @@ def test_figures_have_captions_and_alternative_text(notebook):
         before = cell
 
 
+def test_results_open_with_the_finding():
+    """In a sentence or two an outsider understands, then the evidence, then the doubt."""
+    opened = 0
+    for path in NOTEBOOKS:
+        text = nbformat.read(path, as_version=4).cells[0].source
+        found = re.search(r"\*\*What was found:\*\* (.*?)\n\n", text, re.DOTALL)
+        if found is None:
+            assert "**What you will learn:**" in text, path.stem
+            continue
+        assert len(found[1].split()) <= 70, f"{path.stem}: {len(found[1].split())} words"
+        opened += "**The evidence:**" in text and "**The doubt:**" in text
+    assert opened >= 9
+
+
 def test_every_page_is_in_the_table_of_contents():
     import yaml
 
