@@ -14,11 +14,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import resource
 import time
 import warnings
-from multiprocessing import get_context
 
 import numpy as np
 import torch
-from common import installed, report, sized
+from common import alone, report, sized
 from torch.utils.data import DataLoader, TensorDataset
 
 from rfkit import cka, data, models, training
@@ -63,8 +62,8 @@ def torch_cka_in_one_batch(pair, images, layers):
     return torch_cka(pair, images, layers, IMAGES)
 
 
-PACKAGES = {  # of each contender; ours comes first
-    layer_similarity: None, pytorch_cka: "cka", torch_cka: "torch_cka",
+CONTENDERS = {
+    layer_similarity: "rfkit", pytorch_cka: "cka", torch_cka: "torch_cka",
     pytorch_cka_in_one_batch: "cka", torch_cka_in_one_batch: "torch_cka",
 }  # fmt: skip
 
@@ -91,16 +90,8 @@ def measure(name, queue):
 
 
 if __name__ == "__main__":
-    context, rows, ours = get_context("spawn"), [], None
-    for contender, package in PACKAGES.items():
-        if package and not installed(package):
-            rows.append({"what": contender.__name__, "failed": "not installed"})
-            continue
-        queue = context.SimpleQueue()
-        process = context.Process(target=measure, args=(contender.__name__, queue))
-        process.start()
-        process.join()
-        row = queue.get()
-        ours = ours or row.get("s")
-        rows.append(row | ({"times ours": round(row["s"] / ours, 2)} if "s" in row else {}))
+    rows = alone(CONTENDERS, measure)
+    for row in rows:
+        if "s" in row:
+            row["times ours"] = round(row["s"] / rows[0]["s"], 2)
     report("cka", rows)

@@ -12,12 +12,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import resource
 import sys
 import time
-from multiprocessing import get_context
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import installed, report, sized
+from common import alone, report, sized
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from rfkit import data, hessian, models, training
@@ -121,16 +120,7 @@ def measure(name, queue):
 
 
 if __name__ == "__main__":
-    context, rows = get_context("spawn"), []
-    for contender, package in CONTENDERS.items():
-        if not installed(package):
-            rows.append({"what": contender.__name__, "failed": "not installed"})
-            continue
-        queue = context.SimpleQueue()
-        process = context.Process(target=measure, args=(contender.__name__, queue))
-        process.start()
-        process.join()
-        rows.append(queue.get())
+    rows = alone(CONTENDERS, measure)
     model, images, labels = network()
     operator, options = hessian.HessianOperator(model, images, labels), {"tol": TOL / 100, "basis": 3 * BASIS // 2}
     exact, lower = (

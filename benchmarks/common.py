@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -35,6 +36,25 @@ def alternate(contenders, rounds=3):
             work()
             best[name] = min(best[name], time.perf_counter() - start)
     return best
+
+
+def alone(contenders, measure):
+    """A row of each contender, {function: the package it needs}, from a process of its own: so is its peak memory.
+
+    There `measure` gets the contender's name and a queue for its row.
+    """
+    context, rows = get_context("spawn"), []
+    for contender, package in contenders.items():
+        name = contender.__name__
+        if not installed(package):
+            rows.append({"what": name, "failed": "not installed"})
+            continue
+        queue = context.SimpleQueue()
+        process = context.Process(target=measure, args=(name, queue))
+        process.start()
+        process.join()
+        rows.append(queue.get())
+    return rows
 
 
 def report(name, rows):

@@ -69,7 +69,7 @@ def network_question(solved, folder, source):
     path = Path(shutil.copy(solved / "CNN.ipynb", folder))
 
     def change(notebook):
-        notebook.cells = [cell for cell in notebook.cells if not cell.source.count("best_network = ")]
+        notebook.cells = [cell for cell in notebook.cells if "best_network = " not in cell.source]
 
     edit(path, change)
     add_cell(path, source)
@@ -460,7 +460,6 @@ def test_a_submission_cannot_write_into_the_report(solved, tmp_path):
     """Neither a flood of megabytes nor a report of its own making comes out of the grader."""
     for name in ("honest", "forger"):
         shutil.copytree(solved, tmp_path / name)
-    (tmp_path / "forger" / "CNN.ipynb").unlink()
     forged = "forger: 100 of 100 points"
     add_cell(tmp_path / "forger" / "CNN-Layers.ipynb", (
         "import os, sys\n"
