@@ -14,12 +14,17 @@ CHANGES = {
     "level 1, centre taps": (CONTRAST_NETS + "centre_taps", 1, None),
     "level 1, maps averaged to 1×1": ("vgg19", 1, "average"),
     "level 1, maps cut to their centre": ("vgg19", 1, "centre"),
+    **{f"level {level}, one position read": ("vgg19", level, "read one") for level in (1, 2)},
+    **{f"level {level}, image enlarged": (CONTRAST_NETS + "enlarged", level, None) for level in (2, 4)},
+    "level 1, dilated": (CONTRAST_NETS + "dilated", 1, None),
     **{f"ResNet50, level {level}": ("resnet50", level, None) for level in (1, 2, 3, 4)},
     "ResNet50, level 1, maps averaged to 1×1": ("resnet50", 1, "average"),
     "ResNet50, level 1, maps cut to their centre": ("resnet50", 1, "centre"),
+    **{f"ResNet50, level {level}, one position read": ("resnet50", level, "read one") for level in (1, 3)},
+    **{f"ResNet50, level {level}, image enlarged": ("resnet50", level, "enlarge") for level in (2, 4)},
 }
-"""Networks by their change: architecture, level, and what is done to the maps before the last eight convolutions, or
-before ResNet50's last stage."""
+"""Networks by their change: architecture, level, and what is done to the maps before the last eight convolutions (or
+before ResNet50's last stage), to the last maps (``"read one"``) or to the image (``"enlarge"``)."""
 
 
 def settings(preset, *, widths=(1 / 8, 1.0), seeds=None, changes=tuple(CHANGES)):
@@ -42,10 +47,17 @@ def to_one(x, how):
 
 def network(settings, data):
     """The changed network, batch norm calibrated after the change, in evaluation mode."""
+    from torch import nn
+
     architecture, level, how = CHANGES[one_of("change", settings["change"], tuple(CHANGES))]
     options = {"width": settings["width"], "num_classes": data.num_classes, "seed": settings["seed"]}
     model = rfkit.models.seeded_build(architecture, level, **options)
-    if how is not None:
+    if how == "read one":  # the last maps stay; the classifier has one position of them instead of the mean
+        model.pool.register_forward_pre_hook(lambda _, maps: to_one(maps[0], "centre"))
+    elif how == "enlarge":  # as many times as the level pool shrinks it
+        larger = nn.Upsample(scale_factor=level, mode="bilinear")
+        model.features.register_forward_pre_hook(lambda _, images: larger(images[0]))
+    elif how is not None:
         before = model.features.get_submodule("pool3" if architecture == "vgg19" else "layer3")
         before.register_forward_hook(lambda _, __, out: to_one(out, how))
     rfkit.training.remember_statistics(model, data.mean, data.std)
