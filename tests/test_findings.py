@@ -226,17 +226,33 @@ def test_fields_of_published_networks(name, field, alone, monkeypatch):
 def test_curvature_of_changed_networks(tmp_path):
     digits = data.load("digits")
     analysis, wanted = ANALYSES["initial_curvature"], {"widths": (1 / 16,), "seeds": (0,)}
-    cut = "ResNet50, level 1, maps cut to their centre"
+    maps = {
+        "level 1": 3, "level 4": 1, "level 1, maps cut to their centre": 1, "level 1, one position read": 3,
+        "level 2, image enlarged": 4, "ResNet50, level 1, maps cut to their centre": 1,
+        "ResNet50, level 3, one position read": 2, "ResNet50, level 2, image enlarged": 4,
+    }  # fmt: skip
     found = {}
-    for settings, _ in analysis.settings(SMOKE, **wanted):
+    for settings, _ in analysis.settings(SMOKE, changes=tuple(maps), **wanted):
         few = settings | {"images": 16, "calibration_images": 64}
-        if settings["change"] in ("level 1", "level 4", "level 1, maps cut to their centre", cut):
-            work = experiments.Work(digits, torch.device("cpu"), tmp_path)
-            found[settings["change"]] = analysis.compute(None, few, work)
-    assert [each["map"] for each in found.values()] == [3, 1, 1, 1]
-    assert found["level 1"]["largest"] < min(
-        found["level 4"]["largest"], found["level 1, maps cut to their centre"]["largest"]
+        work = experiments.Work(digits, torch.device("cpu"), tmp_path)
+        found[settings["change"]] = analysis.compute(None, few, work)
+    assert {change: each["map"] for change, each in found.items()} == maps
+    largest = {change: each["largest"] for change, each in found.items()}
+    steep = min(largest[f"level {how}"] for how in ("4", "1, maps cut to their centre", "1, one position read"))
+    assert max(largest["level 1"], largest["level 2, image enlarged"]) < steep
+
+
+def test_one_position_read_is_the_middle_one(digits):
+    """The classifier's scores are those of the middle unit of the last map; every weight is that of the level."""
+    settings = {"change": "level 1, one position read", "seed": 0, "width": 1 / 16, "calibration_images": 64}
+    read, whole = (
+        initial_curvature.network(settings | {"change": change}, digits) for change in (settings["change"], "level 1")
     )
+    images = training.model_inputs(read, digits.train_images[:4])
+    with torch.no_grad():
+        maps = whole.features(images)
+        assert read(images) == pytest.approx(whole.classifier(maps[:, :, 1, 1]), rel=1e-5)
+    assert maps.shape[2:] == (3, 3)
 
 
 def test_similarity_of_seeds_does_not_hang_on_the_number_of_features(trained, digits):
@@ -252,7 +268,7 @@ def test_similarity_of_seeds_does_not_hang_on_the_number_of_features(trained, di
 def test_gradients_of_untrained_networks(digits):
     """At the last layer by hand: the weights of the classes times what they are off, spread over the positions."""
     analysis, work = ANALYSES["initial_gradients"], experiments.Work(digits, torch.device("cpu"), None)
-    for change, positions in (("level 1", 9), ("level 1, maps cut to their centre", 1), ("ResNet50, level 4", 1)):
+    for change, positions in (("level 1", 9), ("level 1, one position read", 1), ("ResNet50, level 4", 1)):
         chosen = {"widths": (1 / 16,), "seeds": (0,), "changes": (change,)}
         settings = analysis.settings(SMOKE, **chosen)[0][0] | {"images": 40, "calibration_images": 64}
         norms = list(analysis.compute(None, settings, work)["norms"].values())
