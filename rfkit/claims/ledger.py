@@ -6,6 +6,12 @@ from rfkit import tables
 from rfkit.claims.judging import CLAIMS, CONTRADICTED, SUPPORTED, UNDECIDED, in_order
 
 MARKS = {SUPPORTED: "✓ supported", CONTRADICTED: "✗ contradicted", UNDECIDED: "? undecided"}
+IN_SHORT = {
+    "C1": "dense accuracy", "C2": "breaking point", "C3": "gap at 0.9", "C4": "pruned to 0.9", "C5": "only above 0.8",
+    "C6": "gap, fine-tuned", "C7": "eigenvalue", "C8": "similarity", "C9": "everywhere", "C10": "landscape",
+    "E1": "every step", "E2": "five networks", "E3": "gradient, true", "E4": "pattern, as printed", "E5": "weights",
+    "E6": "gradient, as printed", "E7": "pattern, true", "E8": "only above 0.8, accuracy",
+}  # fmt: skip
 
 
 def verdict_table(sources):
@@ -34,7 +40,8 @@ def detail_table(judged):
     for v in judged:
         network, data = _combination(v)
         p = tables.p_value(v.p) + ", uncorrected" if v.p_holm is None and v.p is not None else tables.p_value(v.p_holm)
-        row = {"Claim": v.claim, "Network": network, "Data": data, "Verdict": MARKS[v.verdict], "Effect": v.effect}
+        claim = f"{v.claim} {IN_SHORT[v.claim]}"
+        row = {"Claim": claim, "Network": network, "Data": data, "Verdict": MARKS[v.verdict], "Effect": v.effect}
         rows.append(row | {"p (Holm)": p, "Smallest p": tables.p_value(v.smallest_p), "Test": v.test})
     table = pd.DataFrame(rows)
     return table.loc[:, (table != tables.MISSING).any()]
