@@ -334,6 +334,15 @@ def test_the_planned_seeds_are_recorded():
     assert all(changed[name] >= 5 for name in undecided_with_three)
 
 
+def test_three_pairs_of_level_3_lie_far_apart():
+    """As the chapter on representations says; only one of them is outside the study's seeds."""
+    study = presets.get("study")
+    both = study.select(datasets="cifar10", architectures="resnet50", levels=3), study.select(**presets.THIRD_PAIR)
+    pairs = experiments.frame("pair", [run for preset in both for run in experiments.recorded(preset)])
+    found = pairs[pairs["stage"] == "final"].set_index("seed")["deep_similarity"].round(2)
+    assert found.to_dict() == {"0-1": 0.33, "2-3": 0.74, "6-7": 0.46}
+
+
 def test_batch_norm_re_estimated_says_of_the_contrasts_what_the_book_says():
     runs = experiments.find_contrasts(presets.get("study"))[1]
     by_run = outcomes.by_run(experiments.frame("pruning", runs))

@@ -350,6 +350,7 @@ def stage_table():
         for name in study.architectures
     }
     changed = {"contrasts": presets.of_contrasts(study), "fresh networks": study.select(**presets.FRESH_NETWORKS)}
+    changed["third pair"] = study.select(**presets.THIRD_PAIR)
     protocols = {f"protocol `{name}`": presets.get("study", name) for name in ("as_stated", "careful")}
     widths = {
         f"width {Fraction(width)}, {precision}": study.select(width=width, precision=precision)
