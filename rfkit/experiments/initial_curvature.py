@@ -22,9 +22,13 @@ CHANGES = {
     "ResNet50, level 1, maps cut to their centre": ("resnet50", 1, "centre"),
     **{f"ResNet50, level {level}, one position read": ("resnet50", level, "read one") for level in (1, 3)},
     **{f"ResNet50, level {level}, image enlarged": ("resnet50", level, "enlarge") for level in (2, 4)},
+    "ResNet50, level 1, dilated": ("resnet50", 1, "dilate"),
 }
 """Networks by their change: architecture, level, and what is done to the maps before the last eight convolutions (or
-before ResNet50's last stage), to the last maps (``"read one"``) or to the image (``"enlarge"``)."""
+before ResNet50's last stage), to the last maps (``"read one"``), the image (``"enlarge"``) or ResNet50's first stages
+(``"dilate"``)."""
+DILATIONS = {"layer1.0": 14, "layer1.1": 14, "layer1.2": 14, "layer2.0": 8, "layer2.1": 4}
+"""Of the 3x3 convolutions of ResNet50's first blocks: the field of level 2, but for a pixel, on the maps of level 1."""
 
 
 def settings(preset, *, widths=(1 / 8, 1.0), seeds=None, changes=tuple(CHANGES)):
@@ -57,6 +61,10 @@ def network(settings, data):
     elif how == "enlarge":  # as many times as the level pool shrinks it
         larger = nn.Upsample(scale_factor=level, mode="bilinear")
         model.features.register_forward_pre_hook(lambda _, images: larger(images[0]))
+    elif how == "dilate":
+        for block, dilation in DILATIONS.items():
+            conv = model.features.get_submodule(f"{block}.conv2")
+            conv.dilation = conv.padding = (dilation, dilation)
     elif how is not None:
         before = model.features.get_submodule("pool3" if architecture == "vgg19" else "layer3")
         before.register_forward_hook(lambda _, __, out: to_one(out, how))
