@@ -90,11 +90,11 @@ def plot_similarity(matrix, *, title="", ax=None):
 
 @plots.on_axes(height_in=3.4, below=True)
 def plot_gradients(gradients, *, title="", ax=None):
-    """Norm of the gradient after each layer of untrained networks: the levels, and level 1 with maps of one pixel."""
+    """Norm of the gradient after each layer of untrained networks: the levels, and one without the mean at its end."""
     for (level, changed), part in gradients.fillna({"changed": ""}).groupby(["rf_level", "changed"]):
         mean, style = part.groupby("place")["norm"].mean(), plots.level_style(level)
         look = style if not changed else style | {"color": "#888888", "marker": "x"}
-        ax.plot(mean.index, mean, label=f"level {level}" + (", cut to one pixel" if changed else ""), **look)
+        ax.plot(mean.index, mean, label=f"level {level}" + (", one position read" if changed else ""), **look)
     ax.set(xlabel="layer", ylabel="norm of the gradient", title=title, yscale="log")
     ax.yaxis.set_major_formatter("{x:g}")
 

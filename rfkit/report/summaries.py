@@ -271,15 +271,16 @@ def blocks_table(probes):
 
 
 def curvature_table(found):
-    """The largest Hessian eigenvalue of untrained networks, one change at a time."""
-    rows = []
+    """The largest Hessian eigenvalue of untrained networks, one change at a time; the ratio is of narrow ones."""
+    means, rows = found[found["width"] == found["width"].min()].groupby("change")["largest"].mean(), []
     for change, cell in found.groupby("change", sort=False):
         row = {"Untrained network": change, "Last map": f"{cell['map'].iloc[0]}×{cell['map'].iloc[0]}"}
         for width in sorted(set(found["width"])):
             values = cell[cell["width"] == width]["largest"]
             title = "Full width" if width == 1 else f"Width {width:g}"
             row[f"{title} (seeds)"] = f"{spread(values, 0)} ({len(values)})" if len(values) else MISSING
-        rows.append(row)
+        base = means["ResNet50, level 1" if change.startswith("ResNet50") else "level 1"]
+        rows.append(row | {"Over level 1's": f"{means[change] / base:.1f}"})
     return pd.DataFrame(rows)
 
 
