@@ -255,6 +255,21 @@ def test_one_position_read_is_the_middle_one(digits):
     assert maps.shape[2:] == (3, 3)
 
 
+def test_what_the_book_says_of_the_mean_and_of_large_fields():
+    """Without the mean the eigenvalue grows by about the number of positions; dilated it does not grow."""
+    found = experiments.frame("initial_curvature", experiments.measured("initial_curvature", presets.get("study")))
+    read = report.one_position_table(found)
+    narrow = read[read["Width"] == "0.125"].set_index("Untrained network")
+    assert narrow["Times"].to_dict() == {
+        "level 1": "9.1", "level 2": "3.5", "ResNet50, level 1": "22.1", "ResNet50, level 3": "4.0",
+    }  # fmt: skip
+    assert set(narrow["Seeds"]) == {6} and narrow.loc["level 1", "By seed"] == "7.6 to 9.6"
+    assert (read["Times"].astype(float) / read["Positions"]).between(0.5, 2).all()
+    over = report.curvature_table(found).set_index("Untrained network")["Over level 1's"].astype(float)
+    assert over["level 1, dilated"] == 0.6 and over["ResNet50, level 1, dilated"] == 0.4
+    assert over["level 4, image enlarged"] == 1.5 and over["ResNet50, level 4, image enlarged"] == 5.7
+
+
 def test_similarity_of_seeds_does_not_hang_on_the_number_of_features(trained, digits):
     """A network is like itself by both estimates; of the recorded pairs they say the same."""
     work = experiments.Work(digits, torch.device("cpu"), None)

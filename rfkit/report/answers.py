@@ -27,9 +27,9 @@ QUESTIONS = (
     ),
     (
         "Larger fields begin in a rougher loss landscape.", ("C7",), "s33-landscape", "partly",
-        "Before training they mostly do, but not because they see more: networks end in a mean over the positions of "
-        "their last map, and at the largest fields there is only one. Without that mean, and nothing else changed, "
-        "the loss of the smallest field is 9 times (VGG19-like) and 22 times (ResNet50) as curved.",
+        "Before training they mostly do, but a larger field is not needed for it: networks end in a mean over the "
+        "positions of their last map, and at the largest fields there is only one. Let the smallest field read one "
+        "position instead of the mean, and its loss is 9 times (VGG19-like) and 22 times (ResNet50) as curved.",
     ),
     (
         "Larger fields make the deep layers of two seeds less alike.", ("C8",), "s33-representations", "partly",

@@ -284,6 +284,20 @@ def curvature_table(found):
     return pd.DataFrame(rows)
 
 
+def one_position_table(found):
+    """How many times larger the largest eigenvalue is where one position of the last map is read, not their mean."""
+    by_seed, rows = found.pivot(index=["width", "seed"], columns="change", values="largest"), []
+    for change, side in found.drop_duplicates("change").set_index("change")["map"].items():
+        level, comma, _ = change.rpartition(", one position read")
+        for width, both in by_seed[[level, change]].dropna().groupby("width") if comma else ():
+            mean, times = both.mean(), both[change] / both[level]
+            row = {"Untrained network": level, "Width": f"{width:g}", "Positions": side**2}
+            row |= {"Mean read": f"{mean[level]:,.0f}", "One read": f"{mean[change]:,.0f}"}
+            spans = f"{times.min():.1f} to {times.max():.1f}" if len(both) > 1 else MISSING
+            rows.append(row | {"Times": f"{mean[change] / mean[level]:.1f}", "By seed": spans, "Seeds": len(both)})
+    return pd.DataFrame(rows)
+
+
 def gradient_table(gradients, curved):
     """The gradient of untrained networks at both ends beside their largest eigenvalue, each over that of level 1."""
     keys = ["change", "seed", "width"]
