@@ -287,9 +287,10 @@ def curvature_table(found):
 def one_position_table(found):
     """How many times larger the largest eigenvalue is where one position of the last map is read, not their mean."""
     by_seed, rows = found.pivot(index=["width", "seed"], columns="change", values="largest"), []
-    for change, side in found.drop_duplicates("change").set_index("change")["map"].items():
-        level, comma, _ = change.rpartition(", one position read")
-        for width, both in by_seed[[level, change]].dropna().groupby("width") if comma else ():
+    suffix, sides = ", one position read", found.groupby("change", sort=False)["map"].first()
+    for change, side in sides[sides.index.str.endswith(suffix)].items():
+        level = change.removesuffix(suffix)
+        for width, both in by_seed[[level, change]].dropna().groupby("width"):
             mean, times = both.mean(), both[change] / both[level]
             row = {"Untrained network": level, "Width": f"{width:g}", "Positions": side**2}
             row |= {"Mean read": f"{mean[level]:,.0f}", "One read": f"{mean[change]:,.0f}"}
