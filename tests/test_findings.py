@@ -233,7 +233,7 @@ def test_curvature_of_changed_networks(tmp_path):
     }  # fmt: skip
     found = {}
     for settings, _ in analysis.settings(SMOKE, changes=tuple(maps), **wanted):
-        few = settings | {"images": 16, "calibration_images": 64}
+        few = settings | {"images": 8, "calibration_images": 32}
         work = experiments.Work(digits, torch.device("cpu"), tmp_path)
         found[settings["change"]] = analysis.compute(None, few, work)
     assert {change: each["map"] for change, each in found.items()} == maps
