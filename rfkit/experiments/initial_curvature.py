@@ -24,9 +24,8 @@ CHANGES = {
     **{f"ResNet50, level {level}, image enlarged": ("resnet50", level, "enlarge") for level in (2, 4)},
     "ResNet50, level 1, dilated": ("resnet50", 1, "dilate"),
 }
-"""Networks by their change: architecture, level, and what is done to the maps before the last eight convolutions (or
-before ResNet50's last stage), to the last maps (``"read one"``), the image (``"enlarge"``) or ResNet50's first stages
-(``"dilate"``)."""
+"""Networks by their change: architecture, level, and what is done to the image, to ResNet50's first stages, to the last
+maps (``"read one"``), or to the maps before the last eight convolutions or before ResNet50's last stage."""
 DILATIONS = {"layer1.0": 14, "layer1.1": 14, "layer1.2": 14, "layer2.0": 8, "layer2.1": 4}
 """Of the 3x3 convolutions of ResNet50's first blocks: the field of level 2, but for a pixel, on the maps of level 1."""
 
@@ -51,7 +50,7 @@ def to_one(x, how):
 
 def network(settings, data):
     """The changed network, batch norm calibrated after the change, in evaluation mode."""
-    from torch import nn
+    from torch.nn.functional import interpolate
 
     architecture, level, how = CHANGES[one_of("change", settings["change"], tuple(CHANGES))]
     options = {"width": settings["width"], "num_classes": data.num_classes, "seed": settings["seed"]}
@@ -59,8 +58,7 @@ def network(settings, data):
     if how == "read one":  # the last maps stay; the classifier has one position of them instead of the mean
         model.pool.register_forward_pre_hook(lambda _, maps: to_one(maps[0], "centre"))
     elif how == "enlarge":  # as many times as the level pool shrinks it
-        larger = nn.Upsample(scale_factor=level, mode="bilinear")
-        model.features.register_forward_pre_hook(lambda _, images: larger(images[0]))
+        model.features.register_forward_pre_hook(lambda _, x: interpolate(x[0], scale_factor=level, mode="bilinear"))
     elif how == "dilate":
         for block, dilation in DILATIONS.items():
             conv = model.features.get_submodule(f"{block}.conv2")

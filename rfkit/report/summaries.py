@@ -279,20 +279,22 @@ def curvature_table(found):
             values = cell[cell["width"] == width]["largest"]
             title = "Full width" if width == 1 else f"Width {width:g}"
             row[f"{title} (seeds)"] = f"{spread(values, 0)} ({len(values)})" if len(values) else MISSING
-        base = means["ResNet50, level 1" if change.startswith("ResNet50") else "level 1"]
-        rows.append(row | {"Over level 1's": f"{means[change] / base:.1f}"})
+        rows.append(row | {"Over level 1's": f"{means[change] / means[_level_1(change)]:.1f}"})
     return pd.DataFrame(rows)
+
+
+def _level_1(change):
+    return "ResNet50, level 1" if change.startswith("ResNet50") else "level 1"
 
 
 def one_position_table(found):
     """How many times larger the largest eigenvalue is where one position of the last map is read, not their mean."""
     by_seed, rows = found.pivot(index=["width", "seed"], columns="change", values="largest"), []
-    suffix, sides = ", one position read", found.groupby("change", sort=False)["map"].first()
-    for change, side in sides[sides.index.str.endswith(suffix)].items():
-        level = change.removesuffix(suffix)
+    for change, cell in found[found["changed"] == "read one"].groupby("change", sort=False):
+        level, positions = change.removesuffix(", one position read"), cell["map"].iloc[0] ** 2
         for width, both in by_seed[[level, change]].dropna().groupby("width"):
             mean, times = both.mean(), both[change] / both[level]
-            row = {"Untrained network": level, "Width": f"{width:g}", "Positions": side**2}
+            row = {"Untrained network": level, "Width": f"{width:g}", "Positions": positions}
             row |= {"Mean read": f"{mean[level]:,.0f}", "One read": f"{mean[change]:,.0f}"}
             spans = f"{times.min():.1f} to {times.max():.1f}" if len(both) > 1 else MISSING
             rows.append(row | {"Times": f"{mean[change] / mean[level]:.1f}", "By seed": spans, "Seeds": len(both)})
@@ -304,10 +306,10 @@ def gradient_table(gradients, curved):
     keys = ["change", "seed", "width"]
     ends = gradients.sort_values("place").groupby(keys, sort=False)["norm"].agg(["first", "last"]).reset_index()
     found = curved.merge(ends, on=keys)
-    found = found.groupby(["architecture", "change"], sort=False)[["map", "first", "last", "largest"]].mean()
+    found = found.groupby("change", sort=False)[["map", "first", "last", "largest"]].mean()
     rows = []
-    for (architecture, change), cell in found.iterrows():
-        base = found.loc[("resnet50", "ResNet50, level 1") if architecture == "resnet50" else ("vgg19", "level 1")]
+    for change, cell in found.iterrows():
+        base = found.loc[_level_1(change)]
         row = {"Untrained network": change, "Last map": f"{cell['map']:.0f}×{cell['map']:.0f}"}
         row |= {"Gradient, last layer": three(cell["last"]), "Gradient, first layer": three(cell["first"])}
         row["First over last"] = f"{cell['first'] / cell['last']:.0f}"
