@@ -1,6 +1,5 @@
 """Projecting the gradient of the last feature map into the image: how much each pixel matters at initialisation."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,35 +23,35 @@ class ProjectionResult:
     maxima: np.ndarray  #: Array (repeats,), largest absolute gradient of each network.
 
 
-class _Linearised(TorchFunctionMode):
-    """Batch norm and ReLU pass through, max-pooling averages."""
+class _Changed(TorchFunctionMode):
+    """Batch norm and ReLU pass through if it is linear, and max-pooling averages if that is asked."""
 
-    def __init__(self, keep_first_relu):
+    def __init__(self, linear, average, keep_first_relu):
         super().__init__()
-        self.keep = keep_first_relu
+        self.linear, self.average, self.keep = linear, average, keep_first_relu
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
-        if name == "batch_norm":
+        if self.linear and name == "batch_norm":
             return args[0]
-        if name in ("relu", "relu_"):
+        if self.linear and name in ("relu", "relu_"):
             if not self.keep:
                 return args[0]
             self.keep = False
-        if name == "max_pool2d":
+        if self.average and name == "max_pool2d":
             return _average_pool(*args, **kwargs)
         return func(*args, **kwargs)
 
 
 def _average_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     if dilation not in (1, (1, 1)) or return_indices:
-        raise ValueError("max-pooling with dilation or indices has no average-pooling twin; use backward='true'")
+        raise ValueError("max-pooling with dilation or indices has no average-pooling twin; use pooling='max'")
     return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
 
 
 def gradient_projection(
     make_model, *, input_size=64, repeats=50, seed=0, backward="true", image="constant", colours="first",
-    keep_first_relu=False, prepare=None,
+    keep_first_relu=False, pooling=None, prepare=None,
 ):  # fmt: skip
     """Project a unit gradient at the middle of the last feature map into the image, for many fresh networks.
 
@@ -70,6 +69,8 @@ def gradient_projection(
         image: ``"constant"`` (every value 3) or ``"gaussian"``, drawn anew for every network.
         colours: ``"first"``, the first colour channel only, as in the author's code, or ``"all"``.
         keep_first_relu: Leave the first ReLU real in the linearised pass, as the author's code does for ResNet50.
+        pooling: What max-pooling does, ``"max"`` or ``"average"``; ``None`` is max in the true pass and average in the
+            linearised one.
         prepare: Called with each network before its pass and returns the network to use, such as a copy with
             calibrated batch norm; ``None`` takes it as it is.
 
@@ -81,6 +82,8 @@ def gradient_projection(
     one_of("backward", backward, ("true", "linearised"))
     one_of("image", image, ("constant", "gaussian"))
     one_of("colours", colours, ("first", "all"))
+    linear = backward == "linearised"
+    pooling = one_of("pooling", pooling or ("average" if linear else "max"), ("max", "average"))
     whole("repeats", repeats, 1)
     patterns, maxima, size = [], [], (1, 3, input_size, input_size)
     for repeat in range(repeats):
@@ -89,8 +92,7 @@ def gradient_projection(
             model = make_model()
             x = torch.randn(size) if image == "gaussian" else torch.full(size, CONSTANT)
         model = model if prepare is None else prepare(model)
-        linear = _Linearised(keep_first_relu) if backward == "linearised" else nullcontext()
-        with evaluation_mode(model), linear:
+        with evaluation_mode(model), _Changed(linear, pooling == "average", keep_first_relu):
             features = feature_extractor(model)(x.requires_grad_())
         height, width = features.shape[-2:]
         middle = features[:, :, -(-height // 2) - 1, -(-width // 2) - 1].sum()

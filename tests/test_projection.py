@@ -21,16 +21,16 @@ def project(make_model=make, **options):
     return projection.gradient_projection(make_model, **({"input_size": 32, "repeats": 2} | options))
 
 
-def replaced(model, keep_first_relu):
-    """Oracle of the linearised pass: identities and average-pools in place of the network's own modules."""
+def replaced(model, keep_first_relu, linear=True, average=True):
+    """Oracle of the changed passes: identities and average-pools in place of the network's own modules."""
     model, first = copy.deepcopy(model), keep_first_relu
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.ReLU) and first:
                 first = False
-            elif isinstance(child, nn.ReLU | nn.BatchNorm2d):
+            elif linear and isinstance(child, nn.ReLU | nn.BatchNorm2d):
                 setattr(module, name, nn.Identity())
-            elif isinstance(child, nn.MaxPool2d):
+            elif average and isinstance(child, nn.MaxPool2d):
                 setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
     return model.eval()
 
@@ -53,6 +53,20 @@ def test_linearised_is_the_network_with_its_modules_replaced(architecture, level
     expected = plain_gradient(replaced(build(), keep), torch.full((1, 3, 32, 32), 3.0))
     scale = float(expected.max())
     assert np.allclose(ours.pattern / scale, expected[0].numpy() / scale, atol=1e-4)
+    assert ours.maxima[0] == pytest.approx(float(expected[0].max()), rel=1e-4)
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("average", [True, False])
+def test_pooling_is_changed_by_itself(architecture, linear, average):
+    build = functools.partial(models.build, architecture, 3, width=1 / 16)
+    options = {"backward": "linearised" if linear else "true", "pooling": "average" if average else "max"}
+    ours = project(build, repeats=1, seed=5, image="gaussian", **options)
+    torch.manual_seed(5)
+    model = replaced(build(), False, linear, average)
+    expected = plain_gradient(model, torch.randn(1, 3, 32, 32))
+    assert np.allclose(ours.pattern / ours.maxima[0], expected[0].numpy() / float(expected[0].max()), atol=1e-4)
     assert ours.maxima[0] == pytest.approx(float(expected[0].max()), rel=1e-4)
 
 
@@ -96,6 +110,7 @@ def test_the_callers_model_is_untouched_also_after_an_error():
         ({"image": "noise"}, "unknown image 'noise'"),
         ({"colours": "red"}, "unknown colours 'red'"),
         ({"repeats": 0}, "repeats is 0"),
+        ({"pooling": "mean"}, "unknown pooling 'mean'.*max, average"),
     ],
 )
 def test_bad_arguments(options, message):
@@ -190,7 +205,7 @@ def test_results_are_kept_and_found(found, monkeypatch):
         assert patterns.shape == (3, 64, 64) and [len(v) for v in values["maxima"].values()] == [2, 2, 2]
         assert values["similarity"]["1"] == pytest.approx([1, 1]) and one["provenance"]["device"] == "cpu"
     frame = experiments.frame("gradient_projection", results)
-    assert len(frame) == 12 * 3 * 2 and frame["maximum"].gt(0).all()
+    assert len(frame) == 16 * 3 * 2 and frame["maximum"].gt(0).all()
 
 
 def test_a_result_of_other_settings_is_refused(found, tmp_path):
@@ -212,7 +227,7 @@ def test_importance_tables(found):
     text = report.show_importance_table(4, {"recorded study": [], "this build": results})._repr_markdown_()
     assert text.startswith("(paper-table-4)=") and "width 0.0625" in text and "0.322 ± 0.12" in text
     variants = tables.importance_variants(results)
-    assert len(variants) == 12 and variants["p (falls)"].str.match(r"^[\d.e-]+$").all()
+    assert len(variants) == 16 and variants["p (falls)"].str.match(r"^[\d.e-]+$").all()
     shapes = tables.importance_shapes(results)
     assert shapes["Level 1"].tolist() == ["1.00 ± 0.00", "1.00 (+0)"] * 4
 

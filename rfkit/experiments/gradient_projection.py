@@ -17,6 +17,8 @@ VARIANTS = {
     "linearised, Gaussian image": {"backward": "linearised", "image": "gaussian"},
     "true, Gaussian image": {"backward": "true", "image": "gaussian"},
     "true, all colours": {"backward": "true", "colours": "all"},
+    "linearised, max-pooling": {"backward": "linearised", "pooling": "max"},
+    "true, average-pooling": {"backward": "true", "pooling": "average"},
     "true, Kaiming normal weights": {"backward": "true"},
     "true, calibrated batch norm": {"backward": "true"},
 }
