@@ -23,7 +23,7 @@ CLAIMS = {
     "C8": "deep layers of two seeds grow less similar as the field grows",
     "C9": "it generalises over all combinations of network and data set (C1 and C2)",
     "C10": "sharper landscapes go with less similar features and with more robustness to pruning",
-    "E1": "no larger field loses more by pruning than the next smaller one",
+    "E1": "pruning costs less with a larger field, and no step to one makes it cost significantly more",
     "E2": "every mean is over five networks",
     "E3": "the projected gradient at initialisation falls as the field grows: the true gradient",
     "E4": "the pattern of the projected gradient keeps its shape: as the paper computes it",
@@ -100,7 +100,8 @@ def _trend(claim, cell, values, falling, paired=True):
         towards = None if first == last else bool((last < first) == falling)
         return Verdict(claim, *cell, towards, effect=from_to(first, last), test="one seed: not tested")
     if paired:
-        test, data, count = stats.page_trend, values.to_numpy(), f"Page, {seeds} seeds"
+        blocks = "pairs of seeds" if claim == "C8" else "seeds"
+        test, data, count = stats.page_trend, values.to_numpy(), f"Page, {seeds} {blocks}"
     else:
         groups = list(_columns(values).values())
         test, data, count = stats.jonckheere_trend, groups, f"Jonckheere, {sum(map(len, groups))} networks"
@@ -212,7 +213,9 @@ def of_steps(cell, found, interval, kind):
                 against.append(f"level {a} to {b} at {where}: +{(low + high) / 2:.3g}")
             shrinks |= high < 0
     verdict = CONTRADICTED if against else SUPPORTED if shrinks else UNDECIDED
-    effect = "; ".join(against[:3]) or ("falls, no step against it" if shrinks else "no step beyond its interval")
+    effect = "; ".join(against[:3]) or (
+        "falls; no step rises beyond its interval" if shrinks else "no step beyond its interval"
+    )
     return Verdict("E1", *cell, effect=effect, test=f"{kind} intervals", verdict=verdict)
 
 

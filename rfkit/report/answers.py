@@ -8,10 +8,10 @@ from rfkit.tables import MISSING
 QUESTIONS = (
     (
         "A larger receptive field costs accuracy.", ("C1",), "s33-accuracy", "holds",
-        "Accuracy falls in every network and data set. The cause is open. Coarser maps after the pool cost 8 points at "
-        "an equal field. Our one network with a larger field at equal maps, made by dilation, loses 14, but dilation "
-        "changes more than the field. Less computation may be part of it: level 1, narrowed until it computes as "
-        "little as level 2 or 3, cannot be told apart from them.",
+        "Accuracy falls in every network and data set. The cause is open. Of two networks with an equal field, the one "
+        "with coarser maps after the pool is 8 points worse. Our one network with a larger field at equal maps, made "
+        "by dilation, loses 14, but dilation changes more than the field. Less computation may be part of it: level "
+        "1, narrowed until it computes as little as level 2 or 3, cannot be told apart from them.",
     ),
     (
         "A network with a larger field tolerates more pruning.", ("C2", "C3"), "beyond", "partly",
