@@ -191,17 +191,6 @@ def _passes(sizes, room):
         yield {name: slice(*part) for name, part in parts.items() if part[0] < part[1]}
 
 
-def _both(model_a, model_b, images, layers, batch_size):
-    """Kernels of both networks by layer."""
-    named = isinstance(layers, list | tuple | set) and layers and all(isinstance(name, str) for name in layers)
-    if layers is not None and not named:
-        raise ValueError(f"layers is {layers!r}; expected None (every ReLU) or a list of names")
-    if batch_size is not None:
-        whole("batch_size", batch_size, 1)
-    a = _kernels(model_a, images, layers, batch_size)
-    return a, a if model_b is model_a else _kernels(model_b, images, layers, batch_size)
-
-
 def _kernels(model, images, layers, batch_size):
     count, sizes = len(images), _sizes(model, images, layers)
     kernels, dtype = {name: _Kernel(count) for name in sizes}, next(model.parameters()).dtype
@@ -247,4 +236,11 @@ def layer_similarity(model_a, model_b, images, *, layers=None, unbiased=False, b
     least = 4 if unbiased else 2
     if len(images) < least:
         raise ValueError(f"{len(images)} images; expected at least {least}")
-    return _compared(*_both(model_a, model_b, images, layers, batch_size), unbiased)
+    named = isinstance(layers, list | tuple | set) and layers and all(isinstance(name, str) for name in layers)
+    if layers is not None and not named:
+        raise ValueError(f"layers is {layers!r}; expected None (every ReLU) or a list of names")
+    if batch_size is not None:
+        whole("batch_size", batch_size, 1)
+    a = _kernels(model_a, images, layers, batch_size)
+    b = a if model_b is model_a else _kernels(model_b, images, layers, batch_size)
+    return _compared(a, b, unbiased)

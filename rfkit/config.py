@@ -5,7 +5,6 @@ import difflib
 import hashlib
 import json
 import math
-import re
 from dataclasses import asdict, dataclass
 from numbers import Integral
 
@@ -15,6 +14,7 @@ ALGORITHM = 1
 """Raised whenever the same configuration would train to other weights."""
 
 PROTOCOLS = ("as_stated", "as_run", "careful", "short")
+PRECISIONS = ("float32", "bfloat16")
 AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop_flip")
 """Augmentations that `rfkit.training.batches` can apply to a batch."""
 
@@ -90,7 +90,7 @@ class TrainConfig:
         _require(isinstance(self.compiled, bool), "compiled", self.compiled, "True or False")
         one_of("schedule", self.schedule, ("cosine", "one_cycle", "constant"))
         one_of("selection", self.selection, ("last", "best_test"))
-        one_of("precision", self.precision, ("float32", "bfloat16"))
+        one_of("precision", self.precision, PRECISIONS)
         one_of("augmentation", self.augmentation, AUGMENTATIONS)
 
     def to_dict(self):
@@ -139,6 +139,12 @@ class RunConfig:
         content = self.to_dict()
         del content["seed"]
         return stable_hash(content)
+
+    @property
+    def network(self):
+        """What `rfkit.models.build` takes."""
+        names = ("architecture", "level", "width", "num_classes")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def folder(self):
@@ -192,13 +198,3 @@ def literal(value):
         inner = text[1:-1] if bracketed else text
         is_list = bracketed or "," in inner
         return [literal(part.strip()) for part in inner.split(",") if part.strip()] if is_list else value
-
-
-def dataset_names(text):
-    """Data sets given as text, ``digits,folder:my pictures``; a comma inside the path of a folder is part of it."""
-    text = text.strip()
-    text = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    next_name = r"""(?=\s*['"]?(?:folder:|(?:digits|cifar10|tiny_imagenet)['"]?\s*(?:,|$)))"""
-    parts = re.split("," + (next_name if "folder:" in text else ""), text)
-    names = [part.strip().strip("'\"") for part in parts]
-    return [name for name in names if name]

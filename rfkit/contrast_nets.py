@@ -53,11 +53,15 @@ def dilated(level, num_classes, *, width=1.0):
     if level != 1:
         raise ValueError(f"RF level is {level!r}; this network is made for level 1")
     model = models.build("vgg19", level, width=width, num_classes=num_classes)
-    for name, dilation in DILATIONS.items():
-        conv = model.features.get_submodule(name)
-        conv.dilation = conv.padding = (dilation, dilation)
-        conv._reversed_padding_repeated_twice = [dilation] * 4
+    dilate(model.features, DILATIONS)
     return model
+
+
+def dilate(features, dilations):
+    """Dilate 3x3 convolutions in place, by name, and pad them so that their maps keep their size."""
+    for name, dilation in dilations.items():
+        conv = features.get_submodule(name)
+        conv.dilation = conv.padding = (dilation, dilation)
 
 
 def enlarged(level, num_classes, *, width=1.0):
@@ -68,9 +72,9 @@ def enlarged(level, num_classes, *, width=1.0):
     return model
 
 
-def geometry(architecture, level, image_size=32):
-    """What a network does to an image, whatever its weights."""
-    model, shape = models.build(architecture, level, width=1 / 8).eval(), (3, image_size, image_size)
+def geometry(architecture, level):
+    """What a network does to an image of 32 pixels, whatever its weights."""
+    model, shape = models.build(architecture, level, width=1 / 8).eval(), (3, 32, 32)
     fields = receptive_field.trace(model, shape)
     convs = {f.name.split(".")[1]: f for f in fields if f.name.startswith("features.conv")}
     usable, met = pruning.usable_weights(model, shape), pruning.tap_utilisation(model, shape)
@@ -79,7 +83,7 @@ def geometry(architecture, level, image_size=32):
     return {
         "field_px": max(convs["conv16"].size),
         "maps": tuple(convs[name].shape[-1] for name in ("conv2", "conv4", "conv8", "conv16")),
-        "covering": next((i for i, f in enumerate(convs.values(), start=1) if min(f.size) >= image_size), None),
+        "covering": next((i for i, f in enumerate(convs.values(), start=1) if min(f.size) >= 32), None),
         "sides": tuple(field.shape[-1] for field in convs.values()),
         "dead": pruning.sparsity(model, usable),
         "dead_by_layer": tuple(dead.get(f"features.{name}.weight", 0.0) for name in convs),

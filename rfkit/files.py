@@ -21,6 +21,11 @@ def home():
     return Path()
 
 
+def folder_of(variable, name):
+    """The folder that an environment variable names, or the one of this name in the project's top folder."""
+    return Path(os.environ.get(variable) or home() / name).expanduser()
+
+
 @contextmanager
 def importing_from_home():
     """Within the block, modules in the project's top folder can be imported wherever a kernel was started."""

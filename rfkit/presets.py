@@ -1,9 +1,10 @@
 """Named presets (how much to run), protocols (how to train) and contrasts (which networks are changed how)."""
 
+import re
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from rfkit.config import PROTOCOLS, ConfigError, TrainConfig, dataset_names, literal, one_of, whole, width_factor
+from rfkit.config import PRECISIONS, PROTOCOLS, ConfigError, TrainConfig, literal, one_of, whole, width_factor
 from rfkit.data import COPIES, DATASETS, PAPER_DATASET_BY_SIZE
 
 PAPER_RATES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -85,6 +86,7 @@ class Preset:
     def __post_init__(self):
         """Check every list of values, as `ConfigError`."""
         one_of("protocol", self.protocol, PROTOCOLS)
+        one_of("precision", self.precision, PRECISIONS)
         for field, least in (("levels", 1), ("seeds", 0)):
             for value in getattr(self, field):
                 whole(f"one of {field}", value, least)
@@ -105,6 +107,13 @@ class Preset:
         for architecture in self.architectures:
             if ":" not in architecture:
                 one_of("architecture", architecture, ("vgg19", "resnet50", "module:callable"))
+        if not self.cells():
+            left_out = "; ".join(
+                f"{dataset}, {architecture}, level {lv}" for dataset, architecture, lv in self.left_out
+            )
+            raise ConfigError(
+                f"nothing is left to run: preset {self.name!r} leaves out {left_out}; ask for more than that"
+            )
 
     def select(self, **changes):
         """A preset with some of `CHOICES` and its protocol changed; ``None`` keeps a field as it is.
@@ -184,6 +193,16 @@ class Preset:
         # digits have 23 steps per epoch, CIFAR-10 has 391
         train = self._fitted(base, dataset, epochs, lr=base.lr * 10, share=5_000 / 100_000)
         return {"rate": FINE_TUNED_RATE, "train": train, "frozen_batchnorm": self.protocol == "as_run"}
+
+
+def dataset_names(text):
+    """Data sets given as text, ``digits,folder:my pictures``; a comma inside the path of a folder is part of it."""
+    text = text.strip()
+    text = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    names = "|".join(DATASETS)
+    next_name = rf"""(?=\s*['"]?(?:folder:|(?:{names})['"]?\s*(?:,|$)))"""
+    parts = re.split("," + (next_name if "folder:" in text else ""), text)
+    return [name for part in parts if (name := part.strip().strip("'\""))]
 
 
 def changes(preset, base):

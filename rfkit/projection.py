@@ -103,8 +103,8 @@ def gradient_projection(
     return ProjectionResult(np.mean(patterns, 0), np.array(maxima))
 
 
-def coverage(kernel, stride, size, padding=0):
+def coverage(kernel, stride, size):
     """In how many windows of a sliding operation each pixel lies."""
     image = torch.zeros(1, 1, size, size, requires_grad=True)
-    windows = F.conv2d(image, torch.ones(1, 1, kernel, kernel), stride=stride, padding=padding)
+    windows = F.conv2d(image, torch.ones(1, 1, kernel, kernel), stride=stride)
     return torch.autograd.grad(windows.sum(), image)[0][0, 0].numpy()

@@ -279,5 +279,5 @@ def without_dead_taps(model, input_shape):
         if alone and all(before == after == (1, 1) for before, after in calls):
             for row, column in _met(conv, (1, 1)).nonzero().tolist():  # one, if any
                 conv.weight = nn.Parameter(conv.weight.detach()[:, :, row : row + 1, column : column + 1])
-                conv.kernel_size, conv.padding, conv._reversed_padding_repeated_twice = (1, 1), (0, 0), [0] * 4
+                conv.kernel_size, conv.padding = (1, 1), (0, 0)
     return thin

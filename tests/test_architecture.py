@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "rfkit"
 ROOMS = [path.stem for path in PACKAGE.iterdir() if path.stem not in ("reference", "__init__", "__pycache__")]
 ORDER = (  # each imports from those before it only
     "files stats numpy_layers config data presets models receptive_field training pruning hessian cka projection "
-    "homework experiments contrast_nets outcomes tables claims report book cli __main__"
+    "homework contrast_nets experiments outcomes tables claims report book cli __main__"
 ).split()
 PROMISED = """
 receptive_field.closed_form kernels strides dilations
@@ -99,7 +99,7 @@ def test_importing_rfkit_is_light():
 def test_the_library_stays_small():
     """A ratchet: lower it after a deletion, raise it for what readers get. The hidden tests are tests."""
     files = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "hidden_tests"]
-    assert sum(len(path.read_text().splitlines()) for path in files) <= 12_485
+    assert sum(len(path.read_text().splitlines()) for path in files) <= 12_476
 
 
 def test_ci_runs_only_what_is_pinned():

@@ -7,7 +7,8 @@ import pytest
 
 from rfkit import book, cli, experiments, presets, tables, training
 from rfkit.cli import main
-from rfkit.config import ConfigError, dataset_names, literal
+from rfkit.config import ConfigError, literal
+from rfkit.presets import dataset_names
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ["smoke", "--architectures", "vgg19", "--levels", "3"]

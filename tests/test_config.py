@@ -114,12 +114,18 @@ def test_presets_and_their_protocols():
         ({"rates": []}, r"rates is \[\]; expected at least one"),
         ({"rates": [0.5, 0.5]}, "each only once"),
         ({"width": float("inf")}, "width is inf"),
+        ({"precision": "float16"}, "unknown precision 'float16'.*float32, bfloat16"),
         ({"protocol": "carefull"}, "unknown protocol 'carefull'; did you mean 'careful'"),
     ],
 )
 def test_select_checks(changes, message):
     with pytest.raises(ConfigError, match=message):
         presets.get("demo").select(**changes)
+
+
+def test_a_choice_of_nothing_but_what_is_left_out_is_refused():
+    with pytest.raises(ConfigError, match="nothing is left to run.*tiny_imagenet, resnet50, level 1"):
+        presets.get("study").select(datasets="tiny_imagenet", architectures="resnet50", levels=1)
 
 
 def test_select_accepts_single_values_and_lists():
@@ -205,5 +211,5 @@ def test_choices_from_numpy_and_from_sums():
 
 
 def test_a_bracket_in_a_folders_name():
-    assert config.dataset_names("folder:/tmp/set[1]") == ["folder:/tmp/set[1]"]
-    assert config.dataset_names("[digits, folder:/tmp/a,b]") == ["digits", "folder:/tmp/a,b"]
+    assert presets.dataset_names("folder:/tmp/set[1]") == ["folder:/tmp/set[1]"]
+    assert presets.dataset_names("[digits, folder:/tmp/a,b]") == ["digits", "folder:/tmp/a,b"]

@@ -327,6 +327,7 @@ def test_taps_and_probes_of_any_network(monkeypatch):
     taps, probed = experiments.frame("taps", [run]), experiments.frame("probes", [run])
     assert len(taps) == 15 and set(taps["row"]) == {0, 1, 2} and set(taps["column"]) == {0, 1, 2, 3, 4}
     assert len(probed) == 1 and probed["without_blocks"].isna().all()
+    assert (probed["map"].item(), probed["layer_field_px"].item()) == (26, 7)  # of the activation's last call
 
 
 def test_the_planned_seeds_are_recorded():

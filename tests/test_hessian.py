@@ -204,33 +204,6 @@ def test_cropped_kernels_give_the_same_logits_and_products(architecture, level):
     assert before - after == dead if architecture == "vgg19" else 0 < before - after <= dead
 
 
-def test_a_resumed_search_ends_with_the_same_values(tmp_path):
-    model, images, labels = case()
-    operator = hessian.HessianOperator(model, images, labels)
-    options = {"tol": 1e-8, "basis": 40, "dtype": torch.float64}
-    whole = lanczos.extreme(operator, operator.size, 20, **options)
-    calls = 0
-
-    def fails(vector):
-        nonlocal calls
-        calls += 1
-        if calls > 60:
-            raise KeyboardInterrupt
-        return operator(vector)
-
-    file = tmp_path / "state.pt"
-    with pytest.raises(KeyboardInterrupt):
-        lanczos.extreme(fails, operator.size, 20, checkpoint=file, **options)
-    assert file.is_file()
-    resumed = lanczos.extreme(operator, operator.size, 20, checkpoint=file, **options)
-    calls, other = 0, tmp_path / "other.pt"
-    with pytest.raises(KeyboardInterrupt):
-        lanczos.extreme(fails, operator.size, 20, checkpoint=other, **options)
-    with pytest.raises(ValueError, match="is of another search"):
-        lanczos.extreme(lambda v: 3 * operator(v), operator.size, 20, checkpoint=other, **options)
-    assert torch.equal(resumed.values, whole.values) and resumed.products == whole.products and not file.exists()
-
-
 # --- density --------------------------------------------------------------------------------------
 
 

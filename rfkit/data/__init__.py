@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.resources
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from PIL import Image
 
 from rfkit.data.image_files import LARGEST_PX, DataError, Source, load_files, resized, stratified_split
 from rfkit.data.published import COPIES, DATASET_LABELS, DATASETS, PAPER_DATASET_BY_SIZE, PUBLISHED
-from rfkit.files import home
+from rfkit.files import folder_of
 
 TINY_IMAGENET_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_IMAGENET_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
@@ -76,14 +75,14 @@ def _some(labels, count):
 
 def default_root():
     """Folder of downloads and of the cache: ``RFKIT_DATA``, or ``data`` in the project's top folder, else here."""
-    return Path(os.environ.get("RFKIT_DATA") or home() / "data").expanduser()
+    return folder_of("RFKIT_DATA", "data")
 
 
 def load(name, *, root=None, image_size=None):
     """Load a data set into memory.
 
     Args:
-        name: ``"digits"`` (embedded in scikit-learn, 1,797 images at 32x32), ``"cifar10"``,
+        name: ``"digits"`` (scikit-learn's 1,797, which come with this package, at 32x32), ``"cifar10"``,
             ``"tiny_imagenet"`` (both downloaded once, checksum verified) or ``"folder:PATH"``, a directory
             or zip with ``train/<class>/`` and ``test/<class>/`` (or ``val``) images, with one folder per
             class (split 80/20, stratified), or in Tiny ImageNet's own layout; ``"folder:PATH@64"`` resizes

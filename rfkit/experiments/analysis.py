@@ -48,7 +48,6 @@ class Work:
 
     data: Any  #: `rfkit.data.ImageData`, or None for an analysis without a data set.
     device: Any  #: `torch.device`.
-    scratch: Path  #: Folder for checkpoints of long computations; removed when the result is stored.
     progress: bool = False  #: Whether to show bars.
 
 

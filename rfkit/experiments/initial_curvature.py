@@ -5,6 +5,7 @@ import pandas as pd
 import rfkit
 from rfkit.config import one_of
 from rfkit.data import COPIES
+from rfkit.experiments import networks
 from rfkit.experiments.analysis import Analysis
 from rfkit.presets import CONTRAST_NETS
 
@@ -26,7 +27,9 @@ CHANGES = {
 }
 """Networks by their change: architecture, level, and what is done to the image, to ResNet50's first stages, to the last
 maps (``"read one"``), or to the maps before the last eight convolutions or before ResNet50's last stage."""
-DILATIONS = {"layer1.0": 14, "layer1.1": 14, "layer1.2": 14, "layer2.0": 8, "layer2.1": 4}
+DILATIONS = {
+    "layer1.0.conv2": 14, "layer1.1.conv2": 14, "layer1.2.conv2": 14, "layer2.0.conv2": 8, "layer2.1.conv2": 4,
+}  # fmt: skip
 """Of the 3x3 convolutions of ResNet50's first blocks: the field of level 2, but for a pixel, on the maps of level 1."""
 
 
@@ -60,14 +63,11 @@ def network(settings, data):
     elif how == "enlarge":  # as many times as the level pool shrinks it
         model.features.register_forward_pre_hook(lambda _, x: interpolate(x[0], scale_factor=level, mode="bilinear"))
     elif how == "dilate":
-        for block, dilation in DILATIONS.items():
-            conv = model.features.get_submodule(f"{block}.conv2")
-            conv.dilation = conv.padding = (dilation, dilation)
+        rfkit.contrast_nets.dilate(model.features, DILATIONS)
     elif how is not None:
         before = model.features.get_submodule("pool3" if architecture == "vgg19" else "layer3")
         before.register_forward_hook(lambda _, __, out: to_one(out, how))
-    rfkit.training.remember_statistics(model, data.mean, data.std)
-    return rfkit.training.calibrated(model.eval(), data.sample(settings["calibration_images"]).train_images)
+    return networks.calibrated(model, data, settings["calibration_images"])
 
 
 def compute(_, settings, work):

@@ -5,9 +5,7 @@ import rfkit
 
 def build(config):
     """The untrained network of a run, on the CPU; the same seed gives the same weights at every level."""
-    return rfkit.models.seeded_build(
-        config.architecture, config.level, width=config.width, num_classes=config.num_classes, seed=config.seed
-    )
+    return rfkit.models.seeded_build(**config.network, seed=config.seed)
 
 
 def load_model(run, which="final"):
@@ -21,5 +19,13 @@ def load_model(run, which="final"):
 def at_stage(run, stage, data, calibration_images=1_000):
     """The network of a run before training (``"init"``), batch norm set from images, or after it (``"final"``)."""
     model = load_model(run, stage)
+    if stage == "init":
+        return calibrated(model, data, calibration_images)
     rfkit.training.remember_statistics(model, data.mean, data.std)
-    return rfkit.training.calibrated(model, data.sample(calibration_images).train_images) if stage == "init" else model
+    return model
+
+
+def calibrated(model, data, images):
+    """A copy in evaluation mode that normalises by the data's statistics, batch norm set from some training images."""
+    rfkit.training.remember_statistics(model, data.mean, data.std)
+    return rfkit.training.calibrated(model.eval(), data.sample(images).train_images)

@@ -25,9 +25,9 @@ def compute(run, settings, work):
     few = data.sample(settings["train_images"], settings["test_images"])
     model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
     shape, latest, sets = (3, data.image_size, data.image_size), {}, {}
-    fields = {field.name: field for field in rfkit.receptive_field.trace(model, shape)}
-    relus = {name: each for name, each in model.named_modules() if isinstance(each, nn.ReLU) and name in fields}
     # a module that runs twice counts by its last call
+    fields = {field.name.partition("#")[0]: field for field in rfkit.receptive_field.trace(model, shape)}
+    relus = {name: each for name, each in model.named_modules() if isinstance(each, nn.ReLU) and name in fields}
     with rfkit.training.watched(relus, lambda name, _, out: latest.update({name: out.mean((2, 3))})):
         for part, images in (("train", few.train_images), ("test", few.test_images)):
             batches = [dict(latest) for _ in rfkit.training.outputs(model, images)]

@@ -109,10 +109,8 @@ def _with_numpy(recipe, data, progress):
         net, x, labels, optimizer, epochs=recipe["epochs"], held_out=held_out, seed=recipe["seed"], report=report,
         **training,
     )  # fmt: skip
-    chunks = (held_out[0][i : i + 250] for i in range(0, len(held_out[0]), 250))
-    answers = np.concatenate([net.scores(chunk)[0].argmax(1) for chunk in chunks])
     first = net.parameters["w0" if "w0" in net.parameters else "w1"]
-    return history, answers, first, net.parameters.values()
+    return history, descent.answers(net, held_out[0]), first, net.parameters.values()
 
 
 def _with_torch(recipe, data, progress):

@@ -55,10 +55,7 @@ def _measure(analysis, subject, settings, folder, data, device, weights, progres
     if there is not None and "rates" in settings:  # of other rates than are asked for: a curve never becomes shorter
         settings = settings | {"rates": sorted({*settings["rates"], *there["settings"]["rates"]})}
     clock = Clock(data.source if data is not None else None)
-    folder.mkdir(parents=True, exist_ok=True)
-    values = analysis.compute(subject, settings, Work(data, place, folder, progress))
-    for checkpoint in folder.glob("*.checkpoint.pt"):
-        checkpoint.unlink()
+    values = analysis.compute(subject, settings, Work(data, place, progress))
     store.save_result(folder, settings, values, clock.stop(place), weights)
 
 

@@ -5,9 +5,7 @@ Files are written beside their place and renamed. A folder is claimed with a loc
 vanishes with its process.
 """
 
-import csv
 import json
-import os
 import shutil
 import sys
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ import filelock
 import numpy as np
 
 from rfkit.config import ALGORITHM, ConfigError, RunConfig, differences, run_config, stable_hash
-from rfkit.files import StoreError, file_sha256, home, load_tensors, read_json, replacing, write_json
+from rfkit.files import StoreError, file_sha256, folder_of, load_tensors, read_csv, read_json, replacing, write_json
 
 DONE = "DONE"
 RESULT = "result.json"
@@ -32,7 +30,7 @@ class BusyError(StoreError):
 
 def default_root():
     """Folder of the runs: ``RFKIT_RUNS``, or ``runs`` in the project's top folder, else in the current one."""
-    return Path(os.environ.get("RFKIT_RUNS") or home() / "runs").expanduser()
+    return folder_of("RFKIT_RUNS", "runs")
 
 
 def checksums(folder):
@@ -182,8 +180,8 @@ class Run:
     @cached_property
     def metrics(self) -> list[dict]:
         """Loss and accuracy of each epoch."""
-        with self._checked("metrics.csv").open(newline="") as file:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = read_csv(self._checked("metrics.csv"))
+        return [{key: float(value) for key, value in row.items()} for row in rows]
 
     @cached_property
     def weights_sha256(self):

@@ -105,9 +105,8 @@ def _job_name(unit):
 def _work_of(unit):
     """Steps on one image of a training with its analyses, and parameters of its network."""
     config = unit.config
-    options = {"width": config.width, "num_classes": config.num_classes}
     analyses = sum(each.cost(unit.asked[each.name], unit) for each in named() if each.name in unit.asked)
-    weights = rfkit.models.count_parameters(config.architecture, config.level, **options)
+    weights = rfkit.models.count_parameters(**config.network)
     return rfkit.training.image_steps(config) + analyses, weights
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 import rfkit
 from rfkit.data import PAPER_DATASET_BY_SIZE
-from rfkit.experiments import spectrum
+from rfkit.experiments import networks, spectrum
 from rfkit.experiments.analysis import DESCRIBED, Analysis, of_source
 from rfkit.presets import field_px
 
@@ -20,15 +20,14 @@ def settings(preset, *, width=1.0, **options):
 
 
 def compute(_, settings, work):
-    """The largest eigenvalues and the density, batch norm calibrated; goes on from a checkpoint after a stop."""
+    """The largest eigenvalues and the density, batch norm calibrated."""
     data = work.data
     options = {"width": settings["width"], "num_classes": data.num_classes, "seed": settings["seed"]}
     model = rfkit.models.seeded_build(settings["architecture"], settings["level"], **options)
-    rfkit.training.remember_statistics(model, data.mean, data.std)
-    model = rfkit.training.calibrated(model.eval(), data.sample(settings["calibration_images"]).train_images)
+    model = networks.calibrated(model, data, settings["calibration_images"])
     few = data.sample(settings["images"])
-    options = {"tol": settings["tol"], "checkpoint": work.scratch / "eigenvalues.checkpoint.pt"}
-    found = spectrum.measured(model, few.train_images, few.train_labels, settings, work.progress, **options)
+    tol = settings["tol"]
+    found = spectrum.measured(model, few.train_images, few.train_labels, settings, work.progress, tol=tol)
     return found | {"image_size": data.image_size}
 
 

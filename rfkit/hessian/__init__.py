@@ -128,7 +128,7 @@ class HessianOperator:
 
 def top_eigenvalues(
     model, images, labels, k=90, *, tol=1e-3, seed=0, mode="eval", basis=None, batch_size=None, max_products=None,
-    checkpoint=None, progress=False,
+    progress=False,
 ):  # fmt: skip
     """The largest eigenvalues of the Hessian of the mean cross-entropy over all parameters, as an `EigenResult`.
 
@@ -145,7 +145,6 @@ def top_eigenvalues(
         batch_size: Images at a time. In mode ``"eval"`` the Hessian does not depend on it, and by default as many are
             taken as fit in `MAX_GIB`; in mode ``"train"`` it is part of the definition, by default 128.
         max_products: Most Hessian-vector products to make; any number by default.
-        checkpoint: File to go on from after a stop; removed at the end.
         progress: Show a bar.
 
     Raises:
@@ -163,7 +162,7 @@ def top_eigenvalues(
     if operator.size:
         values, residuals, products = lanczos.extreme(
             operator, operator.size, min(k, operator.size), tol=tol, basis=basis, seed=seed, dtype=operator.dtype,
-            device=operator.device, max_products=max_products, checkpoint=checkpoint, progress=progress,
+            device=operator.device, max_products=max_products, progress=progress,
         )  # fmt: skip
     zeros = torch.zeros(min(k, operator.left_out))  # the rows left out are eigenvalues as well
     values, residuals = torch.cat([values, zeros]).numpy(), torch.cat([residuals, zeros]).numpy()

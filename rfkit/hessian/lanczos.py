@@ -1,21 +1,15 @@
 """Eigenvalues of a symmetric operator that is known by its products only: thick-restart Lanczos."""
 
 from collections import namedtuple
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
-
-from rfkit import files
 
 SAFETY = 2
 """Residuals are driven this far below the tolerance: an eigenvalue that has not emerged yet shifts those after it."""
 ROWS_AT_ONCE = 2**18
 """Coordinates handled at a time when the basis is rotated in place."""
 
-
-STATE = ("projected", "count", "beta", "products")
-"""Attributes of a `Basis` that a checkpoint holds, beside its vectors and its random state."""
 Eigenvalues = namedtuple("Eigenvalues", "values residuals products")
 """Values, largest first, bounds on their errors (both float64), and the products needed."""
 
@@ -92,7 +86,7 @@ class Basis:
 
 def extreme(
     product, size, k, *, tol=1e-3, basis=None, seed=0, dtype=torch.float32, device="cpu", max_products=None,
-    checkpoint=None, progress=False,
+    progress=False,
 ):  # fmt: skip
     """The k largest eigenvalues, every copy of a multiple one, without ghosts.
 
@@ -107,11 +101,8 @@ def extreme(
     if room < min(size, k + 2):
         raise ValueError(f"a basis of {room} vectors is too small for {k} eigenvalues; expected at least {k + 2}")
     space = Basis(product, size, room, dtype, device, torch.Generator().manual_seed(seed))
-    checkpoint, known = None if checkpoint is None else Path(checkpoint), None
-    if checkpoint is not None and checkpoint.is_file():
-        known = _resume(space, checkpoint, k)
-    else:
-        space.start()
+    space.start()
+    known = None
     with tqdm(desc=f"top {k} eigenvalues", unit="product", disable=not progress) as bar:
         while True:
             while space.count < room:
@@ -136,27 +127,4 @@ def extreme(
                 known = values[:k].clone()
             kept = k if confirm else k + max(1, (room - k) // 2)
             space.rotate(values[:kept], rotation[:, :kept], coupled=not confirm)
-            if checkpoint is not None:
-                vectors, drawn = space.vectors[: space.count + 1].cpu(), space.generator.get_state()
-                state = {name: getattr(space, name) for name in STATE} | {"vectors": vectors, "generator": drawn}
-                files.save_tensors(checkpoint, state | {"known": known, "k": k})
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     return Eigenvalues(values[:k], residuals[:k], space.products)
-
-
-def _resume(space, checkpoint, k):
-    """Fill a basis from a checkpoint of the same search; returns the values known by then."""
-    state = files.load_tensors(checkpoint)
-    vectors, projected = state["vectors"].to(space.vectors), state["projected"]
-    if vectors.shape[1] != space.size or projected.shape != space.projected.shape or state.get("k") != k:
-        raise ValueError(f"{checkpoint} is of another search; delete it")
-    # one product tells whether the operator is the same: the first vector must have the stored Rayleigh quotient
-    quotient = float(vectors[0] @ space.product(vectors[0]).to(vectors))
-    if abs(quotient - float(projected[0, 0])) > 1e-2 * float(projected.abs().max()):
-        raise ValueError(f"{checkpoint} is of another search; delete it")
-    space.vectors[: len(vectors)] = vectors
-    for name in STATE:
-        setattr(space, name, state[name])
-    space.generator.set_state(state["generator"])
-    return state["known"]

@@ -31,10 +31,14 @@ class Adam:
             parameters[name] -= self.lr * mean / (np.sqrt(square) + self.eps)
 
 
-def accuracy(net, x, labels, batch_size=250):
-    """Share of images whose largest score is their label's."""
-    answers = [net.scores(x[i : i + batch_size])[0].argmax(1) for i in range(0, len(x), batch_size)]
-    return 100 * float(np.mean(np.concatenate(answers) == labels))
+def answers(net, x):
+    """The class of each image's largest score."""
+    return np.concatenate([net.scores(x[i : i + 250])[0].argmax(1) for i in range(0, len(x), 250)])
+
+
+def accuracy(net, x, labels):
+    """Percent of images whose largest score is their label's."""
+    return 100 * float(np.mean(answers(net, x) == labels))
 
 
 def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, flip=False, seed=0, report=None):

@@ -63,7 +63,7 @@ def homework(folder, output=None):
             remarks.append(f"{left} of {len(cells)} cells of {path.name} were not run; run them, save, print again")
     if find_spec("sphinx-mathjax-offline") is None:
         remarks.append("formulas are set by MathJax from the network; where it was out of reach they are left as TeX")
-    return notebooks(found, output or folder / "homework.pdf"), remarks
+    return notebooks(found, output or Path(folder) / "homework.pdf"), remarks
 
 
 def _read(path):

@@ -157,11 +157,11 @@ def weights_on_a_path(model, shape):
     return {name: gradient != 0 for name, gradient in zip(weights, gradients, strict=True)}
 
 
-def mean_pattern(model, name, call, images, batch=8):
+def mean_pattern(model, name, call, images):
     """Mean absolute gradient of the middle unit of every channel with respect to the input."""
     double = copy.deepcopy(model).to("cpu", torch.float64).eval()
     total = 0
-    for part in torch.as_tensor(images).to("cpu", torch.float64).split(batch):
+    for part in torch.as_tensor(images).to("cpu", torch.float64).split(8):
         x = part.clone().requires_grad_()
         output = output_of(double, name, call, x.clone())  # a first layer may work in place
         if output.dim() != x.dim():

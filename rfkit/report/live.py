@@ -123,8 +123,7 @@ def _level(level, seeds):
     }  # fmt: skip
     if len(taps):
         last = taps[taps["place"] == taps["place"].max()].groupby(["row", "column"])[["seen", "kept"]].mean().round(3)
-        side = int(len(last) ** 0.5)
-        drawn["taps"] = [[last.loc[(i, j)].to_dict() for j in range(side)] for i in range(side)]
+        drawn["taps"] = [row.to_dict("records") for _, row in last.groupby("row")]
     if len(used):
         final = used[used["stage"] == "final"]
         drawn["half"] = round(final[final["place"] == final["place"].max()]["half_px"].mean())
@@ -162,8 +161,7 @@ def _sides_of_maps(config):
         convs = {name: each for name, each in made if isinstance(each[0], nn.Conv2d) and each[0].kernel_size[0] > 1}
         return [after[-1] for name, (_, calls) in convs.items() if "shortcut" not in name for _, after in calls]
 
-    size = {"width": config.width, "num_classes": config.num_classes}
-    return models.without_weights(sides, config.architecture, config.level, **size)
+    return models.without_weights(sides, **config.network)
 
 
 def _photograph(side):

@@ -15,7 +15,7 @@ def flops_per_image(config):
 
     A multiplication and an addition are two operations, the backward pass counts double.
     """
-    return _flops(config.architecture, config.level, config.width, config.num_classes, config.image_size)
+    return _flops(**config.network, image_size=config.image_size)
 
 
 @functools.lru_cache(maxsize=256)
@@ -43,7 +43,7 @@ def seconds_per_image(config, device=None):
 def _seconds_per_image(config, device):
     """The fastest of three training steps on random images, one thread on a CPU."""
     count = min(config.train.batch_size, max(2, int(3e10 / flops_per_image(config))))
-    model = models.build(config.architecture, config.level, width=config.width, num_classes=config.num_classes)
+    model = models.build(**config.network)
     model = model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9)
     images = torch.randn(count, 3, config.image_size, config.image_size, device=device)
