@@ -83,7 +83,7 @@ def geometry(architecture, level):
     return {
         "field_px": max(convs["conv16"].size),
         "maps": tuple(convs[name].shape[-1] for name in ("conv2", "conv4", "conv8", "conv16")),
-        "covering": next((i for i, f in enumerate(convs.values(), start=1) if min(f.size) >= 32), None),
+        "covering": next((i for i, f in enumerate(convs.values(), start=1) if min(f.size) >= shape[-1]), None),
         "sides": tuple(field.shape[-1] for field in convs.values()),
         "dead": pruning.sparsity(model, usable),
         "dead_by_layer": tuple(dead.get(f"features.{name}.weight", 0.0) for name in convs),

@@ -223,7 +223,7 @@ def test_fields_of_published_networks(name, field, alone, monkeypatch):
     assert row["half_px"] is None or (row["half_px"] < 224 and name == "mobilenet_v3_small")
 
 
-def test_curvature_of_changed_networks(tmp_path):
+def test_curvature_of_changed_networks():
     digits = data.load("digits")
     analysis, wanted = ANALYSES["initial_curvature"], {"widths": (1 / 16,), "seeds": (0,)}
     maps = {
@@ -234,7 +234,7 @@ def test_curvature_of_changed_networks(tmp_path):
     found = {}
     for settings, _ in analysis.settings(SMOKE, changes=tuple(maps), **wanted):
         few = settings | {"images": 8, "calibration_images": 32}
-        work = experiments.Work(digits, torch.device("cpu"), tmp_path)
+        work = experiments.Work(digits, torch.device("cpu"))
         found[settings["change"]] = analysis.compute(None, few, work)
     assert {change: each["map"] for change, each in found.items()} == maps
     largest = {change: each["largest"] for change, each in found.items()}
@@ -272,7 +272,7 @@ def test_what_the_book_says_of_the_mean_and_of_large_fields():
 
 def test_similarity_of_seeds_does_not_hang_on_the_number_of_features(trained, digits):
     """A network is like itself by both estimates; of the recorded pairs they say the same."""
-    work = experiments.Work(digits, torch.device("cpu"), None)
+    work = experiments.Work(digits, torch.device("cpu"))
     found = ANALYSES["unbiased_pair"].compute((trained[0], trained[0]), {"images": 40, "other_seed": 0}, work)
     alive = np.isfinite(np.array(found["biased"], float))
     assert alive.any() and np.array(found["unbiased"], float)[alive] == pytest.approx(1)
@@ -282,7 +282,7 @@ def test_similarity_of_seeds_does_not_hang_on_the_number_of_features(trained, di
 
 def test_gradients_of_untrained_networks(digits):
     """At the last layer by hand: the weights of the classes times what they are off, spread over the positions."""
-    analysis, work = ANALYSES["initial_gradients"], experiments.Work(digits, torch.device("cpu"), None)
+    analysis, work = ANALYSES["initial_gradients"], experiments.Work(digits, torch.device("cpu"))
     for change, positions in (("level 1", 9), ("level 1, one position read", 1), ("ResNet50, level 4", 1)):
         chosen = {"widths": (1 / 16,), "seeds": (0,), "changes": (change,)}
         settings = analysis.settings(SMOKE, **chosen)[0][0] | {"images": 40, "calibration_images": 64}

@@ -377,7 +377,7 @@ def test_pruning_again_without_dead_weights(tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
     counts, prune = [], pruning.prune
     monkeypatch.setattr(pruning, "prune", lambda *a, **k: counts.append(kept_of(prune(*a, **k))))
-    work = experiments.Work(data, torch.device("cpu"), tmp_path)
+    work = experiments.Work(data, torch.device("cpu"))
     again = experiments.ANALYSES["usable_pruning"].compute(dead, unit.asked["usable_pruning"], work)
     assert counts == [again["usable"] - round(rate * again["usable"]) for rate in (0.5, 0.9)]
     frame = experiments.frame("usable_pruning", [plain, dead])

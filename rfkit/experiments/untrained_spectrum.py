@@ -26,8 +26,7 @@ def compute(_, settings, work):
     model = rfkit.models.seeded_build(settings["architecture"], settings["level"], **options)
     model = networks.calibrated(model, data, settings["calibration_images"])
     few = data.sample(settings["images"])
-    tol = settings["tol"]
-    found = spectrum.measured(model, few.train_images, few.train_labels, settings, work.progress, tol=tol)
+    found = spectrum.measured(model, few.train_images, few.train_labels, settings, work.progress, tol=settings["tol"])
     return found | {"image_size": data.image_size}
 
 

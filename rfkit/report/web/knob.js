@@ -90,9 +90,11 @@
     if (!level.taps) return;
     const words = level.taps.map((row) => row.map((tap) => `${Math.round(100 * tap.kept)} %`).join(", ")).join("; ");
     const svg = fresh("taps", `What training has left of each weight, beside the middle one: ${words}`);
+    const columns = level.taps[0].length, wide = Math.max(300, 50 * columns), left = (wide - 50 * columns) / 2;
+    svg.setAttribute("viewBox", `0 0 ${wide} ${49 * level.taps.length + 1}`);
     level.taps.forEach((row, i) => row.forEach((tap, j) => {
-      add(svg, "rect", { class: "tap", x: 75 + 50 * j, y: 49 * i, width: 46, height: 45, "fill-opacity": tap.seen > 0 ? Math.min(1, tap.kept) * .55 : 0 });
-      add(svg, "text", { x: 98 + 50 * j, y: 49 * i + 28, "text-anchor": "middle" }, tap.seen > 0 ? tap.kept.toFixed(2) : "dead");
+      add(svg, "rect", { class: "tap", x: left + 50 * j, y: 49 * i, width: 46, height: 45, "fill-opacity": tap.seen > 0 ? Math.min(1, tap.kept) * .55 : 0 });
+      add(svg, "text", { x: left + 23 + 50 * j, y: 49 * i + 28, "text-anchor": "middle" }, tap.seen > 0 ? tap.kept.toFixed(2) : "dead");
     }));
     const corner = Math.round(100 * level.taps[0][0].seen);
     note(svg, "How much of each weight training has kept, relative to the middle one. " + (corner < 1 ?
