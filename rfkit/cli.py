@@ -109,6 +109,8 @@ def _add_assignment(command):
     action = actions.add_parser("build", help="write the notebooks of the hand-out")
     action.add_argument("folder", type=Path)
     action.add_argument("--tests", type=Path, metavar="DIR", help="also make a template of hidden tests there")
+    numbers = {"type": lambda text: [literal(part) for part in text.split(",")], "default": (1, 2, 3, 4)}
+    action.add_argument("--questions", **numbers, help="such as 1,2,3: question 4 brings layers that solve 2 and 3")
     action.add_argument("--solutions", action="store_true", help="the solved notebooks, for the teacher")
     action = actions.add_parser("grade", help="run submissions against hidden tests")
     action.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="one per submission; files are ignored")
@@ -121,9 +123,6 @@ def _add_assignment(command):
     action.add_argument("folder", type=Path, metavar="ZIP")
     _add_limits(action)
     action.add_argument("--visibility", default="after_published", help="when students see points (after_published)")
-    action = actions.add_parser("pdf", help="print notebooks into one PDF to hand in (needs Chromium or Chrome)")
-    action.add_argument("folder", type=Path, metavar="DIR")
-    action.add_argument("-o", "--output", type=Path, help="default: DIR/homework.pdf")
 
 
 def _add_limits(action):
@@ -320,27 +319,21 @@ def _book(options):
 
 
 def _pdf(options):
-    from rfkit.homework import printing
-
     if not Path("_toc.yml").is_file():
         raise ConfigError(f"no _toc.yml in {Path.cwd()}; run rfkit pdf from the top folder of the project")
-    print(printing.book(Path("_build/html"), options.output))
+    print(rfkit.book.to_one_pdf(Path("_build/html"), options.output))
 
 
 def _assignment(options):
-    from rfkit.homework import editions, gradescope, grading, printing
+    from rfkit.homework import editions, gradescope, grading
 
     if options.action == "build":
-        for path in editions.build(options.folder, options.tests, solutions=options.solutions):
+        chosen = {"questions": options.questions, "solutions": options.solutions}
+        for path in editions.build(options.folder, options.tests, **chosen):
             print(path)
     elif options.action == "gradescope":
         limits = {name: getattr(options, name) for name in ("visibility", "seconds", "memory_gib")}
         print(gradescope.build(options.folder, options.tests, **limits))
-    elif options.action == "pdf":
-        path, remarks = printing.homework(options.folder, options.output)
-        print(path)
-        for remark in remarks:
-            print(f"rfkit: {remark}", file=sys.stderr)
     else:
         limits = {name: getattr(options, name) for name in ("jobs", "seconds", "memory_gib")}
         if not any(folder.is_dir() for folder in options.folders):

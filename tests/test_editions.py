@@ -3,12 +3,14 @@
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from rfkit import numpy_layers
+from rfkit import cli, numpy_layers
 from rfkit.config import ConfigError
 from rfkit.homework import answers, editions, nets
 
@@ -46,9 +48,9 @@ def test_there_is_something_to_hide():
 
 
 def test_hand_out_holds_no_solution(tmp_path):
-    *notebooks, readme = editions.build(tmp_path / "hand-out")
-    assert readme.name == "README.md" and all(name in readme.read_text() for name in editions.HANDOUT)
-    for path in notebooks:
+    editions.build(tmp_path)
+    assert all(name in (tmp_path / "README.md").read_text() for name in editions.HANDOUT)
+    for path in (tmp_path / f"{name}.ipynb" for name in editions.HANDOUT):
         text = path.read_text(encoding="utf-8")
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
@@ -59,6 +61,38 @@ def test_hand_out_holds_no_solution(tmp_path):
         assert any(editions.has(cell, "test") for cell in notebook.cells)
         for source in code_of(notebook):
             ast.parse(source)
+
+
+def test_what_comes_with_the_hand_out_holds_no_answer(tmp_path):
+    written = editions.build(tmp_path, questions=[1, 2, 3])
+    assert not (tmp_path / "CNN.ipynb").exists()
+    modules = [path.read_text(encoding="utf-8") for path in written if path.suffix == ".py"]
+    assert modules and not {line for line in tell_tale() for text in modules if line in text}
+    (tmp_path / "README.md").write_text("mine")
+    editions.build(tmp_path, questions=[4])
+    assert (tmp_path / "CNN.ipynb").exists() and (tmp_path / "rfkit" / "numpy_layers.py").is_file()
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_the_hand_out_needs_nothing_else_of_ours(tmp_path):
+    editions.build(tmp_path, solutions=True)
+    imports = []
+    for path in tmp_path.glob("*.ipynb"):
+        for source in code_of(nbformat.read(path, as_version=4)):
+            nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom))
+            imports += map(ast.unparse, nodes)
+    loads = "import sys; assert len(data.load('digits').train_images) == 1438; print(data.__file__, *sys.modules)"
+    run = [sys.executable, "-c", "\n".join([*dict.fromkeys(imports), loads])]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    place, *loaded = done.stdout.split()
+    assert Path(place) == tmp_path / "rfkit" / "data" / "__init__.py"
+    assert {"numpy", "matplotlib"} <= set(loaded) and not {"torch", "pandas", "filelock", "nbformat"} & set(loaded)
+
+
+@pytest.mark.parametrize("wrong", ["5", "1,x", ""])
+def test_a_question_that_is_none(wrong, tmp_path, capsys):
+    assert cli.main(["assignment", "build", str(tmp_path / "out"), "--questions", wrong]) == 2
+    assert "Valid: 1, 2, 3, 4" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_question_1_is_asked_and_not_answered(tmp_path):

@@ -581,7 +581,7 @@ def test_gradescope_refuses_what_it_cannot_pack(tmp_path):
 
 
 def test_the_handout_needs_little(solved):
-    """What a student installs: the homework's dependencies in pyproject.toml, none of the extra "full"."""
+    """The notebooks ask for numpy, matplotlib and few modules of ours."""
     names = set()
     for path in solved.glob("*.ipynb"):
         for cell in nbformat.read(path, as_version=4).cells:

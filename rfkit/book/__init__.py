@@ -15,6 +15,7 @@ import yaml
 
 from rfkit import claims, experiments, presets, report
 from rfkit.book import forked
+from rfkit.book.printing import to_one_pdf
 from rfkit.config import ConfigError, literal, one_of, whole
 from rfkit.experiments import pool, store
 from rfkit.homework import editions, kernel

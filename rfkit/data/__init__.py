@@ -7,7 +7,6 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import filelock
 import numpy as np
 from PIL import Image
 
@@ -179,6 +178,8 @@ def _tiny_imagenet_zip(root):
 
 def _download(root, name, fetch):
     """Fetch a data set beside its place and move it there when it is whole; of several processes, one does."""
+    import filelock
+
     about = PUBLISHED[name]
     place = root / about.file
     before = place.stat().st_mtime_ns if place.exists() else None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 
-from rfkit.config import ConfigError
+from rfkit.config import ConfigError, one_of
 
 HANDOUT = {
     "Receptive-Fields": "hw1_receptive_fields",
@@ -22,6 +22,12 @@ HANDOUT = {
 """Notebooks of the hand-out in its order, and the chapters they are made from; question 1 to 4."""
 EDITIONS = ("full", "student")
 HIDDEN_TESTS = Path(__file__).parent / "hidden_tests"
+PACKAGE = Path(__file__).parents[1]
+SUPPORT = (
+    *("__init__.py", "files.py", "data/__init__.py", "data/image_files.py", "data/published.py"),
+    *("homework/__init__.py", "homework/checks.py", "homework/descent.py", "reference/digits.npz"),
+)
+"""The part of this package that the hand-out's notebooks import; question 4 is given our layers as well."""
 YOUR_CODE = 'raise NotImplementedError("your code here")'
 _METHOD = re.compile(r", method='fast'|\n +method: .*")
 """What a stub does not have: how a layer is computed is the student's choice."""
@@ -92,12 +98,13 @@ def without_solutions(notebook):
     return notebook
 
 
-def build(folder, tests=None, *, solutions=False):
-    """Write the notebooks of the hand-out, and how to work on them.
+def build(folder, tests=None, *, questions=(1, 2, 3, 4), solutions=False):
+    """Write the notebooks of the hand-out, what they import, and how to work on them.
 
     Args:
         folder: Where to; made if it is not there.
         tests: Folder of the hidden tests: a template is written there, with seeds of its own, if it is empty.
+        questions: Which to hand out. Question 4 comes with our layers, which solve questions 2 and 3.
         solutions: Write the solved notebooks instead, for the teacher.
 
     Returns:
@@ -107,10 +114,12 @@ def build(folder, tests=None, *, solutions=False):
         ConfigError: If a notebook of that name is there already, or `notebooks/` is not.
     """
     folder, written = Path(folder), []
-    taken = [name for name in HANDOUT if (folder / f"{name}.ipynb").exists()]
+    questions = [one_of("question", each, (1, 2, 3, 4)) for each in questions]
+    chapters = {name: chapter for i, (name, chapter) in enumerate(HANDOUT.items(), 1) if i in questions}
+    taken = [name for name in chapters if (folder / f"{name}.ipynb").exists()]
     if taken:
         raise ConfigError(f"{folder} holds {taken[0]}.ipynb already; name another folder, nothing was overwritten")
-    sources = {name: Path("notebooks") / f"{chapter}.ipynb" for name, chapter in HANDOUT.items()}
+    sources = {name: Path("notebooks") / f"{chapter}.ipynb" for name, chapter in chapters.items()}
     for source in sources.values():
         if not source.is_file():
             raise ConfigError(f"no {source} in {Path.cwd()}; run rfkit assignment from the top folder of the project")
@@ -119,8 +128,12 @@ def build(folder, tests=None, *, solutions=False):
         path = folder / f"{name}.ipynb"
         nbformat.write(_handout(nbformat.read(source, as_version=4), solutions), path)
         written.append(path)
-    if not solutions:
+    if not solutions and not (folder / "README.md").exists():
         written.append(shutil.copy(Path(__file__).with_name("handout.md"), folder / "README.md"))
+    for part in (*SUPPORT, "numpy_layers.py") if 4 in questions else SUPPORT:
+        place = folder / "rfkit" / part
+        place.parent.mkdir(parents=True, exist_ok=True)
+        written.append(shutil.copy(PACKAGE / part, place))
     if tests is not None:
         written += _template(Path(tests))
     return written
