@@ -29,9 +29,9 @@ def conv_forward(x, w, b, *, stride=1, padding=0, dilation=1, method="fast"):
         x: Images (N, C, H, W).
         w: Filters (F, C, kh, kw).
         b: Biases (F,).
-        stride: Step, one number or one per axis.
-        padding: Zeros on each side, one number or one per axis.
-        dilation: Distance of neighbouring taps, one number or one per axis.
+        stride: Step, one number or one per axis (rows, columns).
+        padding: Zeros on each side, one number or one per axis (rows, columns).
+        dilation: Distance of neighbouring taps, one number or one per axis (rows, columns).
         method: ``"fast"`` or ``"naive"``, of the backward pass as well.
 
     Returns:
@@ -133,8 +133,8 @@ def max_pool_forward(x, *, size, stride=None, method="fast"):
 
     Args:
         x: Maps (N, C, H, W).
-        size: Side of the window, one number or one per axis.
-        stride: Step; by default the size.
+        size: Side of the window, one number or one per axis (rows, columns).
+        stride: Step, one number or one per axis; by default the size.
         method: ``"fast"`` or ``"naive"``.
 
     Returns:
@@ -194,7 +194,7 @@ def max_pool_backward(dout, cache):
 def spatial_batchnorm_forward(
     x, gamma, beta, running, *, train, eps=1e-5, momentum=0.9
 ):  # fmt: skip
-    """Batch normalisation of maps: statistics of a channel over images and places.
+    """Batch normalisation of maps: statistics of a channel over images and positions.
 
     Args:
         x: Maps (N, C, H, W).

@@ -1,1 +1,1 @@
-"""The homework: answers, networks and training in numpy, visible checks, the hand-out and the grader."""
+"""The homework: checks that students see, and a trainer for their networks; of the teacher, all the rest."""

@@ -24,10 +24,10 @@ def field_of_layer(k, kernels, strides):
 
 
 def two_ways(kernels, strides):
-    """(e) Your two ways, applied to a network: two pairs (kernels, strides), each with a larger last field.
+    """(e) Your two ways, applied to a network: two pairs (kernels, strides), the lists of two changed networks.
 
-    The two are of different kinds: depth, kernels (a dilated one is a larger one), stride, pooling. A stride acts on
-    the layers above it. Whatever slides over the maps is a layer with a kernel and a stride.
+    In each, the last layer sees more than before. The two are of different kinds: depth, kernels (a dilated one is a
+    larger one), stride, pooling. A stride acts on the layers above it. A pool is a layer with a kernel and a stride.
     """
     deeper = [*kernels, 3], [*strides, 1]
     larger_kernels = [side + 2 for side in kernels], list(strides)

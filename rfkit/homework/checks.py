@@ -35,6 +35,21 @@ def close(name, found, expected, tolerance=1e-6):
     return name
 
 
+def _giving(expected, function):
+    """A student's function; what it returns has to be a tuple of as many values as expected."""
+
+    @functools.wraps(function)
+    def run(*args, **options):
+        found = function(*args, **options)
+        several = isinstance(found, tuple | list)
+        said = f"{len(found)} values" if several else type(found).__name__ if found is not None else "None"
+        fits = several and len(found) == expected.count(",") + 1
+        assert fits, f"{function.__name__} returns {said}; expected {expected}"
+        return found
+
+    return run
+
+
 @contextlib.contextmanager
 def _unchanged(of, **arrays):
     """Assert that the block leaves arrays as they are."""
@@ -78,8 +93,8 @@ def fields(first_field, second_field, fields_with_strides, field_of_layer, two_w
     for k, expected in ((1, 3), (2, 7), (3, 31)):
         yield close(f"(d), layer {k} of three", field_of_layer(k, [3, 3, 5], [2, 3, 1]), expected)
     kernels, strides = [3, 3, 3], [1, 2, 1]
-    ways = two_ways(list(kernels), list(strides))
-    pairs = len(ways) == 2 and all(len(way) == 2 for way in ways)
+    ways = _giving("two pairs (kernels, strides)", two_ways)(list(kernels), list(strides))
+    pairs = all(isinstance(way, tuple | list) and len(way) == 2 for way in ways)
     assert pairs, f"(e) gives {ways!r:.80}; expected two pairs (kernels, strides)"
     different_ways(ways, kernels, strides, field_of_layer)
     yield "(e)"
@@ -92,15 +107,17 @@ def different_ways(ways, kernels, strides, field_of_layer):
         assert len(ks) == len(ss), f"(e) has {len(ks)} kernels and {len(ss)} strides; expected one of each per layer"
         after = field_of_layer(len(ks), list(ks), list(ss))
         assert after > before, f"(e) kernels {ks}, strides {ss} see {after}, not more than {before}"
-        # a stride acts on the layers above it; of a pool, which is a layer more, it is meant for those to come
-        longer, pool = len(ks) > len(kernels), ks[-1] == ss[-1] > 1
-        kinds.add((longer, math.prod(ss if longer and pool else ss[:-1]) > math.prod(strides[:-1])))
+        longer = len(ks) > len(kernels)
+        # a stride acts on the layers above it; that of a layer more, such as a pool, is meant for those to come
+        kinds.add((longer, math.prod(ss if longer else ss[:-1]) > math.prod(strides[:-1])))
     assert len(kinds) == 2, "(e) both ways are of one kind: depth, larger or dilated kernels, stride, pooling"
 
 
 @_reported
 def convolution(conv_forward, conv_backward):
     """Question 2: a convolution by hand, and its gradients against central differences."""
+    conv_forward = _giving("(out, cache)", conv_forward)
+    conv_backward = _giving("(dx, dw, db)", conv_backward)
     x, w = np.arange(9.0).reshape(1, 1, 3, 3), np.array([[[[1.0, 0.0], [0.0, -1.0]]]])
     yield close("convolution by hand", conv_forward(x, w, np.array([0.5]))[0], np.full((1, 1, 2, 2), -3.5))
     random = np.random.default_rng(0)
@@ -122,8 +139,11 @@ def convolution(conv_forward, conv_backward):
 @_reported
 def pooling(max_pool_forward, max_pool_backward):
     """Question 2: a max-pool by hand, and its gradient against central differences."""
+    max_pool_forward = _giving("(out, cache)", max_pool_forward)
     x = np.array([[1.0, 5, 2, 0], [3, 4, 8, 7], [0, 1, 2, 3], [9, 6, 5, 4]])[None, None]
     yield close("max-pool by hand", max_pool_forward(x, size=2)[0], [[[[5, 8], [9, 5]]]])
+    out, _ = max_pool_forward(x, size=(2, 3), stride=(2, 1))
+    yield close("max-pool by hand, one number per axis", out, [[[[8, 8], [9, 6]]]])
     x, dout = np.random.default_rng(1).normal(size=(2, 2, 5, 5)), np.random.default_rng(2).normal(size=(2, 2, 2, 2))
     with _unchanged("forward", x=x):
         out, cache = max_pool_forward(x, size=3, stride=2)
@@ -140,6 +160,8 @@ def pooling(max_pool_forward, max_pool_backward):
 @_reported
 def batchnorm(spatial_batchnorm_forward, spatial_batchnorm_backward):
     """Question 3: normalised statistics, running statistics, and gradients against central differences."""
+    spatial_batchnorm_forward = _giving("(out, cache)", spatial_batchnorm_forward)
+    spatial_batchnorm_backward = _giving("(dx, dgamma, dbeta)", spatial_batchnorm_backward)
     random = np.random.default_rng(3)
     x, gamma, beta, running = 2 + 3 * random.normal(size=(4, 3, 3, 3)), np.ones(3), np.zeros(3), {}
     with _unchanged("forward", x=x):
@@ -219,6 +241,7 @@ def _scores(p, x):
 
 def held_out(network, images, labels, *, least=90):
     """Question 4: a network of one's own on images it was not trained on."""
+    assert not isinstance(network, type), f"{network.__name__} is a class; make a network of it and train that"
     scores = np.asarray(network.scores(images)[0])
     assert scores.shape[:1] == labels.shape, f"scores(x)[0] has shape {scores.shape}; expected ({len(labels)}, classes)"
     right = 100 * (scores.argmax(1) == labels).mean()

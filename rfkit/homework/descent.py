@@ -1,4 +1,4 @@
-"""Adam and a small trainer for networks of `rfkit.homework.nets`, or your own: numpy only."""
+"""Adam and a small trainer for networks in numpy, ours or your own."""
 
 from dataclasses import dataclass, field
 

@@ -51,8 +51,7 @@ def stubs(source):
     if others:
         comments = [line for line in source.splitlines() if line.startswith("#")]
         return ["\n".join([*comments[:1], "# Your code here."])]
-    first, *rest = map(_empty, objects)
-    return [f"import numpy as np\n\n\n{first}", *rest]
+    return [_empty(each) for each in objects]
 
 
 def solved(source):
@@ -168,8 +167,8 @@ def plain(text):
     text = re.sub(rf"^(`{{3,}})\{{exercise\}}{_BODY}^\1", r"**Exercise.** \2", text, flags=re.MULTILINE)
     as_details = r"<details><summary>\2</summary>\n\n\3\n</details>"
     text = re.sub(rf"^(:{{3,}})\{{admonition\}} ([^\n]*){_BODY}^\1", as_details, text, flags=re.MULTILINE)
-    text = re.sub(r"\{cite:t\}`([a-z]+)(\d{4})\w*`", lambda m: f"{m[1].title()} ({m[2]})", text)
-    text = re.sub(r"\{cite:p\}`([a-z]+)(\d{4})\w*`", lambda m: f"({m[1].title()}, {m[2]})", text)
+    text = re.sub(r"\{cite:t\}`([a-z]+)(\d{4})\w*`", lambda m: f"{m[1].title()} et al. ({m[2]})", text)
+    text = re.sub(r"\{cite:p\}`([a-z]+)(\d{4})\w*`", lambda m: f"({m[1].title()} et al., {m[2]})", text)
     text = re.sub(r"\{term\}`([^`<]*?)(?: <[^`]*>)?`", r"\1", text)
     text = re.sub(r"\{math\}`([^`]*)`", r"$\1$", text)
     text = re.sub(r"\$\$ \([\w-]+\)", "$$", text)

@@ -16,7 +16,8 @@ class ThreeLayerConvNet:
         filters: Filters of the convolution.
         kernel: Side of its filters, odd; padding keeps the size.
         hidden: Units of the first affine layer.
-        weight_scale: Standard deviation of the initial weights; ``None`` for He's, ``sqrt(2 / fan_in)``.
+        weight_scale: Standard deviation of the initial weights, which are normal with mean 0 (biases are 0); ``None``
+            for He's, ``sqrt(2 / fan_in)``, where ``fan_in`` is the number of inputs of a unit.
         decay: Coefficient of ``0.5 * ||w||^2`` over all weights, not biases.
         seed: Seed of the initial weights.
         dtype: Type of the weights.
@@ -49,7 +50,10 @@ class ThreeLayerConvNet:
         }
 
     def scores(self, x, *, train=False):
-        """Scores (N, classes) of images (N, C, H, W), and whatever the gradients need: a tuple of the two."""
+        """Scores (N, classes) of images (N, C, H, W), and whatever the gradients need: a tuple of the two.
+
+        `train` is for networks with layers such as batch norm; this one has none.
+        """
         p = self.parameters
         out, conv = nl.conv_forward(x, p["w1"], p["b1"], padding=self.padding)
         out, relu1 = nl.relu_forward(out)

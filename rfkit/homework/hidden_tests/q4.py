@@ -76,7 +76,7 @@ scores = net.scores(x)[0]
 """
     scores = student(code, ["scores"], x=x, labels=labels)[0]
     right = 100 * (scores.argmax(1) == labels).mean()
-    assert right == 100, f"{right:.0f} % of 50 images learned by heart"
+    assert right == 100, f"{right:.0f} % of 50 images memorised"
 
 
 def own_network(student):
@@ -132,6 +132,6 @@ TESTS = [
     (3, "gradients of the hidden layer", partial(gradients, layer=2)),
     (3, "gradients of the convolution", partial(gradients, layer=1)),
     (2, "weight decay", weight_decay),
-    (8, "a small set learned by heart", overfit),
+    (8, "memorising a small set", overfit),
     (8, "your own network on held-out images", own_network),
 ]
