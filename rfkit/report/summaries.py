@@ -182,7 +182,7 @@ def matched_table(found):
     columns = {}
     for name, words in (("as_trained", "as trained"), ("matched", "matched")):
         columns[f"Barrier, {words}"] = f"{name}_barrier", 2
-        columns[f"Least accuracy, {words} (%)"] = f"{name}_least", 0
+        columns[f"Lowest accuracy, {words} (%)"] = f"{name}_least", 0
     return _cells(found, ["architecture", "rf_level"], columns, "Pairs")
 
 
