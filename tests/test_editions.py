@@ -64,15 +64,25 @@ def test_hand_out_holds_no_solution(tmp_path):
             ast.parse(source)
 
 
-def test_what_comes_with_the_hand_out_holds_no_answer(tmp_path):
+def test_what_comes_with_the_hand_out_holds_no_answer(tmp_path, capsys):
     written = editions.build(tmp_path, questions=[1, 2, 3])
-    assert not (tmp_path / "CNN.ipynb").exists()
+    assert not (tmp_path / "CNN.ipynb").exists() and not capsys.readouterr().err
     modules = [path.read_text(encoding="utf-8") for path in written if path.suffix == ".py"]
     assert modules and not {line for line in tell_tale() for text in modules if line in text}
     (tmp_path / "README.md").write_text("mine")
     editions.build(tmp_path, questions=[4])
     assert (tmp_path / "CNN.ipynb").exists() and (tmp_path / "rfkit" / "numpy_layers.py").is_file()
-    assert (tmp_path / "README.md").read_text() == "mine"
+    assert (tmp_path / "README.md").read_text() == "mine" and "kept" in capsys.readouterr().err
+    editions.build(tmp_path / "all")
+    assert "numpy_layers.py solves questions 2 and 3" in capsys.readouterr().err
+
+
+def test_another_package_of_the_name_is_not_overwritten(tmp_path):
+    (tmp_path / "rfkit").mkdir()
+    (tmp_path / "rfkit" / "cka.py").write_text("mine")
+    with pytest.raises(ConfigError, match="rfkit of its own.*nothing was overwritten"):
+        editions.build(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["rfkit"]
 
 
 def test_the_hand_out_needs_nothing_else_of_ours(tmp_path):
@@ -126,6 +136,8 @@ def test_chapters_of_the_student_edition_hold_no_solution():
         assert len(notebook.cells) == before and not any(source in text for source in shown)
         assert "{solution}" not in text and not {line for line in tell_tale() if line in text}
         solved = [cell.source for cell in notebook.cells if editions.has(cell, "solution")]
+        before = text.partition(solved[0])[0]
+        assert "np." not in solved[0] or "import numpy as np" in before
         assert solved and not any("from rfkit.numpy_layers import" in source for source in solved)
 
 

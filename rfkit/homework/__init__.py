@@ -1,1 +1,1 @@
-"""The homework: checks that students see, and a trainer for their networks; of the teacher, all the rest."""
+"""The homework: checks that students see and a trainer for their networks; the rest is for the teacher."""

@@ -110,7 +110,8 @@ def build(folder, tests=None, *, questions=(1, 2, 3, 4), solutions=False):
         List of the files written.
 
     Raises:
-        ConfigError: If a notebook of that name is there already, or `notebooks/` is not.
+        ConfigError: If there is no such question, `notebooks/` is not there, or the folder holds a notebook of that
+            name or another `rfkit`; nothing is written then.
     """
     folder, written = Path(folder), []
     questions = [one_of("question", each, (1, 2, 3, 4)) for each in questions]
@@ -118,6 +119,10 @@ def build(folder, tests=None, *, questions=(1, 2, 3, 4), solutions=False):
     taken = [name for name in chapters if (folder / f"{name}.ipynb").exists()]
     if taken:
         raise ConfigError(f"{folder} holds {taken[0]}.ipynb already; name another folder, nothing was overwritten")
+    support = [*SUPPORT, "numpy_layers.py"] if 4 in questions else SUPPORT
+    modules = (path.relative_to(folder / "rfkit").as_posix() for path in (folder / "rfkit").rglob("*.py"))
+    if not {*SUPPORT, "numpy_layers.py"}.issuperset(modules):
+        raise ConfigError(f"{folder} holds an rfkit of its own; name another folder, nothing was overwritten")
     sources = {name: Path("notebooks") / f"{chapter}.ipynb" for name, chapter in chapters.items()}
     for source in sources.values():
         if not source.is_file():
@@ -127,9 +132,14 @@ def build(folder, tests=None, *, questions=(1, 2, 3, 4), solutions=False):
         path = folder / f"{name}.ipynb"
         nbformat.write(_handout(nbformat.read(source, as_version=4), solutions), path)
         written.append(path)
-    if not solutions and not (folder / "README.md").exists():
+    if (folder / "README.md").exists():
+        print(f"rfkit: kept {folder / 'README.md'} as it is", file=sys.stderr)
+    elif not solutions:
         written.append(shutil.copy(Path(__file__).with_name("handout.md"), folder / "README.md"))
-    for part in (*SUPPORT, "numpy_layers.py") if 4 in questions else SUPPORT:
+    if not solutions and 4 in questions and {2, 3} & set(questions):
+        which = "--questions 1,2,3 leaves it and question 4 for later"
+        print(f"rfkit: {folder / 'rfkit' / 'numpy_layers.py'} solves questions 2 and 3; {which}", file=sys.stderr)
+    for part in support:
         place = folder / "rfkit" / part
         place.parent.mkdir(parents=True, exist_ok=True)
         written.append(shutil.copy(PACKAGE / part, place))
