@@ -24,21 +24,16 @@ def browser():
     return found
 
 
-def to_pdf(page, output):
-    """Print a web page."""
-    page, output = Path(page), Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="rfkit-print-", ignore_cleanup_errors=True) as folder:
-        made = Path(folder) / "page.pdf"
+def _print(page, output):
+    with tempfile.TemporaryDirectory(prefix="rfkit-print-", ignore_cleanup_errors=True) as profile:
         command = [
-            browser(), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
-            "--no-pdf-header-footer", "--virtual-time-budget=30000", f"--print-to-pdf={made}",
+            browser(), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
+            "--no-pdf-header-footer", "--virtual-time-budget=30000", f"--print-to-pdf={output}",
             page.resolve().as_uri(),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        if not made.is_file():
-            raise RuntimeError(f"the browser made no PDF of {page}: {done.stderr.strip()[-400:]}")
-        shutil.move(made, output)
+    if not output.is_file():
+        raise RuntimeError(f"the browser made no PDF of {page}: {done.stderr.strip()[-400:]}")
     return output
 
 
@@ -55,7 +50,7 @@ def to_one_pdf(root, output):
     with tempfile.TemporaryDirectory(prefix="rfkit-print-") as folder, PdfWriter() as writer:
         for i, page in enumerate(pages):
             title = re.search(r"<title>(.*?)(?: &#8212;|</title>)", page.read_text(encoding="utf-8"))[1]
-            writer.append(to_pdf(page, Path(folder) / f"{i}.pdf"), outline_item=unescape(title))
+            writer.append(_print(page, Path(folder) / f"{i}.pdf"), outline_item=unescape(title))
         with replacing(output) as file:
             writer.write(file)
     return output

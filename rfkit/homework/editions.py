@@ -27,7 +27,8 @@ SUPPORT = (
     *("__init__.py", "files.py", "data/__init__.py", "data/image_files.py", "data/published.py"),
     *("homework/__init__.py", "homework/checks.py", "homework/descent.py", "reference/digits.npz"),
 )
-"""The part of this package that the hand-out's notebooks import; question 4 is given our layers as well."""
+LAYERS = "numpy_layers.py"
+"""The parts of this package that the hand-out's notebooks import: all of them, and question 4 our layers."""
 YOUR_CODE = 'raise NotImplementedError("your code here")'
 _METHOD = re.compile(r", method='fast'|\n +method: .*")
 """What a stub does not have: how a layer is computed is the student's choice."""
@@ -119,9 +120,8 @@ def build(folder, tests=None, *, questions=(1, 2, 3, 4), solutions=False):
     taken = [name for name in chapters if (folder / f"{name}.ipynb").exists()]
     if taken:
         raise ConfigError(f"{folder} holds {taken[0]}.ipynb already; name another folder, nothing was overwritten")
-    support = [*SUPPORT, "numpy_layers.py"] if 4 in questions else SUPPORT
     modules = (path.relative_to(folder / "rfkit").as_posix() for path in (folder / "rfkit").rglob("*.py"))
-    if not {*SUPPORT, "numpy_layers.py"}.issuperset(modules):
+    if not {*SUPPORT, LAYERS}.issuperset(modules):
         raise ConfigError(f"{folder} holds an rfkit of its own; name another folder, nothing was overwritten")
     sources = {name: Path("notebooks") / f"{chapter}.ipynb" for name, chapter in chapters.items()}
     for source in sources.values():
@@ -138,8 +138,8 @@ def build(folder, tests=None, *, questions=(1, 2, 3, 4), solutions=False):
         written.append(shutil.copy(Path(__file__).with_name("handout.md"), folder / "README.md"))
     if not solutions and 4 in questions and {2, 3} & set(questions):
         which = "--questions 1,2,3 leaves it and question 4 for later"
-        print(f"rfkit: {folder / 'rfkit' / 'numpy_layers.py'} solves questions 2 and 3; {which}", file=sys.stderr)
-    for part in support:
+        print(f"rfkit: {folder / 'rfkit' / LAYERS} solves questions 2 and 3; {which}", file=sys.stderr)
+    for part in (*SUPPORT, LAYERS) if 4 in questions else SUPPORT:
         place = folder / "rfkit" / part
         place.parent.mkdir(parents=True, exist_ok=True)
         written.append(shutil.copy(PACKAGE / part, place))

@@ -13,11 +13,10 @@ from contextlib import suppress
 from importlib.metadata import requires
 from pathlib import Path
 
-import rfkit
 from rfkit.config import one_of
 from rfkit.files import replacing, write_json
 from rfkit.homework import grading, kernel
-from rfkit.homework.editions import HIDDEN_TESTS
+from rfkit.homework.editions import HIDDEN_TESTS, PACKAGE
 
 VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
 SETUP = """#!/usr/bin/env bash
@@ -48,7 +47,6 @@ def build(path, tests=None, *, visibility="after_published", seconds=60, memory_
     grading.check_limits(seconds, memory_gib)
     grading.suites(tests)
     options = {"visibility": visibility, "seconds": seconds, "memory_gib": memory_gib}
-    package = Path(rfkit.__file__).parent
     # what the homework needs: PyTorch is not among it
     setup = SETUP.format(packages=" ".join(f"'{each}'" for each in requires("rfkit") if "extra ==" not in each))
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -59,8 +57,8 @@ def build(path, tests=None, *, visibility="after_published", seconds=60, memory_
         archive.writestr("options.json", json.dumps(options))
         for test in sorted(tests.glob("*.py")):
             archive.write(test, f"tests/{test.name}")
-        for part in sorted(package.rglob("*")):
-            inside = part.relative_to(package)
+        for part in sorted(PACKAGE.rglob("*")):
+            inside = part.relative_to(PACKAGE)
             if part.is_file() and "__pycache__" not in inside.parts and "hidden_tests" not in inside.parts:
                 archive.write(part, Path("rfkit") / inside)
     return path
