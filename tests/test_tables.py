@@ -314,6 +314,7 @@ def test_the_studys_tables_follow_from_its_records(n):
         config = json.loads(path.read_text())
         other = config["width"] != 0.125 or config["protocol"] != "short"
         other |= config["train"]["epochs"] in presets.SHORTER_EPOCHS or config["seed"] not in presets.get("study").seeds
+        other |= config["train"].get("precision", "float32") != "float32"
         if config["image_size"] != size or ":" in config["architecture"] or other:
             continue
         dense = json.loads((path.parent / "summary.json").read_text())["test_accuracy"]
@@ -386,3 +387,5 @@ def test_widths_are_compared_run_by_run():
         str(Fraction(row["width"])) for row in (narrow, *wider)
     ]
     report.plot_by_width(found)
+    unmeasured = report.width_table(found.assign(usable=np.nan, left=np.nan))
+    assert set(unmeasured["Usable left (thousand)"]) == set(unmeasured["Breaks at (usable rate)"]) == {tables.MISSING}

@@ -407,6 +407,6 @@ def _cells(frame, keys, columns, count="Seeds"):
             else:  # a mean: its name, digits or words for it, and perhaps the stage
                 name, form, *stage = wanted
                 values = (cell[cell["stage"].isin(stage)] if stage else cell)[name].dropna().astype(float)
-                row[title] = form(values.mean()) if callable(form) else spread(values, form)
+                row[title] = form(values.mean()) if callable(form) and len(values) else spread(values, form)
         rows.append(row | {count: len(cell) // (cell["stage"].nunique() if "stage" in cell else 1)})
     return pd.DataFrame(rows)
