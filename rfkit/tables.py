@@ -218,6 +218,14 @@ def spread(values, digits):
     return f"{mean:,.{digits}f}" if std is None else f"{mean:,.{digits}f} ± {std:,.{digits}f}"
 
 
+def listed(numbers):
+    """Increasing numbers in words: 10 and 30; 0, 1 and 4; 0 to 5."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def text(table, form="md"):
     """A table as text."""
     filled = table.map(lambda value: "" if value is None else value)

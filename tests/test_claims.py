@@ -165,7 +165,7 @@ def test_levels_at_floor_are_tied_at_the_bottom():
     floor = {("cifar10", "vgg19", level, 0.9) for level in (1, 2)}
     verdicts = claims.judge(claims.Evidence(story.runs, floor))
     gap = verdict(verdicts, "C3")
-    assert gap.verdict == SUPPORTED and gap.test == "Page, 5 seeds, levels 1, 2, 3, 4; at chance, tied: 1, 2"
+    assert gap.verdict == SUPPORTED and gap.test == "Page, 5 seeds, levels 1 to 4; at chance, tied: 1 and 2"
     assert gap.effect == "80.1 → 10.0"  # what was measured, not what the tie makes of it
     assert gap.p == gap.smallest_p == pytest.approx(2 / 12**5)  # half of the 24 orders are the same for a tie
     every = {("cifar10", "vgg19", level, 0.9) for level in (1, 2, 3, 4)}

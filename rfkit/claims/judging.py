@@ -9,7 +9,7 @@ import pandas as pd
 from rfkit import experiments, stats
 from rfkit.outcomes import ALPHA
 from rfkit.presets import FINE_TUNED_RATE, MARGIN_POINTS, PAPER_RATES
-from rfkit.tables import ARCHITECTURE_LABELS, from_to
+from rfkit.tables import ARCHITECTURE_LABELS, from_to, listed
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 CLAIMS = {
@@ -107,7 +107,7 @@ def _trend(claim, cell, values, falling, paired=True):
         test, data, count = stats.jonckheere_trend, groups, f"Jonckheere, {sum(map(len, groups))} networks"
     (claimed, smallest), (opposite, _) = test(data, falling=falling), test(data, falling=not falling)
     p_values = min(1.0, 2 * min(claimed, opposite)), min(1.0, 2 * smallest)
-    named = f"{count}, levels {', '.join(map(str, values))}"
+    named = f"{count}, levels {listed([int(level) for level in values])}"
     return Verdict(claim, *cell, claimed <= opposite, *p_values, from_to(first, last), named)
 
 
@@ -118,7 +118,7 @@ def _trend_of(evidence, claim, cell, outcome, falling, floor_rate=None):
     if not found or not levels:
         return found
     first, last = _values(evidence, *cell, outcome).mean().iloc[[0, -1]]
-    test = f"{found.test}; at chance, tied: {', '.join(map(str, levels))}"
+    test = f"{found.test}; at chance, tied: {listed(levels)}"
     return replace(found, effect=from_to(first, last), test=test)
 
 

@@ -254,19 +254,11 @@ def _where(configs, setting):
     for each, (values,) in groups.items():
         alike.setdefault(values, []).append(each)
     if not name:
-        return list(map(_and, alike))
+        return list(map(tables.listed, alike))
     return [
-        f"{_and(values)} ({' and '.join(each) if len(each) < 3 else 'otherwise'})"
+        f"{tables.listed(values)} ({' and '.join(each) if len(each) < 3 else 'otherwise'})"
         for values, each in sorted(alike.items(), key=lambda item: len(item[1]))
     ]
-
-
-def _and(values):
-    """Numbers in words: 10 and 30; 0, 1 and 4; 0 to 5."""
-    if len(values) > 2 and values[-1] - values[0] == len(values) - 1:
-        return f"{values[0]} to {values[-1]}"
-    *others, last = map(str, values)
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def recipe_line(made):
