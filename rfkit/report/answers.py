@@ -34,9 +34,9 @@ QUESTIONS = (
     ),
     (
         "Larger fields make the deep layers of two seeds less alike.", ("C8",), "s33-representations", "partly",
-        "Much less alike in ResNet50 (similarity falls from 0.83 to 0.26, of block outputs from 0.92 to 0.46), though "
-        "at level 3 pairs of seeds disagree (0.33, 0.46 and 0.74); hardly less alike in the VGG19-like network (0.87 "
-        "to 0.85).",
+        "Much less alike in ResNet50 (similarity falls from 0.83 to 0.26, of the deep blocks' outputs from 0.92 to "
+        "0.46), though at level 3 pairs of seeds disagree (0.33, 0.46 and 0.74); hardly less alike in the VGG19-like "
+        "network (0.87 to 0.85).",
     ),
 )  # fmt: skip
 """What the paper says, the claims that test it, the chapter, the verdict and why."""
