@@ -338,7 +338,7 @@ def _assignment(options):
         limits = {name: getattr(options, name) for name in ("jobs", "seconds", "memory_gib")}
         if not any(folder.is_dir() for folder in options.folders):
             raise ConfigError(f"no folder {options.folders[0]}; expected folders of submissions")
-        graded, before = [], read_csv(options.csv) if options.csv else []
+        graded, before = [], grading.gradebook([], read_csv(options.csv)) if options.csv else []
         for folder, each in grading.grade_all(options.folders, options.tests, **limits):
             if each is None:
                 print(f"rfkit: {folder} is no folder of a submission; left out", file=sys.stderr)

@@ -47,7 +47,7 @@ def first_line(error):
 
 
 def read_reference(name, **options):
-    """A table of published numbers that comes with the package."""
+    """A table that comes with the package."""
     import pandas as pd
 
     return pd.read_csv(Path(__file__).parent / "reference" / name, **options)
@@ -60,7 +60,10 @@ def write_json(path, content):
 
 def read_csv(path):
     """Rows of what `write_csv` wrote; none where there is no file."""
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8-sig", newline="") as file:  # Excel begins it with a mark
+        return list(csv.DictReader(file))
 
 
 def write_csv(path, rows):

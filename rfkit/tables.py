@@ -202,7 +202,7 @@ def three(value):
     """A number with three significant digits; large and small ones with a power of ten."""
     if pd.isna(value):
         return MISSING
-    value = float(f"{value:.3g}")  # first: 9.999 is 10.0
+    value = float(f"{value:.3g}") + 0.0  # first: 9.999 is 10.0; never −0
     if value == 0 or 1e-2 <= abs(value) < 1e4:
         digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
         return f"{value:,.{digits}f}"

@@ -142,6 +142,13 @@ def test_the_opposite_story_is_contradicted():
     assert found == dict.fromkeys(["C1", "C2", "C3", "C4", "C9", "E1", "E8"], CONTRADICTED) | {"C5": UNDECIDED}
 
 
+def test_the_only_step_is_named_once():
+    story = made_up([84, 86, 88, 90], [10, 20, 40, 60])
+    ends = story.runs[story.runs["rf_level"].isin([1, 4])]
+    (found,) = (v for v in claims.judge(claims.Evidence(ends)) if v.claim == "E1")
+    assert found.verdict == CONTRADICTED and found.effect.count("level 1 to 4 at 0.9") == 1
+
+
 def test_noise_is_undecided():
     verdicts = claims.judge(made_up([90] * 4, [40] * 4, noise=3))
     assert {v.verdict for v in verdicts} == {UNDECIDED}

@@ -206,6 +206,7 @@ def test_a_layer_uses_no_more_than_its_field(trained):
 def test_the_border_counts_like_the_rest_where_all_pixels_do():
     assert effective_fields._border(np.ones((32, 32))) == pytest.approx(1)
     assert effective_fields._border(np.pad(np.ones((30, 30)), 1)) == 0
+    assert np.isnan(effective_fields._border(np.zeros((32, 32))))  # a dead unit
 
 
 # the field: Araujo, Norris and Sim, Distill 2019, table of published networks (ResNet differs: theirs strides later)

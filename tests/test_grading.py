@@ -1,6 +1,7 @@
 """Submissions, good and broken: each loses what it got wrong, and nothing else."""
 
 import ast
+import codecs
 import contextlib
 import csv
 import json
@@ -18,6 +19,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from rfkit import files
+from rfkit.cli import main
 from rfkit.config import ConfigError
 from rfkit.homework import editions, gradescope, grading, kernel
 
@@ -387,17 +390,25 @@ def test_blank_derivations_are_named(solved, tmp_path, monkeypatch):
     assert problems() == ["nothing is written below 3 of the questions that ask for words"]
 
 
-def test_a_gradebook_keeps_who_is_not_graded_again():
+def test_a_gradebook_keeps_who_is_not_graded_again(tmp_path, capsys):
     def graded(name, points, *problems):
-        question = {"question": 1, "points": points, "problems": list(problems)}
-        return {"submission": name, "questions": [question], "total": points, "of": 10, "to_read": "words"}
+        questions = [{"question": n, "points": points, "problems": list(problems)} for n in grading.BLOCKED]
+        return {"submission": name, "questions": questions, "total": points, "of": 10, "to_read": "words"}
 
-    before = grading.gradebook([graded("zoe", 3), graded("amy", 4, "late", "odd")])
-    assert [row["submission"] for row in before] == ["amy", "zoe"] and before[0]["notes"] == "late"
+    made = grading.gradebook([graded("zoe", 3), graded("amy", 4, "late\nask her", "odd")])
+    assert [row["submission"] for row in made] == ["amy", "zoe"] and made[0]["notes"].startswith("late\nask her")
+    files.write_csv(path := tmp_path / "points.csv", made)
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())  # as Excel saves it
+    before = files.read_csv(path)
+    assert before == [{key: str(value) for key, value in row.items()} for row in made]
     after = grading.gradebook([graded("zoe", 9), graded("bob", 1)], before)
-    assert [(row["submission"], row["total"]) for row in after] == [("amy", 4), ("bob", 1), ("zoe", 9)]
+    assert [(row["submission"], int(row["total"])) for row in after] == [("amy", 4), ("bob", 1), ("zoe", 9)]
+    path.write_text(text := "name,mark\nzoe,2\n")
     with pytest.raises(ConfigError, match="has columns name, mark, not a gradebook's; name another file"):
-        grading.gradebook([graded("zoe", 9)], [{"name": "zoe", "mark": "2"}])
+        grading.gradebook([], files.read_csv(path))
+    (tmp_path / "zoe").mkdir()
+    assert main(["assignment", "grade", str(tmp_path / "zoe"), "--csv", str(path)]) == 2  # before anything is graded
+    assert "zoe" not in capsys.readouterr().out and path.read_text() == text
 
 
 @pytest.mark.parametrize(

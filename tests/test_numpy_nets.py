@@ -93,6 +93,10 @@ def test_an_interrupted_training_leaves_the_learning_rate():
     with pytest.raises(KeyboardInterrupt):
         descent.train(net, x, labels, optimizer, epochs=4, report=interrupt)
     assert optimizer.lr == 0.05
+    net.parameters.popitem()  # within a step
+    with pytest.raises(KeyError):
+        descent.train(net, x, labels, optimizer, epochs=4)
+    assert optimizer.lr == 0.05
 
 
 def test_bad_shapes():

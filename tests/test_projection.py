@@ -226,6 +226,13 @@ def test_importance_tables(found):
     assert table["true_mean"].iloc[0] == pytest.approx(np.mean(one["maxima"]["1"]))
     text = report.show_importance_table(4, {"recorded study": [], "this build": results})._repr_markdown_()
     assert text.startswith("(paper-table-4)=") and "width 0.0625" in text and "0.322 ± 0.12" in text
+    wide = experiments.measured("gradient_projection", presets.get("study"))
+    other = copy.deepcopy(wide)
+    for each in other:
+        for maxima in each["values"]["maxima"].values():
+            maxima[:] = [1.5 * value for value in maxima]
+    text = report.show_importance_table(4, {"recorded study": wide, "this build": other})._repr_markdown_()
+    assert "Distance, recorded study (standard errors)" in text and "Distance, this build (standard errors)" in text
     variants = tables.importance_variants(results)
     assert len(variants) == 16 and variants["p (falls)"].str.match(r"^[\d.e-]+$").all()
     shapes = tables.importance_shapes(results)

@@ -1,6 +1,7 @@
 import atexit
 import contextlib
 import json
+import multiprocessing
 import os
 import pickle
 import random
@@ -188,8 +189,12 @@ def test_damage_is_detected_and_named():
     with pytest.raises(StoreError, match="provenance.json holds something else than data.label and device"):
         _ = Run(run.path).provenance
     path.unlink()
-    with pytest.raises(StoreError, match="records keep no weights"):
+    with pytest.raises(StoreError, match=r"records keep no weights; train the run .* delete .*seed0 first"):
         run.weights()
+    (problem,) = store.damage(run.path)
+    assert "final.pt" in problem
+    shutil.rmtree(path.parent)  # as in a record
+    assert store.damage(run.path) == []
 
 
 def test_numbers_that_were_changed_are_refused():
@@ -324,6 +329,16 @@ def test_a_killed_worker_costs_its_own_run(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_worker_that_is_killed_while_idle_costs_nothing():
+    results = pool.run([(time.sleep, (0.5,))] * 4, 2)
+    found = [next(results)]
+    time.sleep(3)  # both workers have nothing to do now, since nobody asks for the next result
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    time.sleep(1)
+    assert sorted([*found, *results]) == [(index, None) for index in range(4)]
+
+
 def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
     command = [sys.executable, "-m", "rfkit", "study", "smoke", "--epochs", "500", "-j", "1"]
     with subprocess.Popen(

@@ -1,5 +1,6 @@
 import json
 import statistics
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -119,7 +120,8 @@ def test_what_is_recorded_is_counted_cell_by_cell():
 
     runs = [FakeRun(1, 0, 90.0, [50.0, 10.0]), FakeRun(1, 1, 92.0, [60.0, 14.0]), FakeRun(1, 0, 1, [1, 1], size=64)]
     for run, epochs in zip(runs, ([2.0, 4.0, 40.0], [1.0], [1.0]), strict=True):
-        run.metrics = [{"seconds": seconds} for seconds in epochs]
+        copied = {32: "cifar10_jpeg", 64: "tiny_imagenet_100"}[run.config.image_size]
+        run.config, run.metrics = replace(run.config, dataset=copied), [{"seconds": seconds} for seconds in epochs]
         run.provenance |= {"wall_seconds": 1800, "threads": 2}
     runs[1].tuned = {"rate": 0.9}
     images = runs[0].config.train_images
@@ -129,6 +131,11 @@ def test_what_is_recorded_is_counted_cell_by_cell():
     assert (one["Images/s"], one["Core-hours"]) == (f"{(images / 4 + images) / 2:,.0f}", "2.00")
     assert two["Seeds"] == "0 of 3" and two["Images/s"] == two["Core-hours"] == tables.MISSING
     assert (three["Data"], three["Level"], three["Seeds"]) == ("Tiny ImageNet", 1, "1 of 3") and four["Fine-tuned"] == 0
+    for run in runs:
+        run.config = replace(run.config, dataset="digits")
+    preset = presets.get("demo").select(architectures="vgg19", datasets=["digits", "cifar10"], levels=[1], seeds=[0])
+    table = report.recorded_table(preset, runs[:1])
+    assert table["Seeds"].tolist() == ["1 of 1", "0 of 1"]
 
 
 def test_every_recorded_training_is_in_one_stage():
@@ -388,4 +395,9 @@ def test_widths_are_compared_run_by_run():
     ]
     report.plot_by_width(found)
     unmeasured = report.width_table(found.assign(usable=np.nan, left=np.nan))
+    quarter = found[found["width"] == 0.25]
+    assert set(quarter["precision"]) == {"float32", "bfloat16"}
+    ((line, rings),) = [axes.lines for axes in report.plot_by_width(quarter).figure.axes if axes.lines]
+    assert list(line.get_ydata()) == quarter["dense"][quarter["precision"] == "float32"].tolist()
+    assert list(rings.get_ydata()) == quarter["dense"][quarter["precision"] == "bfloat16"].tolist()
     assert set(unmeasured["Usable left (thousand)"]) == set(unmeasured["Breaks at (usable rate)"]) == {tables.MISSING}

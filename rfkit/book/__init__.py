@@ -38,9 +38,10 @@ def notebook_names():
 def defaults(name):
     """Parameters of a notebook and their default values."""
     one_of("notebook", name, notebook_names())
-    notebook = nbformat.read(Path("notebooks") / f"{name}.ipynb", as_version=4)
-    cell = next(cell for cell in notebook.cells if editions.has(cell, "parameters"))
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+    import papermill
+
+    found = papermill.inspect_notebook(f"notebooks/{name}.ipynb")
+    return {key: ast.literal_eval(each["default"]) for key, each in found.items()}
 
 
 def parse(pairs):

@@ -206,7 +206,7 @@ def of_steps(cell, found, interval, kind):
     against, shrinks = [], False
     for rate, values in found.items():
         levels = list(values)
-        for a, b in [*itertools.pairwise(levels), (levels[0], levels[-1])] if len(levels) > 1 else ():
+        for a, b in dict.fromkeys([*itertools.pairwise(levels), (levels[0], levels[-1])]) if len(levels) > 1 else ():
             low, high = interval(values[a], values[b], 1 - ALPHA / (6 * len(levels)))
             if low > 0:
                 where = f"{FINE_TUNED_RATE:g}, fine-tuned" if rate is None else f"{rate:g}"

@@ -1,5 +1,7 @@
 """Analysis: how much of its receptive field each layer uses, before and after training."""
 
+import math
+
 import numpy as np
 
 import rfkit
@@ -37,7 +39,7 @@ def compute(run, settings, work):
             })  # fmt: skip
         result[stage] = layers
         if layers:
-            result[f"{stage}_pattern"] = np.asarray(field.pattern / field.pattern.max(), dtype=np.float32)
+            result[f"{stage}_pattern"] = np.asarray(field.pattern / (field.pattern.max() or 1), dtype=np.float32)
     return result
 
 
@@ -45,7 +47,7 @@ def _border(pattern):
     """Mean of the outermost pixels over the mean of all: 1 where the border counts like any other pixel."""
     inner = pattern[1:-1, 1:-1].sum()
     outer = (pattern.sum() - inner) / (pattern.size - (pattern.shape[0] - 2) * (pattern.shape[1] - 2))
-    return float(outer / pattern.mean())
+    return float(outer / pattern.mean()) if pattern.any() else math.nan
 
 
 @rows_of("effective_fields")

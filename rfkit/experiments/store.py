@@ -195,7 +195,8 @@ class Run:
         """
         if not self.has_weights(which):
             missing = f"{self.path / 'weights' / which}.pt is missing"
-            raise StoreError(f"{missing}: records keep no weights; train the run again with rfkit study")
+            again = f"train the run with rfkit study; if it is one of yours, delete {self.path} first"
+            raise StoreError(f"{missing}: records keep no weights; {again}")
         return load_tensors(self._checked(f"weights/{which}.pt"))
 
     def has_weights(self, which="final"):
@@ -287,11 +288,11 @@ class Store:
 
 
 def damage(folder):
-    """What is wrong with a finished run or result, and with the results in it; weights may be left out of records."""
-    found = []
+    """What is wrong with a finished run or result, and with the results in it; records have no weights at all."""
+    found, kept = [], any(folder.glob("weights/*.pt"))
     try:
         for name in checksums(folder):
-            if (folder / name).is_file() or not name.startswith("weights/"):
+            if kept or not name.startswith("weights/"):
                 check(folder, name)
         if (folder / "config.json").is_file():
             _ = Run(folder).stored_config

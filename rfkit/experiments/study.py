@@ -84,12 +84,13 @@ def jobs_of(preset):
         unit = finding.unit_of(preset, dataset, architecture, level, seed)
         steps, weights = _work_of(unit)
         asked = [name for name in unit.asked if ANALYSES[name].needs == "run" and ANALYSES[name].planned]
+        images = 3 * unit.config.image_size**2 * unit.config.train_images
         # alone, a level might be given more of them; twice the estimate for a slower node; what needs most memory,
-        # beside Python and torch, is Lanczos' basis of about 120 vectors
+        # beside Python and torch, is Lanczos' basis of about 120 vectors and the images, once more with a border
         jobs.append({
             "name": _job_name(unit), "command": f"{finding.command(alone)} --analyses {','.join(asked)}",
             "minutes": math.ceil(2 * steps * rfkit.training.seconds_per_image(unit.config) / 60) + 10,
-            "memory_mib": 3000 + math.ceil(140 * 4 * weights / 2**20),
+            "memory_mib": 3000 + math.ceil((140 * 4 * weights + 2 * images) / 2**20),
         })  # fmt: skip
     return jobs
 

@@ -71,8 +71,10 @@ def train(net, x, labels, optimizer, *, epochs, batch_size=100, held_out=None, f
                 images[mirrored] = images[mirrored, :, :, ::-1]
             loss, gradients = net.loss(images, labels[chosen])
             optimizer.lr = peak * 0.5 * (1 + np.cos(np.pi * step / steps))  # to zero along a cosine
-            optimizer.step(net.parameters, gradients)
-            optimizer.lr = peak  # at once: a training may be interrupted
+            try:
+                optimizer.step(net.parameters, gradients)
+            finally:
+                optimizer.lr = peak  # also where the training is interrupted
             losses.append(loss * len(images) / len(x))
             step += 1
         measured = accuracy(net, *held_out) if held_out is not None else None

@@ -102,6 +102,10 @@ def _names(parts):
 
 def gradebook(graded, before=()):
     """Rows for a gradebook, by submission: points, first notes, what is left to the teacher; earlier rows are kept."""
+    columns = ["submission", *(f"question {number}" for number in BLOCKED), "total", "of", "notes", "to be read by you"]
+    wrong = next((row for row in before if list(row) != columns), None)
+    if wrong:
+        raise ConfigError(f"the CSV has columns {', '.join(map(str, wrong))}, not a gradebook's; name another file")
     rows = [
         {"submission": each["submission"]}
         | {f"question {question['question']}": question["points"] for question in each["questions"]}
@@ -110,9 +114,6 @@ def gradebook(graded, before=()):
         | {"to be read by you": each["to_read"]}
         for each in graded
     ]
-    wrong = next((row for row in before if rows and row.keys() != rows[0].keys()), None)
-    if wrong:
-        raise ConfigError(f"the CSV has columns {', '.join(map(str, wrong))}, not a gradebook's; name another file")
     return [row for _, row in sorted({row["submission"]: row for row in [*before, *rows]}.items())]
 
 

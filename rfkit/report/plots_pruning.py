@@ -150,9 +150,10 @@ def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=No
     """An outcome against the width, a line per level; rings are bfloat16."""
     for level, part in by_width.groupby("rf_level"):
         style = plots.level_style(level)
-        mean = part.groupby("width")[outcome].mean()
-        ax.plot(mean.index, mean, label=f"level {level}", **style)
         rings = part[part["precision"] == "bfloat16"]
+        alone = ~rings["width"].isin(part.drop(rings.index)["width"])  # nowhere is the line a mean of both precisions
+        mean = part.drop(rings.index[~alone]).groupby("width")[outcome].mean()
+        ax.plot(mean.index, mean, label=f"level {level}", **style)
         ax.plot(rings["width"], rings[outcome], "o", color=style["color"], markersize=11, fillstyle="none")
     ax.set_xscale("log", base=2)
     ax.set_xticks(widths := sorted(by_width["width"].unique()), [str(Fraction(width)) for width in widths])

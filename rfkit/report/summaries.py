@@ -8,6 +8,7 @@ import pandas as pd
 
 from rfkit import experiments, outcomes, presets
 from rfkit.config import PROTOCOLS
+from rfkit.data import COPIES
 from rfkit.stats import paired_interval
 from rfkit.tables import ARCHITECTURE_LABELS, BREAKS, MISSING, WORDS, label, spread, three
 
@@ -199,7 +200,7 @@ def spectrum_table(found):
 
 def untrained_spectrum_table(found):
     """Hessian of untrained networks, for readers."""
-    ranked = [[values[rank] for rank in (0, 9, 89)] for values in found["values"]]
+    ranked = [[values[rank] if rank < len(values) else None for rank in (0, 9, 89)] for values in found["values"]]
     found = found.join(pd.DataFrame(ranked, found.index, ["Largest", "10th", "90th"]))
     return _cells(found, ["architecture", "rf_level", "field_px"], {
         **{title: (title, three) for title in ("Largest", "10th", "90th")}, "Smallest": ("smallest", three),
@@ -347,7 +348,7 @@ def recorded_table(preset, runs):
     """Which of a preset's cells are there, and what their trainings took."""
     rows, found = [], {}
     for config, run in ((run.config, run) for run in runs):
-        for dataset in {config.dataset, experiments.paper_dataset(config)}:
+        for dataset in {config.dataset, COPIES.get(config.dataset)}:
             found.setdefault((dataset, config.architecture, config.level), []).append(run)
     for dataset, architecture, level in preset.cells():
         here = found.get((dataset, architecture, level), [])

@@ -142,7 +142,7 @@ def show_importance_table(n, builds):
         columns[f"Linearised, {name}"] = list(map(_scientific, table["linearised_mean"], table["linearised_std"]))
         if table["standard_errors"].notna().any():
             apart = [MISSING if each is None else f"{each:.1f}" for each in table["standard_errors"]]
-            columns["Distance (standard errors)"] = apart
+            columns[f"Distance, {name} (standard errors)"] = apart
         columns[f"True, {name}"] = list(map(_scientific, table["true_mean"], table["true_std"]))
         shown = [each for each in found if each["settings"]["variant"] in experiments.DEFINITIONS]
         notes.append(f"{name.capitalize()}: {importance_line(shown, network)}")

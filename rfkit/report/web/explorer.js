@@ -151,7 +151,7 @@
     const found = /net=([a-z0-9-]*)&px=(\d+)/.exec(hash || "");
     if (!found) return false;
     const words = found[1].split("-").filter(Boolean).map((w) => /^([cp])(\d+)s(\d+)d(\d+)p(\d+)$/.exec(w));
-    if (words.length > 60 || words.some((w) => !w || Number(w[2]) < 1 || Number(w[3]) < 1 || Number(w[4]) < 1)) return false;
+    if (words.length > 60 || words.some((w) => !w || Number(w[2]) < 1 || Number(w[3]) < 1 || Number(w[4]) < 1 || Math.max(...w.slice(2)) > 64)) return false;
     layers = words.map(([, kind, k, s, d, p]) => ({ kind: kind === "c" ? "conv" : "pool", k: +k, s: +s, d: +d, p: +p }));
     size = Math.min(128, Math.max(4, Number(found[2])));
     return true;
