@@ -33,15 +33,13 @@ def run(tasks, jobs):
     def start_next(place):
         index, task = next(waiting, (None, None))
         if task is not None:
+            workers[place] = workers[place] or _worker()
             try:
-                future = (workers[place] or _worker_at(place)).submit(task[0], *task[1])
+                future = workers[place].submit(task[0], *task[1])
             except BrokenProcessPool:  # killed while it had nothing to do
-                future = _worker_at(place).submit(task[0], *task[1])
+                workers[place] = _worker()
+                future = workers[place].submit(task[0], *task[1])
             running[future] = place, index
-
-    def _worker_at(place):
-        workers[place] = _worker()
-        return workers[place]
 
     with few_threads():
         try:
