@@ -515,3 +515,51 @@ def test_calls_that_do_not_happen(call):
 def test_no_kernel(value):
     with pytest.raises(ValueError, match="kernel is .*; expected a whole number of at least 1"):
         rf.closed_form([value], [1])
+
+
+class Rearranged(nn.Module):
+    """A convolution, something that rearranges all of its map, and a convolution over positions again."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.first, self.between, self.last = nn.Conv2d(3, 4, 3, padding=1), between, nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        y = self.first(x)
+        return self.last(self.between(y.flatten(y.dim() - 2 if self.between.in_features == 64 else 1)).reshape(y.shape))
+
+
+@pytest.mark.parametrize("inputs", [64, 256])
+def test_positions_after_the_whole_image_was_seen_see_all_of_it(inputs):
+    """Linear over tokens, as in a mixer; over everything, as in an autoencoder."""
+    net = Rearranged(nn.Linear(inputs, inputs))
+    first, last = rf.trace(net, (3, 8, 8))
+    assert first.size == (3, 3) and last.size == (math.inf, math.inf) and last.shape == (8, 8)
+    assert rf.receptive_field(net, (3, 8, 8)).name == "last"
+    assert rf.measured(net, "last", (3, 8, 8)).size == (8, 8)
+
+
+def test_tokens_with_one_appended_see_the_whole_image():
+    from torchvision.models import VisionTransformer
+
+    net = VisionTransformer(32, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
+    patches, tokens = rf.trace(net, (3, 32, 32))
+    assert patches.size == (8, 8) and tokens.size == (math.inf, math.inf)
+
+
+@pytest.mark.parametrize("layers", [
+    [nn.Conv2d(3, 4, 3, padding=1), nn.Upsample(scale_factor=4), nn.Conv2d(4, 4, 3, padding=1)],
+    [nn.Conv2d(3, 4, 4, stride=4), nn.Upsample(scale_factor=4), nn.Conv2d(4, 4, 3, padding=1)],
+    [nn.Conv2d(3, 4, 5, stride=8), nn.ConvTranspose2d(4, 4, 2, stride=4)],
+])  # fmt: skip
+def test_the_step_of_a_decoder_by_gradients(layers):
+    net = nn.Sequential(*layers)
+    measured, traced = rf.measured(net), rf.receptive_field(net)
+    assert (measured.size, measured.stride, measured.center) == (traced.size, traced.stride, traced.center)
+
+
+def test_a_field_is_clipped_where_no_unit_sees_all_of_it():
+    net = nn.Conv2d(3, 4, 11, padding=5)
+    assert not rf.measured(net, "", (3, 32, 32)).clipped
+    small = rf.measured(net, "", (3, 8, 8))
+    assert small.clipped and small.size == (8, 8)

@@ -258,15 +258,17 @@ def measured(model, layer=None, input_shape=None):
             before = None if cut else extent
             grown[1 + axis] *= 2
         with_image = input_shape is None and not cut and extent != before  # as under an adaptive pool
-        found, count, cut = gradients.supports(double, name, call, shape if with_image else grown, axis)
-        cut = cut and not with_image
-        largest = max(map(len, found.values()))
+        used = shape if with_image else grown
+        found, count, _ = gradients.supports(double, name, call, used, axis)
+        largest, end = max(map(len, found.values())), used[1 + axis] - 1
         widest = {unit: seen for unit, seen in found.items() if len(seen) == largest > 0}
-        step = gradients.step_of(widest)
-        middles = [(seen[0] + seen[-1]) / 2 - unit * step for unit, seen in widest.items()]
+        whole = {unit: seen for unit, seen in found.items() if seen and 0 < seen[0] and seen[-1] < end}
+        cut = bool(widest) and not widest.keys() & whole.keys() and not with_image
+        step, period = gradients.step_of(whole if len(whole) > 1 else widest)
+        first = min(widest, key=lambda unit: (unit % period, unit), default=None)  # of the first phase, as in `trace`
         size.append(math.inf if cut and input_shape is None else largest)
         stride.append(_short(step))
-        center.append(_short(middles[0]) if middles else math.nan)
+        center.append(math.nan if first is None else _short(sum(widest[first]) / largest - first * step))
         clipped |= cut
         units.append(count)
     return Field(name, tuple(size), tuple(stride), tuple(center), tuple(units), clipped=clipped)

@@ -138,12 +138,14 @@ def _finite(gradients):
 
 
 def step_of(found):
-    """Pixels from unit to unit, over whole periods where the phases of a map differ."""
-    for period in range(1, len(found)):
-        steps = {found[unit + period][0] - seen[0] for unit, seen in found.items() if unit + period in found}
-        if len(steps) == 1:
-            return steps.pop() / period
-    return math.nan
+    """(pixels from unit to unit, units after which the phases of a map begin again)."""
+    last = max(found, default=0)
+    for period in range(1, last + 1):
+        pairs = [(unit, unit + period) for unit in found if unit + period <= last]
+        steps = {found[b][0] - found[a][0] if b in found else math.nan for a, b in pairs}
+        if len(steps) == 1 and not math.isnan(step := steps.pop()):
+            return step / period, period
+    return math.nan, 1
 
 
 def weights_on_a_path(model, shape):

@@ -99,6 +99,11 @@ def slid(state, out_shape, count, change):
     """Apply `change(position, map)` to the map of each of the last `count` dimensions."""
     state, dims, changes = merged(state), list(plain(out_shape)), {}
     lead = len(state.dims) - count
+    if count == len(state.maps) and not any(map(state.mapped, range(len(state.dims)))):
+        # positions again after an image that was seen whole, as in a decoder: each of them sees all of it
+        sizes = [math.prod(n for n, _ in factors) for factors in state.dims[lead:]]
+        positions = tuple(((n, axis if n > 1 else None),) for axis, n in enumerate(sizes))
+        state = State((*state.dims[:lead], *positions), tuple(map(rules.whole, state.maps)))
     for i, factors in enumerate(state.dims[lead:]):
         for axis in state.mapped(lead + i):
             if sum(n > 1 or a is not None for n, a in factors) > 1:
@@ -213,8 +218,10 @@ def concatenation(recorder, func, args, kwargs, outputs):
         states = [State((*s.dims[:dim], ((1, None),), *s.dims[dim:]), s.maps) for s in states]
     if any(len(state.mapped(dim)) == 1 for state in states):
         raise NoRule("concatenates along an axis of the image")
-    # a list of tokens with more tokens appended is an image no longer
-    return combine([collapse(state, [dim], state.dims) for state in states], outputs.shape)
+    joined = combine([collapse(state, [dim], state.dims) for state in states], outputs.shape)
+    if any(state.mapped(dim) and all(a is not None for n, a in state.dims[dim] if n > 1) for state in states):
+        recorder.emit("cat", joined)  # of tokens with more tokens appended, which are an image no longer
+    return joined
 
 
 def pixel_shuffle(recorder, func, args, kwargs, outputs):
