@@ -210,7 +210,7 @@ def _units(options):
 
 def _summary(options):
     preset = _preset(options)
-    found, missing = rfkit.experiments.find(preset)
+    found, missing = rfkit.experiments.find(preset, complete=False)
     if found:
         print(rfkit.experiments.frame("pruning", found).to_csv(index=False), end="")
     if missing:

@@ -1,12 +1,14 @@
 """The analysis that CONTRIBUTING shows, carried from a trained run to a frame; and every registered one is whole."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from rfkit import experiments, outcomes, presets, report
+from rfkit.config import ConfigError
 from rfkit.experiments import runner
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +32,36 @@ def test_the_documented_analysis_goes_from_a_run_to_a_frame(monkeypatch, tmp_pat
     assert all(row.norm == pytest.approx(exact[row.layer]) for row in frame.itertuples())
     target = experiments.record(found, tmp_path)
     assert target.result("weight_norms") == found.result("weight_norms")
+
+
+def test_a_failing_analysis_is_named(monkeypatch):
+    def fail(run, settings, work):
+        raise ValueError("boom")
+
+    broken = replace(experiments.ANALYSES["pruning"], compute=fail)
+    monkeypatch.setitem(experiments.ANALYSES, "pruning", broken)
+    smoke = presets.get("smoke").select(architectures="vgg19", levels=3)
+    monkeypatch.setattr(runner.pool, "run", in_this_process)
+    found = runner.run_all(
+        experiments.units(smoke), analyses=["pruning"], jobs=1, image_limit=smoke.image_limit, progress=False
+    )
+    ((_, message),) = found
+    assert message == "boom (in analysis 'pruning')"
+
+
+def in_this_process(tasks, _):
+    for index, (work, arguments) in enumerate(tasks):
+        try:
+            yield index, work(*arguments)
+        except Exception as error:
+            yield index, error
+
+
+def test_mistakes_in_a_declaration_are_refused():
+    with pytest.raises(ConfigError, match="unknown needs of analysis 'pruning': 'runs'; did you mean 'run'"):
+        replace(experiments.ANALYSES["pruning"], needs="runs")
+    with pytest.raises(ConfigError, match="unknown analysis 'pruningg'; did you mean 'pruning'"):
+        experiments.frame("pruningg", [])
 
 
 def test_pruning_of_each_layer_begins_where_that_of_all_does():

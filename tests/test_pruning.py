@@ -231,6 +231,16 @@ def test_unusable_weights_change_no_logit(architecture, level):
     assert torch.equal(model(images), logits)
 
 
+def test_weights_of_a_network_of_several_outputs():
+    class Several(nn.Sequential):
+        def forward(self, x):
+            return {"out": super().forward(x), "image": x}
+
+    layers = [nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 3, padding=1), nn.Flatten(), nn.Linear(2, 2)]
+    found = [pruning.usable_weights(kind(*layers), (3, 1, 1))["1.weight"] for kind in (nn.Sequential, Several)]
+    assert torch.equal(*found) and found[0].sum() == 8  # on one pixel the centres of the kernels
+
+
 @given(networks(), st.integers(6, 14))
 @settings(max_examples=60, deadline=None)
 def test_usable_means_that_a_gradient_can_reach_it(net, size):

@@ -52,7 +52,7 @@ def parse(pairs):
         if not separator:
             raise ConfigError(f"parameter {pair!r} has no value; expected key=value, such as levels=1,3")
         key = key.strip()
-        parameters[key] = value if key == "datasets" else literal(value)  # a path may have commas
+        parameters[key] = value if key in ("datasets", "images") else literal(value)  # a path may have commas
     return parameters
 
 

@@ -10,7 +10,7 @@ PUBLISHED = MappingProxyType({
     "tiny_imagenet": Published("Tiny ImageNet", 64, 100_000, 10_000, 200, "tiny-imagenet-200.zip", "tiny_imagenet_100"),
 })
 DATASETS = ("digits", *PUBLISHED)
-PAPER_DATASET_BY_SIZE = MappingProxyType({about.image_size: name for name, about in PUBLISHED.items()})
+PAPER_DATASET_BY_SIZE = MappingProxyType({32: "cifar10", 64: "tiny_imagenet"})
 """Which of the paper's data sets images of a size (in pixels) are set beside."""
 DATASET_LABELS = MappingProxyType({name: about.label for name, about in PUBLISHED.items()})
 COPIES = MappingProxyType({about.copy: name for name, about in PUBLISHED.items()})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from rfkit.config import ConfigError
+from rfkit.config import ConfigError, one_of
 from rfkit.data import PAPER_DATASET_BY_SIZE
 from rfkit.files import importing_from_home
 
@@ -40,6 +40,9 @@ class Analysis:
     cost: Callable = lambda settings, unit: 0
     planned: bool = True  #: Whether a study makes it unless other analyses are named.
     on_cpu: bool = False  #: Whether it computes on the CPU wherever the networks were trained.
+
+    def __post_init__(self):
+        one_of(f"needs of analysis {self.name!r}:", self.needs, ("run", "pair", "network"))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from rfkit import presets
 from rfkit.config import ConfigError, RunConfig
 from rfkit.data import COPIES, PUBLISHED
 from rfkit.experiments.analysis import source_sha256
-from rfkit.experiments.registry import ANALYSES
+from rfkit.experiments.registry import ANALYSES, named
 from rfkit.experiments.store import Run, Store
 from rfkit.files import StoreError, home
 
@@ -172,7 +172,7 @@ def _first(unit, stored, names, copies):
 
 def frame(name, runs):
     """Finished runs (or the results of an analysis that needs none) as the tidy data frame of an analysis."""
-    return ANALYSES[name].frame(runs)
+    return named([name])[0].frame(runs)
 
 
 def find_contrasts(preset):

@@ -55,7 +55,11 @@ def _measure(analysis, subject, settings, folder, data, device, weights, progres
     if there is not None and "rates" in settings:  # of other rates than are asked for: a curve never becomes shorter
         settings = settings | {"rates": sorted({*settings["rates"], *there["settings"]["rates"]})}
     clock = Clock(data.source if data is not None else None)
-    values = analysis.compute(subject, settings, Work(data, place, progress))
+    try:
+        values = analysis.compute(subject, settings, Work(data, place, progress))
+    except Exception as error:
+        error.add_note(f" (in analysis {analysis.name!r})")
+        raise
     store.save_result(folder, settings, values, clock.stop(place), weights)
 
 
@@ -159,7 +163,8 @@ def _work_through(work, todo, options, jobs, progress, run=None):
     for done, (index, result) in enumerate(results, start=1):
         if isinstance(result, Exception):
             plain = isinstance(result, ValueError | RuntimeError | OSError)  # else of a network's own code
-            failures.append((todo[index], str(result) if plain else f"{type(result).__name__}: {result}"))
+            said = f"{result}{''.join(getattr(result, '__notes__', ()))}"
+            failures.append((todo[index], said if plain else f"{type(result).__name__}: {said}"))
             result = f"FAILED, {failures[-1][1]}"
         bar.update()
         if progress:

@@ -144,7 +144,7 @@ def top_eigenvalues(
         basis: Vectors held at a time, of 4 bytes per parameter each; 120 by default for k = 90.
         batch_size: Images at a time. In mode ``"eval"`` the Hessian does not depend on it, and by default as many are
             taken as fit in `MAX_GIB`; in mode ``"train"`` it is part of the definition, by default 128.
-        max_products: Most Hessian-vector products to make; any number by default.
+        max_products: Stop after so many Hessian-vector products, when the basis is full next; by default never.
         progress: Show a bar.
 
     Raises:
@@ -157,6 +157,8 @@ def top_eigenvalues(
     parameters = sum(p.numel() for p in model.parameters())
     if whole("k", k, 1) > parameters:
         raise ValueError(f"k is {k!r}; expected a whole number between 1 and {parameters}, the number of parameters")
+    if max_products is not None:
+        whole("max_products", max_products, 1)
     operator = HessianOperator(model, images, labels, mode=mode, batch_size=batch_size)
     values, residuals, products = torch.zeros(0), torch.zeros(0), 0
     if operator.size:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from rfkit.receptive_field.layout import tensors
+
 IDENTITY = frozenset(
     "relu relu_ relu6 hardtanh hardtanh_ silu silu_ gelu hardswish leaky_relu leaky_relu_ elu elu_ selu celu prelu "
     "rrelu softplus mish logsigmoid hardshrink softshrink tanhshrink _threshold threshold threshold_ clamp clamp_ "
@@ -155,7 +157,8 @@ def weights_on_a_path(model, shape):
     weights = {name: p.requires_grad_() for name, p in copied.named_parameters() if p.dim() > 1}
     with torch.enable_grad(), _Linear():
         output = copied(image)
-    gradients = _finite(torch.autograd.grad(output.sum(), list(weights.values()), materialize_grads=True))
+    total = sum(each.sum() for each in tensors(output) if each.requires_grad)
+    gradients = _finite(torch.autograd.grad(total, list(weights.values()), materialize_grads=True))
     return {name: gradient != 0 for name, gradient in zip(weights, gradients, strict=True)}
 
 
