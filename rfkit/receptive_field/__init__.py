@@ -90,7 +90,8 @@ def trace(model, input_shape=(3, 64, 64), *, follow_statistics=False):
             they do through their statistics. By default only their elementwise part counts.
 
     Returns:
-        List of `Field` in execution order, one for every module or operation with a spatial result.
+        List of `Field` in execution order, one for every module or operation with a spatial result. Positions that
+        follow after the image was seen whole, as in a decoder, see all of it: their size is infinite.
 
     Raises:
         UnsupportedOperation: If an operation has no rule; names it and its module.
