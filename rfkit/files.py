@@ -63,7 +63,10 @@ def read_csv(path):
     if not path.is_file():
         return []
     with path.open(encoding="utf-8-sig", newline="") as file:  # Excel begins it with a mark
-        return list(csv.DictReader(file))
+        try:
+            return list(csv.DictReader(file))
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{path} is not UTF-8 ({error}); save it as CSV UTF-8") from error
 
 
 def write_csv(path, rows):

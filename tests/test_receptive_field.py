@@ -563,3 +563,73 @@ def test_a_field_is_clipped_where_no_unit_sees_all_of_it():
     assert not rf.measured(net, "", (3, 32, 32)).clipped
     small = rf.measured(net, "", (3, 8, 8))
     assert small.clipped and small.size == (8, 8)
+
+
+class Odd(nn.Module):
+    """Convolutions and something between them that is no map, as it appears in other people's networks."""
+
+    def __init__(self, forward, **modules):
+        super().__init__()
+        self.run = forward
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+def gate(self, x):
+    y = self.first(x)
+    return self.last(y * self.gate(y.mean((2, 3))[:, None]).transpose(1, 2)[..., None].sigmoid())
+
+
+def context(self, x):
+    y = self.first(x)
+    seen = self.pooled(F.interpolate(F.adaptive_avg_pool2d(y, 1), y.shape[2:]))
+    return self.last(torch.cat([y, seen], 1))
+
+
+def skip(self, x):
+    y = self.first(x)
+    decoded = self.pooled(self.code(y.flatten(1)).reshape(y.shape))
+    return self.last(torch.cat([y, decoded], 1))
+
+
+def turned(self, x):
+    y = self.pooled(self.code(self.first(x).flatten(1)).reshape(-1, 4, 8, 8))
+    return y + y.transpose(2, 3)
+
+
+@pytest.mark.parametrize(("forward", "modules"), [
+    (gate, {"gate": nn.Conv1d(1, 1, 3, padding=1), "last": nn.Conv2d(4, 4, 3, padding=1)}),
+    (context, {"pooled": nn.Conv2d(4, 4, 1), "last": nn.Conv2d(8, 4, 3, padding=1)}),
+    (skip, {"code": nn.Linear(256, 256), "pooled": nn.Conv2d(4, 4, 1), "last": nn.Conv2d(8, 4, 3, padding=1)}),
+    (turned, {"code": nn.Linear(256, 256), "pooled": nn.Conv2d(4, 4, 1)}),
+], ids=["channel attention", "global context", "autoencoder with a skip", "a decoder, turned"])  # fmt: skip
+def test_maps_after_the_whole_image_was_seen_spoil_nothing(forward, modules):
+    fields = rf.trace(Odd(forward, first=nn.Conv2d(3, 4, 3, padding=1), **modules), (3, 8, 8))
+    assert fields[0].size == (3, 3) and fields[-1].size == (math.inf, math.inf)
+    assert fields[-1].stride == (1, 1) and fields[-1].aligned
+
+
+def test_lists_of_places_that_are_joined_are_no_tokens():
+    """Detection heads join the places of several maps; classifiers join features."""
+
+    def heads(self, x):
+        y = self.first(x)
+        return torch.cat([self.head(y).flatten(2), self.head(y[:, :, ::2, ::2]).flatten(2)], 2)
+
+    def features(self, x):
+        y = self.first(x)
+        return torch.cat([self.head(y).flatten(1), y.mean((2, 3))], 1)
+
+    for forward in (heads, features):
+        net = Odd(forward, first=nn.Conv2d(3, 4, 3, padding=1), head=nn.Conv2d(4, 1, 1))
+        assert rf.receptive_field(net, (3, 8, 8)).size == (3, 3)
+
+
+def test_a_vision_transformer_is_measured_at_its_last_map():
+    from torchvision.models import VisionTransformer
+
+    net = VisionTransformer(32, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
+    assert rf.measured(net, None, (3, 32, 32)).size == (8, 8)

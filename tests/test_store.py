@@ -197,6 +197,13 @@ def test_damage_is_detected_and_named():
     assert store.damage(run.path) == []
 
 
+def test_what_is_committed_is_whole():
+    """Also of records with their final weights alone."""
+    folder = Path(__file__).parents[1] / "results" / "study"
+    kept = [path.parents[1] for path in folder.glob("*/seed*/weights/final.pt")]
+    assert len(kept) == 16 and not [problem for path in kept for problem in store.damage(path)]
+
+
 def test_numbers_that_were_changed_are_refused():
     _, run = complete()
     changed = json.loads((run.path / "summary.json").read_text()) | {"test_accuracy": 99.9}
@@ -339,6 +346,7 @@ def test_a_worker_that_is_killed_while_idle_costs_nothing():
     assert sorted([*found, *results]) == [(index, None) for index in range(4)]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
     command = [sys.executable, "-m", "rfkit", "study", "smoke", "--epochs", "500", "-j", "1"]
     with subprocess.Popen(

@@ -288,11 +288,12 @@ class Store:
 
 
 def damage(folder):
-    """What is wrong with a finished run or result, and with the results in it; records have no weights at all."""
-    found, kept = [], any(folder.glob("weights/*.pt"))
+    """What is wrong with a finished run or result, and with the results in it; records may have final weights alone."""
+    found, kept = [], {f"weights/{path.name}" for path in folder.glob("weights/*.pt")}
+    is_record = kept <= {"weights/final.pt"}
     try:
         for name in checksums(folder):
-            if kept or not name.startswith("weights/"):
+            if name in kept or not (is_record and name.startswith("weights/")):
                 check(folder, name)
         if (folder / "config.json").is_file():
             _ = Run(folder).stored_config

@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from rfkit.config import whole
 from rfkit.receptive_field import gradients, tracing
 from rfkit.receptive_field.gradients import EffectiveField, weights_on_a_path
-from rfkit.receptive_field.layout import image_state, merged
+from rfkit.receptive_field.layout import TOKENS, image_state, merged
 from rfkit.receptive_field.tracing import UnsupportedOperation
 
 __all__ = [
@@ -136,7 +136,7 @@ def _traced(model, shape, follow_statistics=False):
     # two images: batch norm in training mode refuses a single value per channel
     image = torch.empty(2, *shape, device="meta", dtype=dtype)
     image._rf_state = image_state(shape)
-    recorder = tracing.Recorder(follow_statistics, lambda: running[-1][0], emit)
+    recorder = tracing.Recorder(follow_statistics, shape[1:], lambda: running[-1][0], emit)
     try:
         with (
             register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True),
@@ -263,9 +263,9 @@ def measured(model, layer=None, input_shape=None):
         found, count, _ = gradients.supports(double, name, call, used, axis)
         largest, end = max(map(len, found.values())), used[1 + axis] - 1
         widest = {unit: seen for unit, seen in found.items() if len(seen) == largest > 0}
-        whole = {unit: seen for unit, seen in found.items() if seen and 0 < seen[0] and seen[-1] < end}
-        cut = bool(widest) and not widest.keys() & whole.keys() and not with_image
-        step, period = gradients.step_of(whole if len(whole) > 1 else widest)
+        inside = {unit: seen for unit, seen in found.items() if seen and 0 < seen[0] and seen[-1] < end}
+        cut = bool(widest) and not widest.keys() & inside.keys() and not with_image
+        step, period = gradients.step_of(inside if len(inside) > 1 else widest)
         first = min(widest, key=lambda unit: (unit % period, unit), default=None)  # of the first phase, as in `trace`
         size.append(math.inf if cut and input_shape is None else largest)
         stride.append(_short(step))
@@ -282,6 +282,8 @@ def _module_of(model, layer, shape):
         fields, returned = _traced(model, shape)
         last = _last(fields)
         alike = [n for n, f in returned.items() if (f.size, f.center, f.shape) == (last.size, last.center, last.shape)]
+        if not alike and last.operation == TOKENS:
+            alike = list(returned)  # the last map before the tokens, which have no place in the image
         if not alike:
             raise ValueError(f"the last feature map comes from {last.name!r}, which no module returns; name a layer")
         made = [name for name, field in returned.items() if field is last and name]

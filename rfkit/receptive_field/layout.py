@@ -1,7 +1,7 @@
 """Where the axes of the image sit in a tensor's dimensions, and how views and joins move them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
 
@@ -13,6 +13,10 @@ from rfkit.receptive_field import rules
 
 class NoRule(Exception):
     """A known operation used in a way that has no rule."""
+
+
+TOKENS = "cat"
+"""Operation of the entry for tokens with one appended."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,13 @@ def image_state(shape):
 def plain(shape):
     """Dimensions of a tensor of this shape without any axis."""
     return tuple(((size, None),) for size in shape)
+
+
+def seen_whole(shape, image):
+    """State of a map made after the image was seen whole, as in a decoder: each of its units sees all of it."""
+    steps = [side // n if side % n == 0 else side / n for side, n in zip(image, shape[2:], strict=True)]
+    dims = (*plain(shape[:2]), *(((n, axis),) for axis, n in enumerate(shape[2:])))
+    return State(dims, tuple(replace(rules.whole(rules.IMAGE), step=step) for step in steps))
 
 
 def get(tensor):
@@ -99,11 +110,6 @@ def slid(state, out_shape, count, change):
     """Apply `change(position, map)` to the map of each of the last `count` dimensions."""
     state, dims, changes = merged(state), list(plain(out_shape)), {}
     lead = len(state.dims) - count
-    if count == len(state.maps) and not any(map(state.mapped, range(len(state.dims)))):
-        # positions again after an image that was seen whole, as in a decoder: each of them sees all of it
-        sizes = [math.prod(n for n, _ in factors) for factors in state.dims[lead:]]
-        positions = tuple(((n, axis if n > 1 else None),) for axis, n in enumerate(sizes))
-        state = State((*state.dims[:lead], *positions), tuple(map(rules.whole, state.maps)))
     for i, factors in enumerate(state.dims[lead:]):
         for axis in state.mapped(lead + i):
             if sum(n > 1 or a is not None for n, a in factors) > 1:
@@ -219,8 +225,10 @@ def concatenation(recorder, func, args, kwargs, outputs):
     if any(len(state.mapped(dim)) == 1 for state in states):
         raise NoRule("concatenates along an axis of the image")
     joined = combine([collapse(state, [dim], state.dims) for state in states], outputs.shape)
-    if any(state.mapped(dim) and all(a is not None for n, a in state.dims[dim] if n > 1) for state in states):
-        recorder.emit("cat", joined)  # of tokens with more tokens appended, which are an image no longer
+    lists = [state for state in states if state.mapped(dim)]
+    whole_image = len(lists) == 1 and set(lists[0].mapped(dim)) == set(range(len(lists[0].maps)))
+    if whole_image and len(args[0]) > 1 and outputs.dim() > 2:
+        recorder.emit(TOKENS, joined)  # a list of tokens with one appended is an image no longer
     return joined
 
 

@@ -18,9 +18,9 @@ class UnsupportedOperation(RuntimeError):
 class Recorder(TorchDispatchMode):
     """Runs operations and carries the states along."""
 
-    def __init__(self, follow_statistics, where, emit):
+    def __init__(self, follow_statistics, image, where, emit):
         super().__init__()
-        self.follow_statistics, self.where, self.emit = follow_statistics, where, emit
+        self.follow_statistics, self.image, self.where, self.emit = follow_statistics, image, where, emit
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -47,6 +47,8 @@ class Recorder(TorchDispatchMode):
             output._rf_state = state
             if state is not None and name not in SILENT and any(map(state.mapped, range(len(state.dims)))):
                 self.emit(name, state)
+            elif rule in SLIDING and 2 < 1 + len(state.maps) == output.dim() - 1 and max(output.shape[2:]) > 1:
+                self.emit(name, layout.seen_whole(output.shape, self.image))
 
     def _refuse(self, name, why):
         raise UnsupportedOperation(f"operation {name!r} in module {self.where() or 'the model'!r} {why}")
@@ -222,6 +224,7 @@ def attention(recorder, func, args, kwargs, outputs):
     return [State(plain(out.shape), state.with_maps(changes).maps) for out in tensors(outputs)]
 
 
+SLIDING = (convolution, pooling, adaptive_pooling, upsampling)
 RULES = {
     name: rule
     for rule, names in {

@@ -151,7 +151,7 @@ def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=No
     for level, part in by_width.groupby("rf_level"):
         style = plots.level_style(level)
         rings = part[part["precision"] == "bfloat16"]
-        alone = ~rings["width"].isin(part.drop(rings.index)["width"])  # nowhere is the line a mean of both precisions
+        alone = ~rings["width"].isin(part.drop(rings.index)["width"])  # the line never mixes precisions
         mean = part.drop(rings.index[~alone]).groupby("width")[outcome].mean()
         ax.plot(mean.index, mean, label=f"level {level}", **style)
         ax.plot(rings["width"], rings[outcome], "o", color=style["color"], markersize=11, fillstyle="none")
