@@ -544,7 +544,7 @@ def test_tokens_with_one_appended_see_the_whole_image():
 
     net = VisionTransformer(32, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
     patches, tokens = rf.trace(net, (3, 32, 32))
-    assert patches.size == (8, 8) and tokens.size == (math.inf, math.inf)
+    assert patches.size == (8, 8) and tokens.name == "tokens" and tokens.size == (math.inf, math.inf)
 
 
 @pytest.mark.parametrize("layers", [

@@ -15,7 +15,7 @@ class NoRule(Exception):
     """A known operation used in a way that has no rule."""
 
 
-TOKENS = "cat"
+TOKENS = "tokens"
 """Operation of the entry for tokens with one appended."""
 
 
