@@ -41,20 +41,12 @@ def test_a_failing_analysis_is_named(monkeypatch):
     broken = replace(experiments.ANALYSES["pruning"], compute=fail)
     monkeypatch.setitem(experiments.ANALYSES, "pruning", broken)
     smoke = presets.get("smoke").select(architectures="vgg19", levels=3)
-    monkeypatch.setattr(runner.pool, "run", in_this_process)
+    monkeypatch.setattr(runner.pool, "run", runner._here)
     found = runner.run_all(
         experiments.units(smoke), analyses=["pruning"], jobs=1, image_limit=smoke.image_limit, progress=False
     )
     ((_, message),) = found
     assert message == "boom (in analysis 'pruning')"
-
-
-def in_this_process(tasks, _):
-    for index, (work, arguments) in enumerate(tasks):
-        try:
-            yield index, work(*arguments)
-        except Exception as error:
-            yield index, error
 
 
 def test_mistakes_in_a_declaration_are_refused():

@@ -517,22 +517,16 @@ def test_no_kernel(value):
         rf.closed_form([value], [1])
 
 
-class Rearranged(nn.Module):
-    """A convolution, something that rearranges all of its map, and a convolution over positions again."""
-
-    def __init__(self, between):
-        super().__init__()
-        self.first, self.between, self.last = nn.Conv2d(3, 4, 3, padding=1), between, nn.Conv2d(4, 4, 3, padding=1)
-
-    def forward(self, x):
-        y = self.first(x)
-        return self.last(self.between(y.flatten(y.dim() - 2 if self.between.in_features == 64 else 1)).reshape(y.shape))
+def rearranged(self, x):
+    y = self.first(x)
+    return self.last(self.between(y.flatten(2 if self.between.in_features == 64 else 1)).reshape(y.shape))
 
 
 @pytest.mark.parametrize("inputs", [64, 256])
 def test_positions_after_the_whole_image_was_seen_see_all_of_it(inputs):
     """Linear over tokens, as in a mixer; over everything, as in an autoencoder."""
-    net = Rearranged(nn.Linear(inputs, inputs))
+    ends = {"first": nn.Conv2d(3, 4, 3, padding=1), "last": nn.Conv2d(4, 4, 3, padding=1)}
+    net = Net(rearranged, between=nn.Linear(inputs, inputs), **ends)
     first, last = rf.trace(net, (3, 8, 8))
     assert first.size == (3, 3) and last.size == (math.inf, math.inf) and last.shape == (8, 8)
     assert rf.receptive_field(net, (3, 8, 8)).name == "last"
@@ -545,6 +539,7 @@ def test_tokens_with_one_appended_see_the_whole_image():
     net = VisionTransformer(32, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
     patches, tokens = rf.trace(net, (3, 32, 32))
     assert patches.size == (8, 8) and tokens.name == "tokens" and tokens.size == (math.inf, math.inf)
+    assert rf.measured(net, None, (3, 32, 32)).size == (8, 8)  # of the last map, which tokens are not
 
 
 @pytest.mark.parametrize("layers", [
@@ -563,19 +558,6 @@ def test_a_field_is_clipped_where_no_unit_sees_all_of_it():
     assert not rf.measured(net, "", (3, 32, 32)).clipped
     small = rf.measured(net, "", (3, 8, 8))
     assert small.clipped and small.size == (8, 8)
-
-
-class Odd(nn.Module):
-    """Convolutions and something between them that is no map, as it appears in other people's networks."""
-
-    def __init__(self, forward, **modules):
-        super().__init__()
-        self.run = forward
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, x):
-        return self.run(self, x)
 
 
 def gate(self, x):
@@ -607,7 +589,7 @@ def turned(self, x):
     (turned, {"code": nn.Linear(256, 256), "pooled": nn.Conv2d(4, 4, 1)}),
 ], ids=["channel attention", "global context", "autoencoder with a skip", "a decoder, turned"])  # fmt: skip
 def test_maps_after_the_whole_image_was_seen_spoil_nothing(forward, modules):
-    fields = rf.trace(Odd(forward, first=nn.Conv2d(3, 4, 3, padding=1), **modules), (3, 8, 8))
+    fields = rf.trace(Net(forward, first=nn.Conv2d(3, 4, 3, padding=1), **modules), (3, 8, 8))
     assert fields[0].size == (3, 3) and fields[-1].size == (math.inf, math.inf)
     assert fields[-1].stride == (1, 1) and fields[-1].aligned
 
@@ -624,12 +606,5 @@ def test_lists_of_places_that_are_joined_are_no_tokens():
         return torch.cat([self.head(y).flatten(1), y.mean((2, 3))], 1)
 
     for forward in (heads, features):
-        net = Odd(forward, first=nn.Conv2d(3, 4, 3, padding=1), head=nn.Conv2d(4, 1, 1))
+        net = Net(forward, first=nn.Conv2d(3, 4, 3, padding=1), head=nn.Conv2d(4, 1, 1))
         assert rf.receptive_field(net, (3, 8, 8)).size == (3, 3)
-
-
-def test_a_vision_transformer_is_measured_at_its_last_map():
-    from torchvision.models import VisionTransformer
-
-    net = VisionTransformer(32, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
-    assert rf.measured(net, None, (3, 32, 32)).size == (8, 8)

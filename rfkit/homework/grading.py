@@ -106,14 +106,12 @@ def gradebook(graded, before=()):
     wrong = next((row for row in before if list(row) != columns), None)
     if wrong:
         raise ConfigError(f"the CSV has columns {', '.join(map(str, wrong))}, not a gradebook's; name another file")
-    rows = [
-        {"submission": each["submission"]}
-        | {f"question {question['question']}": question["points"] for question in each["questions"]}
-        | {"total": each["total"], "of": each["of"]}
-        | {"notes": "; ".join(note for question in each["questions"] for note in question["problems"][:1])}
-        | {"to be read by you": each["to_read"]}
-        for each in graded
-    ]
+    rows = []
+    for each in graded:
+        points = (question["points"] for question in each["questions"])
+        notes = "; ".join(note for question in each["questions"] for note in question["problems"][:1])
+        row = (each["submission"], *points, each["total"], each["of"], notes, each["to_read"])
+        rows.append(dict(zip(columns, row, strict=True)))
     return [row for _, row in sorted({row["submission"]: row for row in [*before, *rows]}.items())]
 
 
