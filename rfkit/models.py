@@ -178,7 +178,7 @@ def build(architecture, level, *, width=1.0, num_classes=10):
 
     Source: Paper Sec. 3.1 and 3.2; layer order from the author's public code (the paper says "???").
     """
-    if ":" in architecture:
+    if isinstance(architecture, str) and ":" in architecture:
         return _own(architecture, level, num_classes, width)
     one_of("architecture", architecture, (*ARCHITECTURES, "module:callable"))
     return {"vgg19": _vgg19, "resnet50": _resnet50}[architecture](level, width_factor(width), num_classes)

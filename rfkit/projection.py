@@ -75,7 +75,7 @@ def gradient_projection(
             calibrated batch norm; ``None`` takes it as it is.
 
     Raises:
-        ValueError: If an argument is not one of the values above or `repeats` is below 1.
+        ValueError: If an argument is not one of the values above or `repeats` or `input_size` is below 1.
 
     Source: Paper Sec. 3.4, Tables 3 and 4, Figures 4 and 5; definitions from the author's public code.
     """
@@ -84,7 +84,8 @@ def gradient_projection(
     one_of("colours", colours, ("first", "all"))
     linear = backward == "linearised"
     pooling = one_of("pooling", pooling or ("average" if linear else "max"), ("max", "average"))
-    whole("repeats", repeats, 1)
+    for name, value in (("repeats", repeats), ("input_size", input_size)):
+        whole(name, value, 1)
     patterns, maxima, size = [], [], (1, 3, input_size, input_size)
     for repeat in range(repeats):
         with torch.random.fork_rng(devices=[]):

@@ -73,6 +73,42 @@ def test_samples_of_mixed_images_are_the_first():
     assert digits.sample(50, 20).test_labels.tolist() == digits.test_labels[:20].tolist()
 
 
+@pytest.mark.parametrize("count", [0, -5, 1.5, None])
+def test_a_sample_is_of_at_least_one_image(count):
+    with pytest.raises(ValueError, match="number of images is .*; expected a whole number of at least 1"):
+        data.load("digits").sample(count)
+
+
+def test_arrays_of_ones_own():
+    digits = data.load("digits")
+    train, test = (digits.train_images, digits.train_labels), (digits.test_images, digits.test_labels)
+    own = data.from_arrays(train, test)
+    assert own.class_names == digits.class_names and (own.mean, own.std) == (digits.mean, digits.std)
+    assert own.image_size == 32 and own.source.label == "own arrays"
+    other = data.from_arrays((255 - train[0], train[1]), test, class_names="abcdefghij", label="negatives")
+    assert other.source.sha256 != own.source.sha256 and other.class_names[9] == "j"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x / 255, y), r"training images are float64 \(9, 8, 8, 3\); expected uint8 \(N, size, size, 3\)"),
+        (lambda x, y: (x[..., 0], y), r"training images are uint8 \(9, 8, 8\)"),
+        (lambda x, y: (x[:, :4], y), r"training images are uint8 \(9, 4, 8, 3\)"),
+        (lambda x, y: (x, y[:4]), r"training labels are int64 \(4,\) for 9 images; expected one whole number for each"),
+        (lambda x, y: (x, y / 2), "training labels are float64"),
+        (lambda x, y: (x, y - 1), "classes run from -1 to 2; expected 0 to 2, as many as names"),
+        (lambda x, y: (x, y + 1), "classes run from 0 to 3; expected 0 to 2, as many as names"),
+        (lambda x, y: (x[:0], y[:0]), "own arrays has 0 training and 9 test images"),
+    ],
+)
+def test_arrays_that_are_no_data_set(change, message):
+    images = np.random.default_rng(0).integers(256, size=(9, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(9) % 3
+    with pytest.raises(DataError, match=message):
+        data.from_arrays(change(images, labels), (images, labels), class_names=("a", "b", "c"))
+
+
 def test_nested_zip_and_one_folder_a_class(tmp_path):
     files = {f"pets/{name}": content for name, content in class_files(splits=("train",), count=10).items()}
     flat = {name.replace("train/", ""): content for name, content in files.items()}
@@ -211,6 +247,8 @@ def test_unknown_name_and_size():
         data.load("cifar")
     with pytest.raises(DataError, match="image_size is 0"):
         data.load("digits", image_size=0)
+    with pytest.raises(DataError, match="data set is None; expected the name of one"):
+        data.load(None)
 
 
 # --- Tiny ImageNet --------------------------------------------------------------------------------

@@ -278,6 +278,9 @@ def test_bad_requests(options, message):
         hessian.surface(model, images, labels, points=1)
     with pytest.raises(ValueError, match="unknown start 'zero'"):
         hessian.spectral_density(model, images, labels, start="zero")
+    images[5] = torch.nan
+    with pytest.raises(ValueError, match="the Hessian is not finite; expected finite images"):
+        hessian.top_eigenvalues(model, images, labels)
 
 
 def test_a_batch_of_one_is_refused_for_its_statistics_only():

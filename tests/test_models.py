@@ -154,6 +154,7 @@ def own(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (("vgg91", 1), "unknown architecture 'vgg91'.*vgg19, resnet50"),
+        ((None, 1), "unknown architecture None"),
         (("vgg19", 0), "RF level is 0"),
         (("vgg19", True), "RF level is True"),
         (("vgg19", 1.5), "RF level is 1.5"),

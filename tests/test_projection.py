@@ -110,6 +110,7 @@ def test_the_callers_model_is_untouched_also_after_an_error():
         ({"image": "noise"}, "unknown image 'noise'"),
         ({"colours": "red"}, "unknown colours 'red'"),
         ({"repeats": 0}, "repeats is 0"),
+        ({"input_size": "64"}, "input_size is '64'; expected a whole number of at least 1"),
         ({"pooling": "mean"}, "unknown pooling 'mean'.*max, average"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rfkit.config import whole
 from rfkit.data.image_files import LARGEST_PX, DataError, Source, load_files, resized, stratified_split
 from rfkit.data.published import COPIES, DATASET_LABELS, DATASETS, PAPER_DATASET_BY_SIZE, PUBLISHED
 from rfkit.files import folder_of
@@ -57,6 +58,9 @@ class ImageData:
 
         Returns:
             A new `ImageData`; mean and std stay those of the whole training set.
+
+        Raises:
+            ValueError: If a number is not whole or below 1.
         """
         train, test = _some(self.train_labels, train), _some(self.test_labels, test)
         return replace(
@@ -66,6 +70,7 @@ class ImageData:
 
 
 def _some(labels, count):
+    count = whole("number of images", count, 1)
     blocks = 1 + np.count_nonzero(np.diff(labels))
     if blocks > 2 * len(np.unique(labels)):
         return slice(count)
@@ -97,6 +102,8 @@ def load(name, *, root=None, image_size=None):
         DataError: If the name is unknown or the files are incomplete, broken or inconsistent.
     """
     root = Path(root) if root is not None else default_root()
+    if not isinstance(name, str):
+        raise DataError(f"data set is {name!r}; expected the name of one, or from_arrays for your own arrays")
     if image_size is not None and (type(image_size) is not int or not 1 <= image_size <= LARGEST_PX):
         raise DataError(f"image_size is {image_size!r}; expected a number of pixels from 1 to {LARGEST_PX}, such as 32")
     if name == "digits":
@@ -111,6 +118,41 @@ def load(name, *, root=None, image_size=None):
         path, size = _path_and_size(name.removeprefix("folder:"), image_size)
         return _with_statistics(*load_files(path, root, size))
     raise DataError(f"unknown data set {name!r}; expected {', '.join(DATASETS)} or 'folder:PATH'")
+
+
+def from_arrays(train, test, *, class_names=None, label="own arrays"):
+    """A data set from arrays of your own.
+
+    Args:
+        train: Images, a uint8 array (N, size, size, 3), and their classes, whole numbers (N,) from 0.
+        test: The same for the test images.
+        class_names: Name of each class; its number by default.
+        label: What the data set is called where results are printed.
+
+    Returns:
+        `ImageData`; its checksum is that of the arrays.
+
+    Raises:
+        DataError: If an array has another type or shape, or a class has no name.
+
+    Source: the layout of `torchvision.datasets.CIFAR10`.
+    """
+    arrays, digest = [], hashlib.sha256()
+    for part, (images, labels) in (("training", train), ("test", test)):
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
+            raise DataError(f"{part} images are {images.dtype} {images.shape}; expected uint8 (N, size, size, 3)")
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+            given = f"{part} labels are {labels.dtype} {labels.shape} for {len(images)} images"
+            raise DataError(f"{given}; expected one whole number for each")
+        arrays += [images, labels]
+        digest.update(images.tobytes() + labels.astype(np.int64).tobytes())
+    classes = range(int(max(labels.max(initial=0) for labels in arrays[1::2])) + 1)
+    names = list(map(str, classes if class_names is None else class_names))
+    lowest = min(labels.min(initial=0) for labels in arrays[1::2])
+    if lowest < 0 or len(names) < len(classes):
+        raise DataError(f"classes run from {lowest} to {classes[-1]}; expected 0 to {len(names) - 1}, as many as names")
+    return _with_statistics(*arrays, names, Source("arrays", label, digest.hexdigest()))
 
 
 def _path_and_size(text, image_size):

@@ -71,7 +71,10 @@ class HessianOperator:
             )
         # what a product with a random vector leaves at exactly zero is a zero row
         vector = torch.randn(sum(self._lengths), generator=torch.Generator().manual_seed(1))
-        self._rows = self._whole(vector.to(self.device, self.dtype)) != 0
+        product = self._whole(vector.to(self.device, self.dtype))
+        if not product.isfinite().all():
+            raise ValueError("the Hessian is not finite; expected finite images and weights, and a loss that is finite")
+        self._rows = product != 0
         self.size, self.parameters = int(self._rows.sum()), sum(p.numel() for p in model.parameters())
         self.left_out = self.parameters - self.size
 
@@ -148,8 +151,8 @@ def top_eigenvalues(
         progress: Show a bar.
 
     Raises:
-        ValueError: If k is not between 1 and the number of parameters, the mode is unknown, or images and labels do not
-            fit each other.
+        ValueError: If k is not between 1 and the number of parameters, the mode is unknown, images and labels do not
+            fit each other, or the Hessian is not finite.
         RuntimeError: If it does not converge within `max_products`.
 
     Source: Paper Sec. 3.3, Figures 1 and 2.

@@ -105,6 +105,8 @@ def trace(model, input_shape=(3, 64, 64), *, follow_statistics=False):
 
 def _traced(model, shape, follow_statistics=False):
     """(what `trace` returns, {module that returns a map, with the number of its call: the `Field` of that map})."""
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(f"model is {model!r}; expected an nn.Module")
     names, counts = {module: name for name, module in model.named_modules()}, Counter()
     fields, returned, running = [], {}, []  # the last: (label, is a leaf, fields before) of calls under way
 
