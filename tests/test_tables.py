@@ -147,6 +147,9 @@ def test_every_recorded_training_is_in_one_stage():
     assert table["Trainings"].sum() == len(seconds) > 30
     hours = table["Core-hours"].astype(float).sum()
     assert hours == pytest.approx(sum(seconds) / 3600, abs=0.05 * len(table))
+    newest = sum(each.get("processor") == "AMD EPYC (family 26, model 2)" for each in stored)
+    assert table["Processors"].str.extract(r"AMD 26/2: (\d+)")[0].dropna().astype(int).sum() == newest > 30
+    assert table["Processors"].str.contains("not named: ").any()
 
 
 def test_protocols_stand_side_by_side():

@@ -1,7 +1,9 @@
 """Tables of our own, as readers see them: records or frames in, words and rounded numbers out."""
 
 import itertools
+import re
 import statistics
+from collections import Counter
 from fractions import Fraction
 
 import pandas as pd
@@ -382,7 +384,17 @@ def stage_table():
     stages = {name: experiments.recorded(preset) for name, preset in (main | changed | protocols | widths).items()}
     stages["controls of accuracy"] = [run for preset in controls for run in experiments.recorded(preset)]
     shown = {name: runs for name, runs in stages.items() if runs or name not in widths}
-    return pd.DataFrame([{"Stage": name, "Trainings": len(runs)} | _took(runs, 1) for name, runs in shown.items()])
+    rows = [{"Stage": name, "Trainings": len(runs)} | _took(runs, 1) for name, runs in shown.items()]
+    return pd.DataFrame(rows).assign(Processors=list(map(_processors, shown.values())))
+
+
+def _processors(runs):
+    """On which processors (maker, family/model) how many runs were trained, the most frequent first."""
+    names = Counter(run.provenance.get("processor") or "not named" for run in runs)
+    shorter = {
+        re.sub(r"^(\w+).*\(family (\d+), model (\d+)\)$", r"\1 \2/\3", name): n for name, n in names.most_common()
+    }
+    return ", ".join(f"{name}: {count}" for name, count in shorter.items()) or MISSING
 
 
 def _took(runs, digits):
