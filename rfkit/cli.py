@@ -339,7 +339,8 @@ def _assignment(options):
         if not any(folder.is_dir() for folder in options.folders):
             raise ConfigError(f"no folder {options.folders[0]}; expected folders of submissions")
         graded, before = [], grading.gradebook([], read_csv(options.csv)) if options.csv else []
-        for folder, each in grading.grade_all(options.folders, options.tests, **limits):
+        known = {row["submission"] for row in before}
+        for folder, each in grading.grade_all(options.folders, options.tests, known=known, **limits):
             if each is None:
                 print(f"rfkit: {folder} is no folder of a submission; left out", file=sys.stderr)
                 continue
@@ -349,5 +350,7 @@ def _assignment(options):
                 write_json(options.json, graded)
             if options.csv:
                 write_csv(options.csv, grading.gradebook(graded, before))
+                if each["submission"] in known:
+                    print(f"rfkit: {each['submission']} replaces a row of {options.csv}", file=sys.stderr)
             if options.feedback:
                 write_bytes(options.feedback / f"{each['submission']}.txt", (grading.table(each) + "\n").encode())

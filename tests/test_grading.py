@@ -17,12 +17,15 @@ import zipfile
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
-from rfkit import files
+from rfkit import data, files
 from rfkit.cli import main
 from rfkit.config import ConfigError
-from rfkit.homework import editions, gradescope, grading, kernel
+from rfkit.homework import descent, editions, gradescope, grading, kernel, nets
+from rfkit.homework.hidden_tests import q1 as hidden_q1
+from rfkit.homework.hidden_tests import q4 as hidden_q4
 
 ROOT = Path(__file__).parents[1]
 FULL_2 = {name for _, name, _ in grading.suites(editions.HIDDEN_TESTS)[2]}
@@ -234,6 +237,11 @@ def test_submissions_of_one_name_are_told_apart(tmp_path, monkeypatch):
     assert len(set(grading._names({0: ("/", "x", "a-b"), 1: ("/", "x-a", "b")}).values())) == 2
     monkeypatch.chdir(both[0])
     assert [each["submission"] for _, each in grading.grade_all(["."])] == ["hw"]
+    # late and alone, by the name of before; nobody's row is taken by another
+    late = dict(grading.grade_all(both[:1], known={"alice-hw", "bob-hw"}))
+    assert late[both[0]]["submission"] == "alice-hw"
+    assert grading._names({0: ("/", "carol", "hw")}, {"alice-hw", "bob-hw"}) == {0: "carol-hw"}
+    assert grading._names({0: ("/", "maria")}, {"anna-maria", "maria"}) == {0: "maria"}
     with pytest.raises(ConfigError, match="jobs is 0"):
         list(grading.grade_all(both, jobs=0))
 
@@ -320,6 +328,20 @@ def test_two_ways_are_any_two(solved, tmp_path):
     assert "kernels and" in test["message"] and "expected one of each per layer" in test["message"]
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_every_draw_of_question_1_can_be_answered_in_any_two_ways(seed, monkeypatch):
+    """Kernels of 1 among those drawn would make a larger stride, or a dilated kernel, see no more."""
+    monkeypatch.setattr(hidden_q1, "random", np.random.default_rng(seed))
+    for other in ("(k, [*s[:-2], 2 * s[-2], s[-1]])", "(k, [2 * n for n in s])", "([*k[:-1], 2 * k[-1] - 1], s)"):
+
+        def student(code, names, other=other):
+            answer = f"def two_ways(k, s):\n    return (k + [3], s + [1]), {other}\n"
+            exec(answer + code, space := {})
+            return [np.array(space[name]) for name in names]
+
+        hidden_q1.two_ways(student)
+
+
 def test_the_given_class_is_no_design_of_ones_own(solved, tmp_path):
     scaled = "(lambda found: (1.5 * found[0], found[1]))(super().scores(x, **more))"
     for scores, points in (
@@ -334,6 +356,27 @@ def test_the_given_class_is_no_design_of_ones_own(solved, tmp_path):
             "best_network.parameters['unused'] = np.zeros(1)"
         ))  # fmt: skip
         assert test["points"] == points and (points or "is a ThreeLayerConvNet" in test["message"]), test["message"]
+
+
+def test_the_given_class_is_known_in_any_order_and_with_a_gain():
+    class Gained(nets.ThreeLayerConvNet):
+        def scores(self, x, **more):
+            found, cache = super().scores(x, **more)
+            return found * self.parameters.get("gain", 1), cache
+
+    x, labels = descent.arrays(data.load("digits"), 1438)
+    plain, gained = Gained(filters=8, kernel=5), Gained(filters=8, kernel=5)
+    descent.train(plain, x, labels, descent.Adam(5e-3), epochs=4, batch_size=25)
+    gained.parameters = plain.parameters | {"gain": np.full(1, 2.0)}
+    plain.parameters = dict(sorted(plain.parameters.items(), reverse=True))
+    for network in (plain, gained):
+
+        def student(code, names, network=network, **arrays):
+            exec(code, space := {"best_network": network} | arrays)
+            return [np.array(space[name]) for name in names]
+
+        with pytest.raises(AssertionError, match="is a ThreeLayerConvNet"):
+            hidden_q4.own_network(student)
 
 
 def test_nearest_neighbours_are_no_network(solved, tmp_path):
@@ -364,6 +407,8 @@ def test_names_that_platforms_change(solved, tmp_path):
     given = {"Receptive-Fields": "muller_12_34_Receptive-Fields-1", "CNN": "CNN (2)", "CNN-BatchNorm": "cnn-batchnorm"}
     for name, other in given.items():
         shutil.copy(solved / f"{name}.ipynb", tmp_path / f"{other}.ipynb")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX/._CNN (2).ipynb").write_bytes(b"resource fork")
     questions = grading.grade(tmp_path)["questions"]
     assert [question["points"] for question in questions] == [10, 0, 20, 30]
     assert questions[3]["problems"] == ["it was handed in as CNN (2).ipynb"]

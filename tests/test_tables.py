@@ -204,7 +204,7 @@ def test_similarities_of_two_data_sets_are_not_averaged():
 
 def test_a_breaking_point_that_was_not_reached_says_so():
     flat = [FakeRun(1, seed, 90.0, [89.0, 88.0]) for seed in (0, 1)] + [FakeRun(2, 0, 90.0, [89.0, 20.0])]
-    by_run = outcomes.by_run(experiments.frame("pruning", flat))
+    by_run = outcomes.by_run(experiments.frame("pruning", flat)).assign(usable_reestimated=0.53)
     rows = []
     for level, seed, bottom in ((1, 0, 80.0), (1, 1, 80.0), (2, 0, 88.0)):
         cell = {"paper_dataset": "cifar10", "architecture": "vgg19", "rf_level": level, "seed": seed, "kept": 9}
@@ -213,6 +213,10 @@ def test_a_breaking_point_that_was_not_reached_says_so():
     first, second = report.breaking_point_table(by_run, repruned).to_dict("records")
     assert first["Breaks at (printed rate)"] == "≥ 0.900 ± 0.000" and second["Breaks at (printed rate)"] == "0.806"
     assert first["Breaks at (usable rate)"] == "0.450 ± 0.000" and second["Breaks at (usable rate)"] == "≥ 0.900"
+    assert first["Usable rate, re-estimated"] == "≥ 0.530 ± 0.000" and second["Usable rate, re-estimated"] == "0.530"
+    first, second = report.layer_pruning_table(by_run, by_run).to_dict("records")
+    for title in ("All layers at once", "All at once, re-estimated", "Each for itself, re-estimated"):
+        assert first[title] == "≥ 0.900 ± 0.000" and second[title] == "0.806"
 
 
 def test_images_of_another_size_are_a_data_set_of_their_own():

@@ -155,7 +155,7 @@ def stage(preset, runs, edition="full"):
     config = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
     labels = sorted({run.provenance["data"]["label"] for run in runs})
     theme = config["sphinx"]["config"]["html_theme_options"]
-    own = "Numbers here" if preset.name == "study" else "This build's own numbers"
+    own = "Numbers here" if preset == presets.get("study") else "This build's own numbers"
     theme["announcement"] = f"{own}: preset <b>{preset.name}</b>, {_scale(runs)}, on {' and '.join(labels)}."
     url = repository_url()
     # launch buttons need a public copy of the project, and lead to the solutions
@@ -200,8 +200,8 @@ def _glance(frame, runs, study, preset):
     parts = [answer._repr_markdown_()]
     if study:
         parts.append(f"{{.provenance}}\nOur study is of narrow networks: {report.provenance_line(study)}")
-    if preset.name != "study":
-        parts.append(f"This is the classroom build. Its own numbers:\n\n{report.glance(frame, runs, preset)}")
+    if preset != presets.get("study"):
+        parts.append(f"This build is preset `{preset.name}`. Its own numbers:\n\n{report.glance(frame, runs, preset)}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -72,16 +72,17 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0, account=None):
     }
 
 
-def grade_all(folders, tests=None, *, jobs=1, **limits):
+def grade_all(folders, tests=None, *, jobs=1, known=(), **limits):
     """Grade submissions side by side; yields (folder, what `grade` returns, or None for no submission) as they end.
 
-    Submissions are named by their folders, and by the folders above where several are named alike.
+    Submissions are named by their folders, and by the folders above where several are named alike, here or among those
+    that are `known` from before.
     """
     whole("jobs", jobs, 1)
     suites(tests or HIDDEN_TESTS)  # a missing test is everybody's
     places = {Path(folder): Path(folder).resolve() for folder in folders}
     found = [folder for folder, place in places.items() if place.is_dir() and not place.name.startswith(".")]
-    names = _names({folder: places[folder].parts for folder in found})
+    names = _names({folder: places[folder].parts for folder in found}, known)
     with ThreadPoolExecutor(jobs) as pool:  # the work is in the kernels
         running = {pool.submit(grade, folder, tests, **limits): folder for folder in found}
         yield from ((folder, None) for folder in places if folder not in found)
@@ -93,11 +94,13 @@ def grade_all(folders, tests=None, *, jobs=1, **limits):
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, the others are not begun
 
 
-def _names(parts):
-    """A name for each folder that no other has: as many of its last parts as that takes."""
+def _names(parts, known=()):
+    """A name for each folder that no other has: as many of its last parts as that takes, and as it took before."""
     lengths = range(1, max(map(len, parts.values()), default=1) + 1)
     every = ({folder: "-".join(each[-n:]).strip("/\\") for folder, each in parts.items()} for n in lengths)
-    return next(names for names in every if len(set(names.values())) == len(set(parts.values())))
+    unique = [names for names in every if len(set(names.values())) == len(set(parts.values()))]
+    longer = {row[at + 1 :] for row in known for at, letter in enumerate(row) if letter == "-"} - set(known)
+    return next((names for names in unique if longer.isdisjoint(names.values())), unique[0])
 
 
 def gradebook(graded, before=()):
@@ -136,7 +139,8 @@ def suites(folder):
 def _notebook(folder, name):
     """A notebook of a submission, also where it lies in a folder below, as unpacked zips do."""
     renamed = re.compile(rf"(.*[\W_])?{name}[\W_]*\d*[\W_]*", re.IGNORECASE)  # by a browser or a platform: name (1)
-    below = [path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+    aside = (".ipynb_checkpoints", "__MACOSX")  # what Jupyter and macOS leave
+    below = [path for path in folder.rglob("*.ipynb") if not set(aside) & set(path.parts) and path.name[:2] != "._"]
     found = [p for p in below if p.stem == name] or [p for p in below if renamed.fullmatch(p.stem)]
     return found[0] if len(found) == 1 else folder / f"{name}.ipynb"
 

@@ -58,17 +58,17 @@ def breaking_point_table(by_run, repruned):
     return _cells(by_run, ["architecture", "paper_dataset", "rf_level"], {
         "Dense (%)": ("dense", 2), BREAKS["breaking_point"]: "breaking_point", BREAKS["usable"]: "usable",
         BREAKS["breaking_point_reestimated"]: "breaking_point_reestimated",
-        BREAKS["usable_reestimated"]: ("usable_reestimated", 3),
+        BREAKS["usable_reestimated"]: "usable_reestimated",
     })  # fmt: skip
 
 
 def layer_pruning_table(by_run, by_layer):
     """Where a network breaks if all weights are ranked at once, and if those of each layer are."""
-    breaks = ["breaking_point", "breaking_point_reestimated"]
+    breaks = ["breaking_point", "breaking_point_reestimated", "top_rate"]
     both = by_layer.merge(by_run[[*outcomes.RUN, *breaks]], on=outcomes.RUN, suffixes=("", "_at_once"))
     return _cells(both, ["architecture", "rf_level"], {
-        "All layers at once": ("breaking_point_at_once", 3), "Each layer for itself": "breaking_point",
-        "All at once, re-estimated": ("breaking_point_reestimated_at_once", 3),
+        "All layers at once": "breaking_point_at_once", "Each layer for itself": "breaking_point",
+        "All at once, re-estimated": "breaking_point_reestimated_at_once",
         "Each for itself, re-estimated": "breaking_point_reestimated",
     })  # fmt: skip
 
@@ -80,7 +80,7 @@ def width_table(by_width):
     precision = ordered["precision"].map(lambda name: "" if name == "float32" else f", {name}")
     return _cells(ordered.assign(Width=ordered["width"].map(lambda width: str(Fraction(width))) + precision), keys, {
         "Dense (%)": ("dense", 1), "Pruned at 0.9 (%)": ("pruned_0.9", 1), BREAKS["breaking_point"]: "breaking_point",
-        BREAKS["usable"]: "usable", BREAKS["usable_reestimated"]: ("usable_reestimated", 3),
+        BREAKS["usable"]: "usable", BREAKS["usable_reestimated"]: "usable_reestimated",
         "Usable left (thousand)": ("left", lambda left: f"{left / 1000:,.1f}"),
     })  # fmt: skip
 
@@ -415,7 +415,9 @@ def _cells(frame, keys, columns, count="Seeds"):
             if callable(wanted):  # of the group
                 row[title] = wanted(cell)
             elif isinstance(wanted, str):  # a breaking point
-                beyond = "≥ " if (cell[wanted] >= cell["top_rate"]).any() else ""
+                of = {"usable_reestimated": "breaking_point_reestimated"}.get(wanted, wanted)  # one curve, two scales
+                top = cell["top_rate_at_once" if wanted.endswith("_at_once") else "top_rate"]
+                beyond = "≥ " if (cell[of] >= top).any() else ""
                 row[title] = beyond + spread(cell[wanted].dropna(), 3)
             else:  # a mean: its name, digits or words for it, and perhaps the stage
                 name, form, *stage = wanted

@@ -105,9 +105,10 @@ def show_paper_table(n, runs, preset, builds=None):
 def _beside(runs, preset):
     """What stands beside the paper's numbers: its name to its runs."""
     builds = {"this build": runs}
-    if preset.name != "study":
-        builds = {"recorded study": experiments.recorded(presets.get("study")), **builds}
-    full = experiments.recorded_at_widths(presets.get("study"), widths=(1.0,))
+    study = presets.get("study")
+    if preset != study:
+        builds = {"recorded study": experiments.recorded(study), **builds}
+    full = experiments.recorded_at_widths(study, widths=(1.0,))
     return builds | ({"full width": full} if full else {})
 
 

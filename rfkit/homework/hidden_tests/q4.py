@@ -1,5 +1,6 @@
 """Question 4, CNN: 30 points. Change seed and thresholds; TESTS must hold (points, name, function)."""
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -86,7 +87,7 @@ def own_network(student):
 import numpy as np
 scores = best_network.scores(x)[0]
 weights = list(best_network.parameters.values())
-dimensions, used = [np.ndim(array) for array in weights], []
+dimensions, sizes, used = [np.ndim(array) for array in weights], [np.size(array) for array in weights], []
 kernels = [np.ndim(array) == 4 and np.shape(array)[2:] != x.shape[2:] for array in weights]
 kept = [np.copy(array) for array in weights]
 few = best_network.scores(x[:20])[0]
@@ -100,22 +101,26 @@ without = best_network.scores(x)[0]
 for array, before in zip(weights, kept):
     array[...] = before
 """
-    wanted = ["scores", "without", "dimensions", "kernels", "used"]
-    scores, without, dimensions, kernels, used = student(code, wanted, x=x)
+    wanted = ["scores", "without", "dimensions", "sizes", "kernels", "used"]
+    scores, without, dimensions, sizes, kernels, used = student(code, wanted, x=x)
     right = 100 * (scores.argmax(1) == labels[: len(scores)]).mean()
     assert len(scores) == len(x) and right >= LEAST_PERCENT, f"{right:.1f} % right; {LEAST_PERCENT} % are asked for"
     still = 100 * (without.argmax(1) == scores.argmax(1)).mean()
     assert still < LEAST_PERCENT, f"with all parameters zero, {still:.0f} % of the answers are the same"
     places = [i for i, needed in enumerate(used) if needed]
     assert any(kernels[places]), "no parameter that the network needs is one of a convolution (F, C, kh, kw)"
-    if list(dimensions[places]) == THREE_LAYERS:
+    places = [i for i in places if sizes[i] > 1]  # a number only scales or shifts
+    if sorted(dimensions[places]) == sorted(THREE_LAYERS):
         names = [f"p{i}" for i in range(6)]
         p = student(f"{', '.join(names)} = [list(best_network.parameters.values())[i] for i in {places}]", names)
-        assert not _three_layers(p, x[:50], scores[:50]), "best_network is a ThreeLayerConvNet; another is asked for"
+        given = any(_three_layers(order, x[:50], scores[:50]) for order in itertools.permutations(p))
+        assert not given, "best_network is a ThreeLayerConvNet; another is asked for"
 
 
 def _three_layers(parameters, x, scores):
-    """Whether the network of the task has these scores with these parameters."""
+    """Whether the network of the task has these scores with these parameters, in this order."""
+    if [array.ndim for array in parameters] != THREE_LAYERS:
+        return False
     sizes = {"filters": len(parameters[0]), "kernel": parameters[0].shape[2], "hidden": parameters[2].shape[1]}
     net = ThreeLayerConvNet(x.shape[1:], scores.shape[1], **sizes, dtype=np.float64)
     if [array.shape for array in net.parameters.values()] != [array.shape for array in parameters]:
