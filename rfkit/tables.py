@@ -169,17 +169,20 @@ def importance_shapes(results):
 
 
 def _ours(frame, dataset, rate):
-    """{(architecture, level): our columns} of the runs beside one data set of the paper, at one rate."""
+    """{(architecture, level): our columns} of the runs beside one data set of the paper; pruned, if it was run."""
     if frame.empty:
         return {}
     frame = frame[frame["paper_dataset"] == dataset]
     outcomes.refuse_mixed(frame)
     result = {}
-    for key, cell in frame[frame["pruning_rate"] == rate].groupby(["architecture", "rf_level"], sort=False):
-        columns = {"dense": cell["dense"], "pruned": cell["accuracy"], "difference": cell["dense"] - cell["accuracy"]}
-        row = {"ours_seeds": len(cell), "ours_dataset": cell["data_label"].iloc[0]}
+    for key, cell in frame.groupby(["architecture", "rf_level"], sort=False):
+        seeds, pruned = cell.drop_duplicates("seed"), cell[cell["pruning_rate"] == rate]
+        columns = {"dense": seeds["dense"], "pruned": pruned["accuracy"]}
+        columns["difference"] = pruned["dense"] - pruned["accuracy"]
+        row = {"ours_seeds": len(seeds), "ours_dataset": cell["data_label"].iloc[0]}
         for name, values in columns.items():
-            row[f"ours_{name}_mean"], row[f"ours_{name}_std"] = mean_std(list(values))
+            if len(values):
+                row[f"ours_{name}_mean"], row[f"ours_{name}_std"] = mean_std(list(values))
         result[key] = row
     return result
 

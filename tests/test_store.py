@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import class_files, write_zip
 from test_config import RUN
 
 from rfkit import experiments, files, presets, training
@@ -299,6 +300,12 @@ def test_too_long_says_how_long_and_what_to_run():
         experiments.TooLongError, match=r"1 of 1 runs .* about \d+ minutes .*: rfkit study smoke --arch"
     ):
         experiments.ensure(SMOKE, max_minutes=0)
+
+
+def test_data_that_no_page_can_tell_apart_are_refused_before_they_are_trained(tmp_path):
+    own = write_zip(tmp_path / "own.zip", class_files(classes=("a", "b"), count=20, size=32))
+    with pytest.raises(ConfigError, match="digits and folder:.*own.zip have images of one size and would be averaged"):
+        experiments.ensure(SMOKE.select(datasets=["digits", f"folder:{own}"]), max_minutes=99)
 
 
 def test_ensure_trains_what_is_missing():

@@ -69,6 +69,10 @@ def test_our_columns_are_means_over_seeds_of_each_cell():
     assert tables.paper_table(5, runs=RUNS).iloc[3]["ours_pruned_mean"] == 80.0
     assert tables.paper_table(2, runs=RUNS)["ours_seeds"].isna().all()  # 32-pixel runs are not Tiny ImageNet's
     assert tables.paper_table(13, runs=RUNS)["ours_seeds"].isna().all()  # one-shot numbers are not fine-tuned ones
+    rate_of = tables.reference().query("dataset == 'cifar10'").set_index("table")["pruning_rate"]
+    (first, *_) = tables.paper_table(half := rate_of[rate_of == 0.5].index[0], runs=RUNS).to_dict("records")
+    assert (first["ours_dense_mean"], first["ours_pruned_mean"]) == (91.0, None)  # that rate was not run
+    assert "Rate 0.5 was not run." in report.show_paper_table(half, RUNS, presets.get("demo"))._repr_markdown_()
     tuned = FakeRun(1, 0, 90.0, [50.0, 10.0])
     tuned.tuned = {"rate": 0.9, "epochs": 3, "pruned_accuracy": 10.0, "test_accuracy": 70.0}
     row = tables.paper_table(13, runs=[*RUNS, tuned]).iloc[0]

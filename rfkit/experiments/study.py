@@ -8,8 +8,9 @@ import re
 from dataclasses import replace
 
 import rfkit
-from rfkit.config import stable_hash
+from rfkit.config import ConfigError, stable_hash
 from rfkit.experiments import finding
+from rfkit.experiments.analysis import paper_dataset
 from rfkit.experiments.registry import ANALYSES, named
 from rfkit.experiments.results import TooLongError, check_minutes
 from rfkit.experiments.store import Store
@@ -29,6 +30,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
 
     Raises:
         TooLongError: If nothing is there and training would take longer; names the command to run.
+        ConfigError: If something is to be trained and two data sets have images of one size.
         RuntimeError: If a training fails.
     """
     check_minutes(max_minutes)
@@ -47,6 +49,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
 
     # what is missing, and what was made here and may wait for its pair; not what is shown from a record
     every = [(cell, finding.unit_of(preset, *cell)) for cell in finding.seeded_cells(preset)]
+    _refuse_mixed(unit for _, unit in every)
     wanted = [unit for cell, unit in every if cell in missing or runs.run(unit.config).done]
     minutes = sum(_seconds(unit, runs, device) for unit in wanted) / 60 / runner.processes(jobs, device, len(wanted))
     if minutes > max_minutes or absent:
@@ -61,6 +64,17 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     if failures:
         raise RuntimeError("; ".join(f"{unit.config.folder}: {message}" for unit, message in failures))
     return finding.find(preset, root)[0]
+
+
+def _refuse_mixed(units):
+    """Before hours of training: pages set data sets beside the paper's by the size of their images."""
+    by_size = {}
+    for unit in units:
+        by_size.setdefault(paper_dataset(unit.config), set()).add(unit.dataset)
+    for size, names in by_size.items():
+        if size is not None and len(names) > 1:
+            mixed = f"{' and '.join(sorted(names))} have images of one size and would be averaged"
+            raise ConfigError(f"{mixed}; choose one of these data sets")
 
 
 def _seconds(unit, runs, device):

@@ -86,6 +86,7 @@ def show_paper_table(n, runs, preset, builds=None):
             sources[name] = _as_measured(tables.paper_table(n, runs=made))
             made_by = f" (preset {preset.name})" if name == "this build" else ""
             which = "" if len(beside) == everything else " Only runs that were fine-tuned, dense accuracy included."
+            which += "" if any(key[2] == "pruned" for key in sources[name]) else f" Rate {rate} was not run."
             notes.append(f"{name.capitalize()}{made_by}: {provenance_line(beside)}{which}")
         elif name == "this build":
             planned = first["dataset"] in preset.datasets
