@@ -257,7 +257,7 @@ def test_plots_draw_what_they_are_given():
     assert list(dense.get_ydata()) == [91.0, 82.0] and list(pruned.get_ydata()) == [12.0, 74.0]
     ax = report.plot_accuracy_by_rate(frame)
     assert [list(line.get_ydata()) for line in ax.lines] == [[91, 55, 12], [82, 80, 74]]
-    assert {line.get_color() for line in ax.lines} == {report.plots.LEVEL_STYLE[1][0], report.plots.LEVEL_STYLE[4][0]}
+    assert {line.get_color() for line in ax.lines} == {report.plots.level_style(level)["color"] for level in (1, 4)}
     both = pd.concat([frame, frame.assign(architecture="resnet50")])
     axes = report.by_network(both, report.plot_accuracy_by_rate)
     assert [ax.get_title() for ax in axes.flat] == ["VGG19-like, made up", "ResNet50, made up"]
@@ -297,6 +297,18 @@ def test_breaking_point(rates, accuracies, point):
 def test_floor():
     assert outcomes.near_chance(10.0, 0.0, 2, 10, 10_000) and outcomes.near_chance(10.5, None, 1, 10, 10_000)
     assert not outcomes.near_chance(10.7, None, 1, 10, 10_000) and outcomes.near_chance(12.0, 4.24, 2, 10, 10_000)
+
+
+def test_nothing_trained_is_an_empty_frame():
+    frame = experiments.frame("pruning", [])
+    assert outcomes.by_run(frame)["breaking_point"].empty and {"accuracy", "speed_up"} < set(frame)
+    assert list(experiments.frame("pruning", RUNS)) == list(frame)
+
+
+def test_more_curves_than_styles_are_all_drawn():
+    styles = [tuple(report.plots.level_style(level).values()) for level in range(1, 8)]
+    assert len(set(styles)) == 6 and styles[6] == styles[0]
+    assert len(report.plot_lines({name: [1, 2] for name in "abcdefgh"}).lines) == 8
 
 
 def test_one_row_a_run():

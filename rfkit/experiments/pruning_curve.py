@@ -7,6 +7,8 @@ from rfkit.presets import NEVER_PRUNED
 
 CALIBRATION_IMAGES = 512
 """Number of training images on which batch norm of pruned networks is re-estimated."""
+SAME = ("test_loss", "train_accuracy", "train_loss", "reestimated_accuracy")
+"""Columns that are called in the frame as they are in the result."""
 
 
 def settings(preset, unit):
@@ -60,18 +62,21 @@ def cost(settings, unit):
     return (1 + len(settings["rates"])) * (2 * config.test_images + train + settings["calibration_images"]) / 3
 
 
-@rows_of("pruning")
+@rows_of(
+    "pruning", "dataset", "chance", "test_images", "dense", "pruning_rate", "accuracy", *SAME, "usable_sparsity",
+    "compression", "speed_up",
+)  # fmt: skip
 def frame(curve, run):
     """One row per pruning rate, 0 (dense) first: accuracies in percent, usable_sparsity of the weights that can matter.
 
     Compression (parameters) and speed_up (multiplications, theoretical) are ratios of dense over pruned.
     """
-    config, same = run.config, ("test_loss", "train_accuracy", "train_loss", "reestimated_accuracy")
+    config = run.config
     for i in run.places("pruning", curve["rates"]):
         yield {
             "dataset": config.dataset, "chance": 100 / config.num_classes, "test_images": config.test_images,
             "dense": run.summary["test_accuracy"], "pruning_rate": curve["rates"][i],
-            "accuracy": curve["test_accuracy"][i], **{name: curve[name][i] for name in same},
+            "accuracy": curve["test_accuracy"][i], **{name: curve[name][i] for name in SAME},
             "usable_sparsity": 1 - curve["usable_kept"][i] / sum(curve["usable"]),
             "compression": curve["parameters"][0] / curve["parameters"][i],
             "speed_up": curve["multiplications"][0] / curve["multiplications"][i],

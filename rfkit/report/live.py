@@ -10,7 +10,7 @@ from IPython.display import HTML
 from PIL import Image
 
 from rfkit import experiments
-from rfkit.report.plots import LEVEL_STYLE, OTHER_LEVELS
+from rfkit.report.plots import level_style
 from rfkit.tables import label, reference
 
 DASHES = {"-": "", "--": "8 4", "-.": "8 3 2 3", ":": "2 3"}
@@ -111,7 +111,7 @@ def knob_networks(runs):
 
 def _level(level, seeds):
     field = seeds[0].summary["field_px"]
-    color, marker, dash = LEVEL_STYLE.get(level, OTHER_LEVELS)
+    color, marker, dash = level_style(level).values()
     pruned = seeds[0].result("pruning")
     taps, used = experiments.frame("taps", seeds), experiments.frame("effective_fields", seeds)
     drawn = {

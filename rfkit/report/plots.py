@@ -14,9 +14,10 @@ from rfkit.tables import label as network_label
 
 WIDTH_IN, ALONE_IN = 6.6, 5.0  # of several panels; of one, which a phone can show whole
 # Colour, marker and line of an RF level through the whole book, by Okabe and Ito: safe for colour-blind readers
-LEVEL_STYLE = {1: ("#0072B2", "o", "-"), 2: ("#E69F00", "s", "--"), 3: ("#009E73", "^", "-."), 4: ("#D55E00", "D", ":")}
-OTHER_LEVELS = ("#CC79A7", "v", (0, (3, 1, 1, 1)))
-STYLES = (*LEVEL_STYLE.values(), OTHER_LEVELS, ("#56B4E9", "P", (0, (5, 1))))
+STYLES = (
+    ("#0072B2", "o", "-"), ("#E69F00", "s", "--"), ("#009E73", "^", "-."), ("#D55E00", "D", ":"),
+    ("#CC79A7", "v", (0, (3, 1, 1, 1))), ("#56B4E9", "P", (0, (5, 1))),
+)  # fmt: skip
 
 
 def use_style():
@@ -92,9 +93,8 @@ def on_axes(width_in=WIDTH_IN / 2, height_in=3.2, *, layers=False, below=False, 
 
 
 def level_style(level):
-    """Colour, marker and line style of an RF level."""
-    color, marker, linestyle = LEVEL_STYLE.get(level, OTHER_LEVELS)
-    return {"color": color, "marker": marker, "linestyle": linestyle}
+    """Colour, marker and line style of an RF level; from the seventh on they come again."""
+    return dict(zip(("color", "marker", "linestyle"), STYLES[(level - 1) % len(STYLES)], strict=True))
 
 
 @on_axes()
@@ -142,9 +142,8 @@ def plot_growth(curves, *, image_px=(), ax=None):
     """Receptive field after each layer, one line per network."""
     for i, (label, sizes) in enumerate(curves.items()):
         is_level = isinstance(label, int)
-        color, marker, line = LEVEL_STYLE.get(label, OTHER_LEVELS) if is_level else STYLES[i % len(STYLES)]
         name = f"level {label}" if is_level else label
-        ax.plot(range(1, len(sizes) + 1), sizes, label=name, markersize=5, color=color, marker=marker, linestyle=line)
+        ax.plot(range(1, len(sizes) + 1), sizes, label=name, markersize=5, **level_style(label if is_level else i + 1))
     for px in image_px:
         ax.axhline(px, color="#333333", linewidth=1)
         place = {"xycoords": ("axes fraction", "data"), "xytext": (-3, -3), "textcoords": "offset points"}
@@ -195,7 +194,7 @@ def plot_field_boxes(image, fields_px, *, title="", ax=None):
     ax.imshow(image, extent=(-width / 2, width / 2, height / 2, -height / 2), interpolation="nearest")
     reach = 0.54 * max([*filter(math.isfinite, fields_px.values()), height])
     for level, side in fields_px.items():
-        color, _, line = LEVEL_STYLE.get(level, OTHER_LEVELS)
+        color, _, line = level_style(level).values()
         label = f"level {level}: {side:g} px" if math.isfinite(side) else f"level {level}: every pixel"
         look = {"fill": False, "linewidth": 1.8, "edgecolor": color, "linestyle": line, "label": label}
         drawn = min(side, 2 * reach)
@@ -274,10 +273,10 @@ def _top(ax):
 @on_axes(ALONE_IN, 3, layers=True)
 def plot_lines(curves, *, targets=(), ax=None, **labels):
     """Values step by step, one line per name, dotted where they should end; `labels` are set on the axes."""
-    for (label, values), (color, marker, line) in zip(curves.items(), STYLES, strict=False):
+    for (label, values), (color, marker, line) in zip(curves.items(), itertools.cycle(STYLES), strict=False):
         look = {"color": color, "linestyle": line, "marker": "" if targets else marker, "markersize": 5}
         ax.plot(range(1, len(values) + 1), values, label=label, **look)
-    for target, (color, *_) in zip(targets, STYLES, strict=False):
+    for target, (color, *_) in zip(targets, itertools.cycle(STYLES), strict=False):
         ax.axhline(target, color=color, linestyle=":", linewidth=1)
     ax.set(**labels)
     ax.legend()

@@ -11,7 +11,7 @@
     for (const { k, s, d, p } of layers) {
       const below = maps[maps.length - 1], reach = d * (k - 1) + 1;
       maps.push({
-        n: Math.max(0, Math.floor((below.n + 2 * p - reach) / s) + 1),
+        n: below.n && Math.max(0, Math.floor((below.n + 2 * p - reach) / s) + 1),
         field: below.field + (k - 1) * d * below.step,
         step: below.step * s,
         first: below.first - p * below.step,
