@@ -350,7 +350,5 @@ def _assignment(options):
                 write_json(options.json, graded)
             if options.csv:
                 write_csv(options.csv, grading.gradebook(graded, before))
-                if each["submission"] in known:
-                    print(f"rfkit: {each['submission']} replaces a row of {options.csv}", file=sys.stderr)
             if options.feedback:
                 write_bytes(options.feedback / f"{each['submission']}.txt", (grading.table(each) + "\n").encode())

@@ -179,7 +179,8 @@ def by_run(frame, tuned=None):
             if rate in PAPER_RATES:
                 row |= {f"pruned_{rate}": pruned, f"gap_{rate}": accuracy[0] - pruned}
         rows.append(row)
-    result = pd.DataFrame(rows, columns=None if rows else [*RUN, "dense", "top_rate", "breaking_point"])
+    breaks = ["breaking_point", "breaking_point_reestimated", "usable_reestimated"]
+    result = pd.DataFrame(rows, columns=None if rows else [*RUN, "dense", "top_rate", *breaks])
     if tuned is None or tuned.empty or result.empty:
         return result
     gaps = tuned.assign(gap_tuned=tuned["dense"] - tuned["accuracy"])[[*RUN, "gap_tuned"]]

@@ -176,7 +176,7 @@ def _ours(frame, dataset, rate):
     outcomes.refuse_mixed(frame)
     result = {}
     for key, cell in frame.groupby(["architecture", "rf_level"], sort=False):
-        seeds, pruned = cell.drop_duplicates("seed"), cell[cell["pruning_rate"] == rate]
+        seeds, pruned = cell.drop_duplicates(["seed", "dense"]), cell[cell["pruning_rate"] == rate]
         columns = {"dense": seeds["dense"], "pruned": pruned["accuracy"]}
         columns["difference"] = pruned["dense"] - pruned["accuracy"]
         row = {"ours_seeds": len(seeds), "ours_dataset": cell["data_label"].iloc[0]}

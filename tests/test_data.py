@@ -109,6 +109,12 @@ def test_arrays_that_are_no_data_set(change, message):
         data.from_arrays(change(images, labels), (images, labels), class_names=("a", "b", "c"))
 
 
+def test_arrays_of_two_sizes_are_refused():
+    images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)
+    with pytest.raises(DataError, match="test images have 4 pixels a side, training images 8"):
+        data.from_arrays((images, labels), (images[:, :4, :4], labels))
+
+
 def test_nested_zip_and_one_folder_a_class(tmp_path):
     files = {f"pets/{name}": content for name, content in class_files(splits=("train",), count=10).items()}
     flat = {name.replace("train/", ""): content for name, content in files.items()}

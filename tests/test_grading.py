@@ -237,11 +237,15 @@ def test_submissions_of_one_name_are_told_apart(tmp_path, monkeypatch):
     assert len(set(grading._names({0: ("/", "x", "a-b"), 1: ("/", "x-a", "b")}).values())) == 2
     monkeypatch.chdir(both[0])
     assert [each["submission"] for _, each in grading.grade_all(["."])] == ["hw"]
-    # late and alone, by the name of before; nobody's row is taken by another
+    # late and alone, by the name of before
     late = dict(grading.grade_all(both[:1], known={"alice-hw", "bob-hw"}))
     assert late[both[0]]["submission"] == "alice-hw"
     assert grading._names({0: ("/", "carol", "hw")}, {"alice-hw", "bob-hw"}) == {0: "carol-hw"}
     assert grading._names({0: ("/", "maria")}, {"anna-maria", "maria"}) == {0: "maria"}
+    three = {name: ("/", "all", name) for name in ("anna-maria", "bob", "maria")}  # the last is new
+    assert list(grading._names(three, {"anna-maria", "bob"}).values()) == ["anna-maria", "bob", "all-maria"]
+    (tmp_path / "__MACOSX").mkdir()
+    assert [each for _, each in grading.grade_all([tmp_path / "__MACOSX"])] == [None]
     with pytest.raises(ConfigError, match="jobs is 0"):
         list(grading.grade_all(both, jobs=0))
 
@@ -365,11 +369,12 @@ def test_the_given_class_is_known_in_any_order_and_with_a_gain():
             return found * self.parameters.get("gain", 1), cache
 
     x, labels = descent.arrays(data.load("digits"), 1438)
-    plain, gained = Gained(filters=8, kernel=5), Gained(filters=8, kernel=5)
+    plain, gained, by_class = (Gained(filters=8, kernel=5) for _ in range(3))
     descent.train(plain, x, labels, descent.Adam(5e-3), epochs=4, batch_size=25)
     gained.parameters = plain.parameters | {"gain": np.full(1, 2.0)}
+    by_class.parameters = plain.parameters | {"gain": np.full(10, 2.0)}
     plain.parameters = dict(sorted(plain.parameters.items(), reverse=True))
-    for network in (plain, gained):
+    for network in (plain, gained, by_class):
 
         def student(code, names, network=network, **arrays):
             exec(code, space := {"best_network": network} | arrays)
@@ -377,6 +382,9 @@ def test_the_given_class_is_known_in_any_order_and_with_a_gain():
 
         with pytest.raises(AssertionError, match="is a ThreeLayerConvNet"):
             hidden_q4.own_network(student)
+    arrays = list(plain.parameters.values())
+    assert len(list(hidden_q4._as_given(arrays))) == 1
+    assert not list(hidden_q4._as_given([a if a.ndim != 4 else a[..., :4, :4] for a in arrays]))  # no even kernel
 
 
 def test_nearest_neighbours_are_no_network(solved, tmp_path):

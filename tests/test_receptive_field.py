@@ -341,8 +341,9 @@ def test_errors_name_what_there_is():
     grey = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
     with pytest.raises(ValueError, match=r"fails on images of shape \(3, 64, 64\).*give the input_shape"):
         rf.trace(grey)
-    with pytest.raises(ValueError, match="model is .*lambda.*; expected an nn.Module"):
-        rf.trace(lambda x: x)
+    for use in (rf.trace, rf.receptive_field, rf.measured, rf.effective):
+        with pytest.raises(ValueError, match="model is .*lambda.*; expected an nn.Module"):
+            use(lambda x: x)
     assert rf.measured(grey).size == (5, 5) and rf.measured(nn.Sequential(nn.Conv1d(2, 3, 7))).size == (7,)
     with pytest.raises(ValueError, match="repeats is 0"):
         rf.effective(net, repeats=0)

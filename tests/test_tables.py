@@ -106,7 +106,10 @@ def test_view_has_a_literal_caption_and_a_fixed_label():
     )
     other = report.show_paper_table(2, RUNS, presets.get("demo"))._repr_markdown_()
     assert "nothing beside Tiny ImageNet: it is not part of this preset" in other and "made up" not in other
-    planned = report.show_paper_table(2, RUNS, presets.get("study"))._repr_markdown_()
+    study = presets.get("study")
+    for chosen, beside in ((study, False), (study.select(levels=[1, 2]), True)):
+        assert ("Dense, recorded study" in report.show_paper_table(1, RUNS, chosen)._repr_markdown_()) == beside
+    planned = report.show_paper_table(2, RUNS, study)._repr_markdown_()
     assert "nothing beside Tiny ImageNet: no run of it is recorded yet" in planned
     assert "<table" in view._repr_html_()
 
@@ -301,8 +304,10 @@ def test_floor():
 
 def test_nothing_trained_is_an_empty_frame():
     frame = experiments.frame("pruning", [])
-    assert outcomes.by_run(frame)["breaking_point"].empty and {"accuracy", "speed_up"} < set(frame)
-    assert list(experiments.frame("pruning", RUNS)) == list(frame)
+    by_run = outcomes.by_run(frame)
+    assert by_run.empty and report.layer_pruning_table(by_run, by_run).empty and report.cost_table(frame).empty
+    (row, *_) = experiments.ANALYSES["pruning"].frame.__wrapped__(RUNS[0].result("pruning"), RUNS[0])
+    assert list(frame)[-len(row) :] == list(row)
 
 
 def test_more_curves_than_styles_are_all_drawn():

@@ -145,6 +145,8 @@ def from_arrays(train, test, *, class_names=None, label="own arrays"):
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
             given = f"{part} labels are {labels.dtype} {labels.shape} for {len(images)} images"
             raise DataError(f"{given}; expected one whole number for each")
+        if arrays and images.shape[1] != arrays[0].shape[1]:
+            raise DataError(f"test images have {images.shape[1]} pixels a side, training images {arrays[0].shape[1]}")
         arrays += [images, labels]
         digest.update(images.tobytes() + labels.astype(np.int64).tobytes())
     classes = range(int(max(labels.max(initial=0) for labels in arrays[1::2])) + 1)

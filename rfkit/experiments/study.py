@@ -67,12 +67,12 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
 
 
 def _refuse_mixed(units):
-    """Before hours of training: pages set data sets beside the paper's by the size of their images."""
-    by_size = {}
+    """Before anything is trained for a page: it sets data sets beside the paper's by the size of their images."""
+    beside = {}
     for unit in units:
-        by_size.setdefault(paper_dataset(unit.config), set()).add(unit.dataset)
-    for size, names in by_size.items():
-        if size is not None and len(names) > 1:
+        beside.setdefault(paper_dataset(unit.config), set()).add(unit.dataset)
+    for place, names in beside.items():
+        if place is not None and len(names) > 1:
             mixed = f"{' and '.join(sorted(names))} have images of one size and would be averaged"
             raise ConfigError(f"{mixed}; choose one of these data sets")
 

@@ -75,13 +75,14 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0, account=None):
 def grade_all(folders, tests=None, *, jobs=1, known=(), **limits):
     """Grade submissions side by side; yields (folder, what `grade` returns, or None for no submission) as they end.
 
-    Submissions are named by their folders, and by the folders above where several are named alike, here or among those
-    that are `known` from before.
+    Submissions are named by their folders, and by the folders above where several are named alike. One that was named
+    so before, with others (`known`), gets that name again.
     """
     whole("jobs", jobs, 1)
     suites(tests or HIDDEN_TESTS)  # a missing test is everybody's
     places = {Path(folder): Path(folder).resolve() for folder in folders}
-    found = [folder for folder, place in places.items() if place.is_dir() and not place.name.startswith(".")]
+    aside = (".", "__MACOSX")
+    found = [folder for folder, place in places.items() if place.is_dir() and not place.name.startswith(aside)]
     names = _names({folder: places[folder].parts for folder in found}, known)
     with ThreadPoolExecutor(jobs) as pool:  # the work is in the kernels
         running = {pool.submit(grade, folder, tests, **limits): folder for folder in found}
@@ -100,7 +101,10 @@ def _names(parts, known=()):
     every = ({folder: "-".join(each[-n:]).strip("/\\") for folder, each in parts.items()} for n in lengths)
     unique = [names for names in every if len(set(names.values())) == len(set(parts.values()))]
     longer = {row[at + 1 :] for row in known for at, letter in enumerate(row) if letter == "-"} - set(known)
-    return next((names for names in unique if longer.isdisjoint(names.values())), unique[0])
+    return {
+        folder: next((names[folder] for names in unique if names[folder] not in longer), name)
+        for folder, name in unique[0].items()
+    }
 
 
 def gradebook(graded, before=()):

@@ -221,7 +221,7 @@ def _code_cells(path, problems):
         first = [in_one_line(code.partition("\n")[0] or "empty", 40) for code in sources]
         return [(f"code cell {i} ({line})", code) for i, (line, code) in enumerate(zip(first, sources, strict=True), 1)]
     except FileNotFoundError:
-        others = sorted(str(other.relative_to(path.parent)) for other in path.parent.rglob("*.ipynb"))
+        others = sorted(str(other.relative_to(path.parent)) for other in path.parent.rglob("[!.]*.ipynb"))
         found = f"; in the folder: {', '.join(others)}" if others else ""
         problems.append(f"{path.name} was not handed in under this name{found}")
     except Exception as error:  # whatever a broken file makes the reader raise

@@ -95,8 +95,8 @@ def trace(model, input_shape=(3, 64, 64), *, follow_statistics=False):
 
     Raises:
         UnsupportedOperation: If an operation has no rule; names it and its module.
-        ValueError: If the shape is not (channels, height, width) of positive whole numbers, or the network fails on
-            such images.
+        ValueError: If the model is no `nn.Module`, the shape is not (channels, height, width) of positive whole
+            numbers, or the network fails on such images.
 
     Source: Araujo, Norris and Sim, Distill 2019, Eq. 2-7, extended to phases; see `rfkit.receptive_field.rules`.
     """
@@ -105,9 +105,7 @@ def trace(model, input_shape=(3, 64, 64), *, follow_statistics=False):
 
 def _traced(model, shape, follow_statistics=False):
     """(what `trace` returns, {module that returns a map, with the number of its call: the `Field` of that map})."""
-    if not isinstance(model, torch.nn.Module):
-        raise ValueError(f"model is {model!r}; expected an nn.Module")
-    names, counts = {module: name for name, module in model.named_modules()}, Counter()
+    names, counts = {module: name for name, module in _network(model).named_modules()}, Counter()
     fields, returned, running = [], {}, []  # the last: (label, is a leaf, fields before) of calls under way
 
     def numbered(name):
@@ -195,6 +193,12 @@ def _last(fields):
     return fields[-1]
 
 
+def _network(model):
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(f"model is {model!r}; expected an nn.Module")
+    return model
+
+
 def _checked_shape(shape):
     shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if not 2 <= len(shape) <= 4 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
@@ -244,7 +248,8 @@ def measured(model, layer=None, input_shape=None):
     Raises:
         ValueError: If there is no such module, or it makes no map over the image.
     """
-    first = next((module for module in model.modules() if isinstance(module, torch.nn.modules.conv._ConvNd)), None)
+    convolutions = (m for m in _network(model).modules() if isinstance(m, torch.nn.modules.conv._ConvNd))
+    first = next(convolutions, None)
     begin = (3, 64, 64) if first is None else (first.in_channels, *[64] * len(first.kernel_size))
     shape = _checked_shape(input_shape or begin)
     name, call = _module_of(model, layer, shape)
@@ -279,7 +284,7 @@ def measured(model, layer=None, input_shape=None):
 
 def _module_of(model, layer, shape):
     """(path, call) of the module a layer name stands for, by default of the one that returns the last feature map."""
-    modules = dict(model.named_modules())
+    modules = dict(_network(model).named_modules())
     if layer is None:
         fields, returned = _traced(model, shape)
         last = _last(fields)

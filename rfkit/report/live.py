@@ -13,7 +13,7 @@ from rfkit import experiments
 from rfkit.report.plots import level_style
 from rfkit.tables import label, reference
 
-DASHES = {"-": "", "--": "8 4", "-.": "8 3 2 3", ":": "2 3"}
+DASHES = {"-": "", "--": "8 4", "-.": "8 3 2 3", ":": "2 3", (0, (3, 1, 1, 1)): "6 2 2 2", (0, (5, 1)): "10 2"}
 """Line styles of matplotlib as SVG has them."""
 
 
@@ -119,7 +119,7 @@ def _level(level, seeds):
         "maps": _sides_of_maps(seeds[0].config), "dead": 1 - sum(pruned["usable"]) / sum(pruned["prunable"]),
         "seeds": len(seeds), "rate": _curve("pruning", "pruning_rate", seeds),
         "usable": _curve("usable_pruning", "usable_sparsity", seeds), "color": color, "marker": marker,
-        "dash": DASHES.get(dash, "4 2"),
+        "dash": DASHES[dash],
     }  # fmt: skip
     if len(taps):
         last = taps[taps["place"] == taps["place"].max()].groupby(["row", "column"])[["seen", "kept"]].mean().round(3)

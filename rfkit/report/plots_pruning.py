@@ -59,7 +59,7 @@ def plot_contrasts(by_run, *, outcome="dense", ax=None):
     cells = {cell: part[outcome] for cell, part in by_run.groupby(["architecture", "rf_level"], sort=False)}
     cells = {cell: cells[cell] for cell in sorted(cells, key=_contrast_order)}
     for place, ((architecture, level), values) in enumerate(cells.items()):
-        style = plots.level_style(level if architecture == presets.CONTRAST_NETWORK else 0)
+        style = plots.level_style(level if architecture == presets.CONTRAST_NETWORK else 5)
         look = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
         ax.plot(values, [place] * len(values), alpha=0.35, markersize=5, **look)
         ax.plot([values.mean()], [place], markersize=8, **look)

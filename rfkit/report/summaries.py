@@ -141,7 +141,7 @@ def cost_table(frame):
         "Compression": ("compression", times), "Speed-up (theoretical)": ("speed_up", times),
         "Test (%)": ("accuracy", one), "Test, re-estimated (%)": ("reestimated_accuracy", one),
         "Train (%)": ("train_accuracy", one),
-    }).drop(columns="Seeds")  # fmt: skip
+    }).drop(columns="Seeds", errors="ignore")  # fmt: skip
 
 
 def similarity_table(found):
@@ -390,11 +390,9 @@ def stage_table():
 
 def _processors(runs):
     """On which processors (maker, family/model) how many runs were trained, the most frequent first."""
-    names = Counter(run.provenance.get("processor") or "not named" for run in runs)
-    shorter = {
-        re.sub(r"^(\w+).*\(family (\d+), model (\d+)\)$", r"\1 \2/\3", name): n for name, n in names.most_common()
-    }
-    return ", ".join(f"{name}: {count}" for name, count in shorter.items()) or MISSING
+    full = [run.provenance.get("processor") or "not named" for run in runs]
+    names = Counter(re.sub(r"^(\w+).*\(family (\d+), model (\d+)\)$", r"\1 \2/\3", name) for name in full)
+    return ", ".join(f"{name}: {count}" for name, count in names.most_common()) or MISSING
 
 
 def _took(runs, digits):

@@ -7,7 +7,7 @@ import numpy as np
 
 from rfkit import data
 from rfkit.homework import descent
-from rfkit.homework.checks import THREE_LAYERS, close
+from rfkit.homework.checks import close
 from rfkit.homework.nets import ThreeLayerConvNet
 
 SEED = 4
@@ -87,7 +87,7 @@ def own_network(student):
 import numpy as np
 scores = best_network.scores(x)[0]
 weights = list(best_network.parameters.values())
-dimensions, sizes, used = [np.ndim(array) for array in weights], [np.size(array) for array in weights], []
+used = []
 kernels = [np.ndim(array) == 4 and np.shape(array)[2:] != x.shape[2:] for array in weights]
 kept = [np.copy(array) for array in weights]
 few = best_network.scores(x[:20])[0]
@@ -101,31 +101,36 @@ without = best_network.scores(x)[0]
 for array, before in zip(weights, kept):
     array[...] = before
 """
-    wanted = ["scores", "without", "dimensions", "sizes", "kernels", "used"]
-    scores, without, dimensions, sizes, kernels, used = student(code, wanted, x=x)
+    scores, without, kernels, used = student(code, ["scores", "without", "kernels", "used"], x=x)
     right = 100 * (scores.argmax(1) == labels[: len(scores)]).mean()
     assert len(scores) == len(x) and right >= LEAST_PERCENT, f"{right:.1f} % right; {LEAST_PERCENT} % are asked for"
     still = 100 * (without.argmax(1) == scores.argmax(1)).mean()
     assert still < LEAST_PERCENT, f"with all parameters zero, {still:.0f} % of the answers are the same"
     places = [i for i, needed in enumerate(used) if needed]
     assert any(kernels[places]), "no parameter that the network needs is one of a convolution (F, C, kh, kw)"
-    places = [i for i in places if sizes[i] > 1]  # a number only scales or shifts
-    if sorted(dimensions[places]) == sorted(THREE_LAYERS):
-        names = [f"p{i}" for i in range(6)]
-        p = student(f"{', '.join(names)} = [list(best_network.parameters.values())[i] for i in {places}]", names)
-        given = any(_three_layers(order, x[:50], scores[:50]) for order in itertools.permutations(p))
-        assert not given, "best_network is a ThreeLayerConvNet; another is asked for"
+    names = [f"p{i}" for i in places]
+    p = student(f"{', '.join(names)}, = [list(best_network.parameters.values())[i] for i in {places}]", names)
+    given = any(_three_layers(*each, x[:50], scores[:50]) for each in _as_given(p))
+    assert not given, "best_network is a ThreeLayerConvNet; another is asked for"
 
 
-def _three_layers(parameters, x, scores):
-    """Whether the network of the task has these scores with these parameters, in this order."""
-    if [array.ndim for array in parameters] != THREE_LAYERS:
-        return False
-    sizes = {"filters": len(parameters[0]), "kernel": parameters[0].shape[2], "hidden": parameters[2].shape[1]}
+def _as_given(parameters):
+    """Every choice of some parameters that can be w1, b1, w2, b2, w3, b3 of the network of the task."""
+    of = {n: [array for array in parameters if array.ndim == n] for n in (4, 2, 1)}
+    counts = {4: 1, 2: 2, 1: 3}
+    for (w1,), (w2, w3), (b1, b2, b3) in itertools.product(*(itertools.permutations(of[n], counts[n]) for n in of)):
+        fit = (len(b1), len(b2), len(b3)) == (len(w1), w2.shape[1], w3.shape[1]) and len(w3) == len(b2)
+        if fit and w1.shape[2] == w1.shape[3] and w1.shape[2] % 2:
+            yield w1, b1, w2, b2, w3, b3
+
+
+def _three_layers(w1, b1, w2, b2, w3, b3, x, scores):
+    """Whether the network of the task has these scores with these parameters."""
+    sizes = {"filters": len(w1), "kernel": w1.shape[2], "hidden": len(b2)}
     net = ThreeLayerConvNet(x.shape[1:], scores.shape[1], **sizes, dtype=np.float64)
-    if [array.shape for array in net.parameters.values()] != [array.shape for array in parameters]:
-        return False
-    for mine, theirs in zip(net.parameters.values(), parameters, strict=True):
+    for mine, theirs in zip(net.parameters.values(), (w1, b1, w2, b2, w3, b3), strict=True):
+        if mine.shape != theirs.shape:
+            return False
         mine[...] = theirs
     mine = net.scores(x.astype(float))[0]
     return np.corrcoef(mine.ravel(), scores.ravel())[0, 1] > 0.999  # scaled or shifted, it is the same network
