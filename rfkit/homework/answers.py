@@ -14,7 +14,7 @@ def second_field(m1, m2):
 
 
 def fields_with_strides(m1, m2, s1, s2):
-    """(c) Receptive fields of units of the first and the second convolution, with strides."""
+    """(c) A pair: receptive fields of a unit of the first and of the second convolution, with strides."""
     return m1, m1 + (m2 - 1) * s1
 
 
@@ -26,8 +26,8 @@ def field_of_layer(k, kernels, strides):
 def two_ways(kernels, strides):
     """(e) Your two ways, applied to a network: two pairs (kernels, strides), the lists of two changed networks.
 
-    In each, the last layer sees more than before. The two are of different kinds: depth, kernels (a dilated one is a
-    larger one), stride, pooling. A stride acts on the layers above it. A pool is a layer with a kernel and a stride.
+    In each, the last layer sees more than before, and each uses another way. List every layer that has a kernel and a
+    stride.
     """
     deeper = [*kernels, 3], [*strides, 1]
     larger_kernels = [side + 2 for side in kernels], list(strides)

@@ -110,7 +110,7 @@ def different_ways(ways, kernels, strides, field_of_layer):
         longer = len(ks) > len(kernels)
         # a stride acts on the layers above it; that of an added layer, such as a pool, is meant for those to come
         kinds.add((longer, math.prod(ss if longer else ss[:-1]) > math.prod(strides[:-1])))
-    assert len(kinds) == 2, "(e) both ways are of one kind: depth, larger or dilated kernels, stride, pooling"
+    assert len(kinds) == 2, "(e) both networks are changed in the same way; use two different ways"
 
 
 @_reported
