@@ -6,9 +6,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from rfkit.config import ConfigError
 from rfkit.data import PUBLISHED
-from rfkit.experiments import CELL, describe, frame, recorded
+from rfkit.experiments import CELL, describe, frame, recorded, refuse_same_size
 from rfkit.presets import CONTRAST_NETWORK, EQUAL_COMPUTATION, PAPER_RATES, SHORTER_EPOCHS
 from rfkit.stats import mean_std
 
@@ -148,10 +147,8 @@ def breaking_point(rates, accuracies):
 
 def refuse_mixed(frame):
     """Check that no two data sets stand beside one of the paper's."""
-    for labels in frame.groupby("paper_dataset")["data_label"].unique() if "data_label" in frame else []:
-        if len(labels) > 1:
-            mixed = f"runs on {', '.join(sorted(labels))} have images of one size and would be averaged"
-            raise ConfigError(f"{mixed}; choose one of these data sets")
+    if "data_label" in frame:
+        refuse_same_size(frame[["paper_dataset", "data_label"]].drop_duplicates().itertuples(index=False))
 
 
 def by_run(frame, tuned=None):

@@ -304,7 +304,9 @@ def test_too_long_says_how_long_and_what_to_run():
 
 def test_data_that_no_page_can_tell_apart_are_refused_before_they_are_trained(tmp_path):
     own = write_zip(tmp_path / "own.zip", class_files(classes=("a", "b"), count=20, size=32))
-    with pytest.raises(ConfigError, match="digits and folder:.*own.zip have images of one size and would be averaged"):
+    with pytest.raises(
+        ConfigError, match="runs on digits, folder:.*own.zip have images of one size and would be averaged"
+    ):
         experiments.ensure(SMOKE.select(datasets=["digits", f"folder:{own}"]), max_minutes=99)
 
 

@@ -149,11 +149,11 @@ def from_arrays(train, test, *, class_names=None, label="own arrays"):
             raise DataError(f"test images have {images.shape[1]} pixels a side, training images {arrays[0].shape[1]}")
         arrays += [images, labels]
         digest.update(images.tobytes() + labels.astype(np.int64).tobytes())
-    classes = range(int(max(labels.max(initial=0) for labels in arrays[1::2])) + 1)
-    names = list(map(str, classes if class_names is None else class_names))
-    lowest = min(labels.min(initial=0) for labels in arrays[1::2])
-    if lowest < 0 or len(names) < len(classes):
-        raise DataError(f"classes run from {lowest} to {classes[-1]}; expected 0 to {len(names) - 1}, as many as names")
+    every = np.concatenate(arrays[1::2])
+    lowest, highest = int(every.min(initial=0)), int(every.max(initial=0))
+    names = list(map(str, range(highest + 1) if class_names is None else class_names))
+    if lowest < 0 or highest >= len(names):
+        raise DataError(f"classes run from {lowest} to {highest}; expected 0 to {len(names) - 1}, as many as names")
     return _with_statistics(*arrays, names, Source("arrays", label, digest.hexdigest()))
 
 

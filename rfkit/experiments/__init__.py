@@ -5,7 +5,9 @@ What trains or measures (`rfkit.experiments.runner`) is imported when it is used
 
 # isort: off
 # fmt: off
-from rfkit.experiments.analysis import CELL, Analysis, Work, describe, inside_block, paper_dataset, rows_of
+from rfkit.experiments.analysis import (
+    CELL, Analysis, Work, describe, inside_block, paper_dataset, refuse_same_size, rows_of,
+)
 from rfkit.experiments.finding import (
     WIDTHS, Unit, command, find, find_contrasts, frame, load, recorded, recorded_at_widths, records_of, unit_of, units,
 )

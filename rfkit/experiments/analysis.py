@@ -74,6 +74,17 @@ def paper_dataset(config):
     return PAPER_DATASET_BY_SIZE.get(config.image_size)
 
 
+def refuse_same_size(pairs):
+    """Check that no two data sets stand beside one of the paper's: pairs of its name and theirs."""
+    beside = {}
+    for place, name in pairs:
+        beside.setdefault(place, set()).add(name)
+    for names in beside.values():
+        if len(names) > 1:
+            mixed = f"runs on {', '.join(sorted(names))} have images of one size and would be averaged"
+            raise ConfigError(f"{mixed}; choose one of these data sets")
+
+
 def inside_block(layer):
     """Whether a layer lies inside a residual block of ResNet50, and is not the block's output."""
     return layer.count(".") > 1 and layer.endswith(("relu1", "relu2"))

@@ -8,9 +8,9 @@ import re
 from dataclasses import replace
 
 import rfkit
-from rfkit.config import ConfigError, stable_hash
+from rfkit.config import stable_hash
 from rfkit.experiments import finding
-from rfkit.experiments.analysis import paper_dataset
+from rfkit.experiments.analysis import paper_dataset, refuse_same_size
 from rfkit.experiments.registry import ANALYSES, named
 from rfkit.experiments.results import TooLongError, check_minutes
 from rfkit.experiments.store import Store
@@ -49,7 +49,7 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
 
     # what is missing, and what was made here and may wait for its pair; not what is shown from a record
     every = [(cell, finding.unit_of(preset, *cell)) for cell in finding.seeded_cells(preset)]
-    _refuse_mixed(unit for _, unit in every)
+    refuse_same_size((paper_dataset(unit.config) or unit.dataset, unit.dataset) for _, unit in every)
     wanted = [unit for cell, unit in every if cell in missing or runs.run(unit.config).done]
     minutes = sum(_seconds(unit, runs, device) for unit in wanted) / 60 / runner.processes(jobs, device, len(wanted))
     if minutes > max_minutes or absent:
@@ -64,17 +64,6 @@ def ensure(preset, *, max_minutes=10, jobs=None, root=None, device=None):
     if failures:
         raise RuntimeError("; ".join(f"{unit.config.folder}: {message}" for unit, message in failures))
     return finding.find(preset, root)[0]
-
-
-def _refuse_mixed(units):
-    """Before anything is trained for a page: it sets data sets beside the paper's by the size of their images."""
-    beside = {}
-    for unit in units:
-        beside.setdefault(paper_dataset(unit.config), set()).add(unit.dataset)
-    for place, names in beside.items():
-        if place is not None and len(names) > 1:
-            mixed = f"{' and '.join(sorted(names))} have images of one size and would be averaged"
-            raise ConfigError(f"{mixed}; choose one of these data sets")
 
 
 def _seconds(unit, runs, device):
