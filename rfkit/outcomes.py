@@ -24,7 +24,7 @@ IMAGE_PX = {name: about.image_size for name, about in PUBLISHED.items()}
 def usable_breaking_points(repruned):
     """Where accuracy has fallen 5 points below dense when only usable weights are pruned and counted."""
     rows = []
-    for run, part in repruned.sort_values("usable_sparsity").groupby(RUN) if len(repruned) else ():
+    for run, part in repruned.sort_values("usable_sparsity").groupby(RUN):
         point = breaking_point(part["usable_sparsity"].tolist(), part["accuracy"].tolist())
         rows.append([*run, point, (1 - point) * part["kept"].max()])
     return pd.DataFrame(rows, columns=[*RUN, "usable", "left"])
@@ -128,8 +128,8 @@ def author_at_usable_rates(author, dead):
     return rows[["dataset", "architecture", "rf_level", "source", "pruning_rate", "dead", "usable_rate", "gap"]]
 
 
-def breaking_point(rates, accuracies):
-    """The pruning rate at which accuracy (percent) has fallen 5 points below dense, by linear interpolation.
+def breaking_point(rates, accuracies, drop=DROP_POINTS):
+    """The pruning rate at which accuracy (percent) has fallen `drop` points below dense, by linear interpolation.
 
     Rates must rise from 0, the dense network, and accuracies be finite, else it is a ValueError. Where accuracy never
     falls that far, it is the last rate.
@@ -138,7 +138,7 @@ def breaking_point(rates, accuracies):
         raise ValueError(f"rates are {list(rates)}; expected 0, the dense network, first")
     if not np.isfinite(accuracies).all():
         raise ValueError(f"accuracies are {list(accuracies)}; expected finite numbers")
-    floor = accuracies[0] - DROP_POINTS
+    floor = accuracies[0] - drop
     for (left, high), (right, low) in itertools.pairwise(zip(rates, accuracies, strict=True)):
         if low <= floor:
             return left + (high - floor) / (high - low) * (right - left)
@@ -151,7 +151,7 @@ def refuse_mixed(frame):
         refuse_same_size(frame[["paper_dataset", "data_label"]].drop_duplicates().itertuples(index=False))
 
 
-def by_run(frame, tuned=None):
+def by_run(frame, tuned=None, drop=DROP_POINTS):
     """One row per run of the frame ``pruning`` or ``layer_pruning``: what is compared between receptive fields.
 
     paper_dataset, architecture, rf_level, seed, dense, breaking_point, breaking_point_reestimated (of accuracy with
@@ -166,12 +166,12 @@ def by_run(frame, tuned=None):
         part = part.sort_values("pruning_rate")
         rates, accuracy = part["pruning_rate"].tolist(), part["accuracy"].tolist()
         row = dict(zip(RUN, run, strict=True)) | {"dense": accuracy[0], "top_rate": rates[-1]}
-        row["breaking_point"] = breaking_point(rates, accuracy)
+        row["breaking_point"] = breaking_point(rates, accuracy, drop)
         if "reestimated_accuracy" in part:
             again = part["reestimated_accuracy"].tolist()
-            row["breaking_point_reestimated"] = breaking_point(rates, again)
+            row["breaking_point_reestimated"] = breaking_point(rates, again, drop)
             if "usable_sparsity" in part:
-                row["usable_reestimated"] = breaking_point(part["usable_sparsity"].tolist(), again)
+                row["usable_reestimated"] = breaking_point(part["usable_sparsity"].tolist(), again, drop)
         for rate, pruned in zip(rates, accuracy, strict=True):
             if rate in PAPER_RATES:
                 row |= {f"pruned_{rate}": pruned, f"gap_{rate}": accuracy[0] - pruned}

@@ -292,10 +292,12 @@ def get(name, protocol=None):
 MARGIN_POINTS = 0.5
 """How many points of accuracy count as no difference, fixed before the study."""
 CONTRAST_NETWORK = "vgg19"
-MARGIN_RATE = 0.05
+MARGINS = {"dense": MARGIN_POINTS, "breaking_point": 0.05}
+"""Outcome to the difference that counts as none."""
 CONTRAST_OUTCOMES = {"dense": "dense accuracy (%)", "breaking_point": "breaking point"}
 CONTRAST_LABELS = {
     "vgg19": "level {}",
+    "resnet50": "level {}",
     CONTRAST_NETS + "centre_taps": "level {}, centre taps",
     CONTRAST_NETS + "open_third_pool": "level {}, third pool open",
     CONTRAST_NETS + "enlarged": "level {}, image enlarged",
@@ -324,10 +326,9 @@ class Contrast:
     cell: tuple[str, int]  #: (architecture, level) of the changed network.
     against: tuple[str, int]  #: The same for the network it is compared with.
     outcome: str  #: Column of `rfkit.outcomes.by_run`.
-    #: ``"higher"`` or ``"lower"`` than the other, ``"equal"`` within the margin, or ``"nearer"`` to the third network
+    #: ``"higher"`` or ``"lower"`` than the other, ``"equal"`` within `MARGINS`, or ``"nearer"`` to the third network
     #: than to the other.
     expected: str
-    margin: float | None = None  #: For ``"equal"``, in the unit of the outcome.
     #: (architecture, level) of a third network: for ``"nearer"``, or to say what share of the way from the other
     #: network to this one the change goes.
     third: tuple[str, int] | None = None
@@ -340,14 +341,9 @@ def _net(level, change=None):
 CONTRASTS = (
     Contrast("D1", "dead weights", _net(1, "centre_taps"), _net(1), "breaking_point", "higher", third=_net(3)),
     Contrast("D2", "dead weights", _net(3, "open_third_pool"), _net(3), "breaking_point", "lower"),
-    Contrast("D3", "field and final map", _net(3, "open_third_pool"), _net(2), "breaking_point", "equal", MARGIN_RATE),
-    Contrast(
-        "D3b", "field and final map (post hoc)", _net(3, "open_third_pool"), _net(2), "dense", "equal", MARGIN_POINTS
-    ),
-    *(
-        Contrast(f"D4, level {level}", "resolution", _net(level, "enlarged"), _net(1), "dense", "equal", MARGIN_POINTS)
-        for level in (2, 3, 4)
-    ),
+    Contrast("D3", "field and final map", _net(3, "open_third_pool"), _net(2), "breaking_point", "equal"),
+    Contrast("D3b", "field and final map (post hoc)", _net(3, "open_third_pool"), _net(2), "dense", "equal"),
+    *(Contrast(f"D4, level {n}", "resolution", _net(n, "enlarged"), _net(1), "dense", "equal") for n in (2, 3, 4)),
     Contrast("D5", "blur", _net(3, "blurred"), _net(1), "dense", "lower"),
     Contrast("D6", "the field", _net(1, "dilated"), _net(1), "dense", "nearer", third=_net(2)),
     Contrast("D6", "the field", _net(1, "dilated"), _net(1), "breaking_point", "nearer", third=_net(2)),

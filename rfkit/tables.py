@@ -170,8 +170,6 @@ def importance_shapes(results):
 
 def _ours(frame, dataset, rate):
     """{(architecture, level): our columns} of the runs beside one data set of the paper; pruned, if it was run."""
-    if frame.empty:
-        return {}
     frame = frame[frame["paper_dataset"] == dataset]
     outcomes.refuse_mixed(frame)
     result = {}

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from rfkit import experiments, outcomes, presets, report
 from rfkit.config import ConfigError
-from rfkit.experiments import runner
+from rfkit.experiments import registry, runner
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,6 +51,7 @@ def test_a_failing_analysis_is_named(monkeypatch):
 
 
 def test_mistakes_in_a_declaration_are_refused():
+    assert len(experiments.ANALYSES) == len(registry._FILES)  # no two have one name
     with pytest.raises(ConfigError, match="unknown needs of analysis 'pruning': 'runs'; did you mean 'run'"):
         replace(experiments.ANALYSES["pruning"], needs="runs")
     with pytest.raises(ConfigError, match="unknown analysis 'pruningg'; did you mean 'pruning'"):
@@ -67,6 +69,23 @@ def test_pruning_of_each_layer_begins_where_that_of_all_does():
     assert each["accuracy"][0] == at_once["accuracy"][0] == at_once["dense"][0]
     table = report.layer_pruning_table(outcomes.by_run(at_once), outcomes.by_run(each))
     assert table["Level"].tolist() == [3] and table["Seeds"].tolist() == [1]
+
+
+def test_the_lead_of_the_largest_field_is_paired_by_seed_and_says_where_it_never_breaks():
+    """Curves that fall in straight lines, so that each loss is reached at a rate known by hand."""
+    rows = [
+        {"paper_dataset": "cifar10", "architecture": "vgg19", "rf_level": level, "seed": seed, "pruning_rate": rate}
+        | {"accuracy": 90 - slope * rate, "reestimated_accuracy": 90 - slope / 10 * rate}
+        for (level, seed), slope in {(1, 0): 100, (1, 1): 50, (4, 0): 50, (4, 1): 40, (1, 2): 10}.items()
+        for rate in (0.0, 0.9)
+    ]
+    both = pd.DataFrame(rows)
+    first, second = report.layer_pruning_losses_table(both, both, losses=(5, 36)).to_dict("records")
+    # 5 points at 0.05 and 0.10 (level 1), 0.10 and 0.125 (level 4): 0.0375 ± 12.706 · 0.0125
+    assert first["All layers at once"] == first["Each layer for itself"] == "+0.04 (-0.12 to +0.20)"
+    assert first["All at once, re-estimated"] == "–" and first["Points lost"] == 5  # level 1 does not lose them
+    assert second["Each layer for itself"] == "≥ +0.27 (-0.87 to +1.41)" and second["Seeds"] == 2
+    assert report.layer_pruning_losses_table(both[:0], both[:0]).empty
 
 
 @pytest.mark.parametrize("name", experiments.ANALYSES)

@@ -206,5 +206,5 @@ def test_plain_text():
     found = editions.plain(text)
     assert found.startswith("# Title") and "<summary>Guess?</summary>" in found and "**Exercise.** Why?" in found
     roles = editions.plain("{term}`rate <pruning rate>`, {term}`field`, {math}`k` {cite:p}`ioffe2015batch`")
-    assert roles == "rate, field, $k$ (Ioffe et al., 2015)"
+    assert roles == "rate, field, $k$ (Ioffe and Szegedy, 2015)"
     assert "Luo et al. (2016)" in found and "Secret" not in found and "(eq-a)" not in found and "{" not in found

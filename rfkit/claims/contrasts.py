@@ -70,8 +70,9 @@ def _verdict(contrast, first, second, interval, censored):
         return "undecided"
     low, high = interval
     if contrast.expected == "equal":
-        equal = stats.equivalence(first, second, contrast.margin) < ALPHA
-        apart = low > contrast.margin or high < -contrast.margin
+        margin = presets.MARGINS[contrast.outcome]
+        equal = stats.equivalence(first, second, margin) < ALPHA
+        apart = low > margin or high < -margin
         return "for" if equal else "against" if apart else "undecided"
     if contrast.expected == "lower":
         low, high = -high, -low
@@ -98,7 +99,7 @@ def contrast_table(findings):
         mean = {cell: f"{np.mean(values):.{digits}f}" for cell, values in found.values.items()}
         third = f" ({presets.contrast_label(*contrast.third)}: {mean[contrast.third]})" if contrast.third else ""
         values = f"{mean[contrast.cell]} against {mean[contrast.against]}{third}"
-        margin = f" within ±{contrast.margin:g}" if contrast.margin else ""
+        margin = f" within ±{presets.MARGINS[contrast.outcome]:g}" if contrast.expected == "equal" else ""
         rows.append({
             "Changed": presets.contrast_label(*contrast.cell),
             "Against": presets.contrast_label(*contrast.against),

@@ -51,12 +51,11 @@ def evidence_of_runs(runs, projected=(), curved=()):
     for run in runs:
         cell = (experiments.describe(run)["paper_dataset"], run.config.architecture)
         parameters.setdefault(cell, {})[run.config.level] = run.summary["parameters"]
-    table = outcomes.by_run(frame, experiments.frame("fine_tune", runs)) if len(frame) else frame
-    pairs = experiments.frame("pair", runs).query("stage == 'final'")
+    table = outcomes.by_run(frame, experiments.frame("fine_tune", runs))
     return Evidence(
-        table if table.empty else table.merge(outcomes.sharpness(runs, curved), how="outer", on=outcomes.RUN),
-        outcomes.floors(frame) if len(frame) else set(),
-        pairs=pairs if len(pairs) else None,
+        table.merge(outcomes.sharpness(runs, curved), how="outer", on=outcomes.RUN),
+        outcomes.floors(frame),
+        pairs=experiments.frame("pair", runs).query("stage == 'final'"),
         parameters={name: counts for name, counts in parameters.items() if len(counts) > 1},
         maxima=maxima,
         shapes=shapes,

@@ -278,7 +278,7 @@ def _across_cells(evidence):
 def judge(evidence):
     """Test every claim on some evidence."""
     found = []
-    cells = evidence.runs[["paper_dataset", "architecture"]].drop_duplicates() if len(evidence.runs) else pd.DataFrame()
+    cells = evidence.runs[["paper_dataset", "architecture"]].drop_duplicates()
     for cell in cells.itertuples(index=False):
         found += [_trend_of(evidence, claim, cell, *asked) for claim, asked in TRENDS.items()]
         found += [test(evidence, cell) for test in (_reversed_order, _only_above, _steps, _reversed_above)]

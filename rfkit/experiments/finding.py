@@ -31,11 +31,6 @@ class Unit:
     def __str__(self):
         return self.config.folder
 
-    @property
-    def kind(self):
-        """Name by which presets know the data set, or a copy of it."""
-        return self.config.dataset if self.config.dataset in COPIES else self.dataset
-
 
 @functools.lru_cache(maxsize=2)
 def load(dataset, image_limit=None):
@@ -77,7 +72,7 @@ def unit_of(preset, dataset, architecture, level, seed, data=None):
         dataset=name, data_sha256=sha256, image_size=size, train_images=train, test_images=test,
         architecture=architecture, architecture_sha256=source_sha256(architecture), level=level,
         width=preset.width, num_classes=classes, protocol=preset.protocol,
-        train=preset.training(name if name in COPIES else dataset, architecture), seed=seed,
+        train=preset.training(name, architecture), seed=seed,
     )  # fmt: skip
     unit = Unit(config, dataset)
     wanted = {each.name: each.settings(preset, unit) for each in ANALYSES.values() if each.needs != "network"}

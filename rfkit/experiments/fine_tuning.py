@@ -9,7 +9,7 @@ from rfkit.presets import NEVER_PRUNED
 
 def settings(preset, unit):
     """What is computed for a unit of a preset; None for a seed that is not fine-tuned."""
-    wanted = preset.fine_tuning(unit.kind, unit.config.seed)
+    wanted = preset.fine_tuning(unit.config.dataset, unit.config.seed)
     if wanted is None:
         return None
     pruned = {"method": "global_magnitude", "exclude": list(NEVER_PRUNED)}

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from rfkit.config import ConfigError, one_of
+from rfkit.config import one_of
 
 _FILES = (
     "pruning_curve", "usable_pruning", "layer_pruning", "fine_tuning", "spectrum", "author_ritz", "pair",
@@ -12,8 +12,6 @@ _FILES = (
 _FOUND = (import_module(f"rfkit.experiments.{name}").ANALYSIS for name in _FILES)
 ANALYSES = {each.name: each for each in _FOUND}
 """Name of an analysis to `rfkit.experiments.Analysis`, in the order in which they are made."""
-if len(ANALYSES) < len(_FILES):
-    raise ConfigError(f"two of the files {', '.join(_FILES)} name the same analysis; give each a name of its own")
 
 
 def named(names=None):

@@ -78,8 +78,7 @@ class Basis:
         self.count = kept
         if coupled and self.beta:
             self.vectors[kept] = following
-            if kept < len(self.projected):
-                self.projected[kept, :kept] = self.projected[:kept, kept] = coupling
+            self.projected[kept, :kept] = self.projected[:kept, kept] = coupling
         else:
             self.start()
 

@@ -23,6 +23,7 @@ HANDOUT = {
 EDITIONS = ("full", "student")
 HIDDEN_TESTS = Path(__file__).parent / "hidden_tests"
 PACKAGE = Path(__file__).parents[1]
+REFERENCES = PACKAGE.parent / "book" / "references.bib"
 SUPPORT = (
     *("__init__.py", "files.py", "data/__init__.py", "data/image_files.py", "data/published.py"),
     *("homework/__init__.py", "homework/checks.py", "homework/descent.py", "reference/digits.npz"),
@@ -177,12 +178,21 @@ def plain(text):
     text = re.sub(rf"^(`{{3,}})\{{exercise\}}{_BODY}^\1", r"**Exercise.** \2", text, flags=re.MULTILINE)
     as_details = r"<details><summary>\2</summary>\n\n\3\n</details>"
     text = re.sub(rf"^(:{{3,}})\{{admonition\}} ([^\n]*){_BODY}^\1", as_details, text, flags=re.MULTILINE)
-    text = re.sub(r"\{cite:t\}`([a-z]+)(\d{4})\w*`", lambda m: f"{m[1].title()} et al. ({m[2]})", text)
-    text = re.sub(r"\{cite:p\}`([a-z]+)(\d{4})\w*`", lambda m: f"({m[1].title()} et al., {m[2]})", text)
+    text = re.sub(r"\{cite:t\}`(\w+)`", lambda m: "{} ({})".format(*_cited(m[1])), text)
+    text = re.sub(r"\{cite:p\}`(\w+)`", lambda m: "({}, {})".format(*_cited(m[1])), text)
     text = re.sub(r"\{term\}`([^`<]*?)(?: <[^`]*>)?`", r"\1", text)
     text = re.sub(r"\{math\}`([^`]*)`", r"$\1$", text)
     text = re.sub(r"\$\$ \([\w-]+\)", "$$", text)
     return re.sub(r"\{(numref|ref|eq)\}`[^`]*`", lambda m: _ROLES[m[1]], text)
+
+
+def _cited(key):
+    """Authors and year of an entry in the book's list of references."""
+    from pybtex.database import parse_file
+
+    entry = parse_file(REFERENCES).entries[key]
+    names = [" ".join(person.last_names) for person in entry.persons["author"]]
+    return " and ".join(names) if len(names) < 3 else f"{names[0]} et al.", entry.fields["year"]
 
 
 def _template(folder):

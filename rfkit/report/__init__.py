@@ -18,10 +18,10 @@ from rfkit.report.plots_pruning import (
 )
 from rfkit.report.summaries import (
     blocks_table, breaking_point_table, changed_network_table, control_table, cost_table, curvature_table,
-    gradient_table, layer_pruning_table, level_table, matched_table, one_position_table, predicted_table,
-    protocol_table, published_networks_table, recipe_table, recorded_table, rerun_table, sharpness_variant_table,
-    similarity_table, spectrum_table, stage_table, trend_table, untrained_spectrum_table, unused_rows_table,
-    usable_weight_table, width_table,
+    gradient_table, layer_pruning_losses_table, layer_pruning_table, level_table, matched_table, one_position_table,
+    predicted_table, protocol_table, published_networks_table, recipe_table, recorded_table, rerun_table,
+    sharpness_variant_table, similarity_table, spectrum_table, stage_table, trend_table, untrained_spectrum_table,
+    unused_rows_table, usable_weight_table, width_table,
 )
 from rfkit.report.views import (
     Table, Tabs, environment_line, glance, importance_line, named, provenance_line, recipe_line, show_code,

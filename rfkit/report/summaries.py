@@ -14,6 +14,12 @@ from rfkit.data import COPIES
 from rfkit.stats import paired_interval
 from rfkit.tables import ARCHITECTURE_LABELS, BREAKS, MISSING, WORDS, label, spread, three
 
+RANKINGS = {
+    "All layers at once": "breaking_point_at_once", "Each layer for itself": "breaking_point",
+    "All at once, re-estimated": "breaking_point_reestimated_at_once",
+    "Each for itself, re-estimated": "breaking_point_reestimated",
+}  # fmt: skip
+
 
 def trend_table(frame):
     """How accuracy moves with the receptive field, at every pruning rate."""
@@ -64,13 +70,39 @@ def breaking_point_table(by_run, repruned):
 
 def layer_pruning_table(by_run, by_layer):
     """Where a network breaks if all weights are ranked at once, and if those of each layer are."""
+    return _cells(_both_rankings(by_run, by_layer), ["architecture", "rf_level"], RANKINGS)
+
+
+def layer_pruning_losses_table(at_once, by_layer, losses=(5, 10, 20, 30)):
+    """How much later the largest field than the smallest has lost so many points; of ``pruning``, ``layer_pruning``."""
+    by_loss = {loss: [outcomes.by_run(frame, drop=loss) for frame in (at_once, by_layer)] for loss in losses}
+    both = pd.concat([_both_rankings(*found).assign(loss=loss) for loss, found in by_loss.items()])
+    rows = []
+    for architecture, loss in itertools.product(both["architecture"].unique(), losses):
+        part = both[(both["architecture"] == architecture) & (both["loss"] == loss)]
+        part = part[
+            part["seed"].map(part["seed"].value_counts()) == part["rf_level"].nunique()
+        ]  # seeds with all levels
+        row = {"Network": label(architecture), "Points lost": loss}
+        row |= {title: _lead(part, outcome) for title, outcome in RANKINGS.items()}
+        rows.append(row | {"Seeds": part["seed"].nunique()})
+    return pd.DataFrame(rows)
+
+
+def _lead(part, outcome):
+    """Of the largest level over the smallest, paired by seed; ≥ where the largest never loses so much."""
+    top = part["top_rate_at_once" if outcome.endswith("_at_once") else "top_rate"].max()
+    smallest, largest = part.pivot(index="rf_level", columns="seed", values=outcome).to_numpy()[[0, -1]]
+    if (smallest >= top).any():
+        return MISSING
+    interval = "({:+.2f} to {:+.2f})".format(*paired_interval(smallest, largest)) if len(largest) > 1 else ""
+    beyond = "≥ " if (largest >= top).any() else ""
+    return f"{beyond}{(largest - smallest).mean():+.2f} {interval}".strip()
+
+
+def _both_rankings(by_run, by_layer):
     breaks = ["breaking_point", "breaking_point_reestimated", "top_rate"]
-    both = by_layer.merge(by_run[[*outcomes.RUN, *breaks]], on=outcomes.RUN, suffixes=("", "_at_once"))
-    return _cells(both, ["architecture", "rf_level"], {
-        "All layers at once": "breaking_point_at_once", "Each layer for itself": "breaking_point",
-        "All at once, re-estimated": "breaking_point_reestimated_at_once",
-        "Each for itself, re-estimated": "breaking_point_reestimated",
-    })  # fmt: skip
+    return by_layer.merge(by_run[[*outcomes.RUN, *breaks]], on=outcomes.RUN, suffixes=("", "_at_once"))
 
 
 def width_table(by_width):
