@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
-from rfkit import experiments, outcomes, presets, report
+from rfkit import experiments, outcomes, presets, report, training
 from rfkit.config import ConfigError
-from rfkit.experiments import registry, runner
+from rfkit.experiments import networks, registry, runner
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,6 +70,26 @@ def test_pruning_of_each_layer_begins_where_that_of_all_does():
     assert each["accuracy"][0] == at_once["accuracy"][0] == at_once["dense"][0]
     table = report.layer_pruning_table(outcomes.by_run(at_once), outcomes.by_run(each))
     assert table["Level"].tolist() == [3] and table["Seeds"].tolist() == [1]
+
+
+def test_pruning_of_one_half_leaves_the_other_whole():
+    smoke = presets.get("smoke").select(architectures="vgg19", levels=3, rates=0.5)
+    (unit,) = experiments.units(smoke)
+    data = experiments.load("digits", smoke.image_limit)
+    runner.complete(unit, experiments.Store(), analyses=["pruning", "half_pruning"], data=data)
+    (run,), _ = experiments.find(smoke, complete=False)
+    frame = experiments.frame("half_pruning", [run])
+    assert frame["half"].tolist() == ["first"] * 2 + ["second"] * 2
+    assert frame["usable_sparsity"][1] == pytest.approx(0.5, abs=1e-3)  # of the first half nothing is dead
+    names = [f"features.conv{n}" for n in range(2, 17)]
+    for half, layers in (("first", names[:7]), ("second", names[7:])):
+        model = networks.at_stage(run, "final", data)
+        weights = dict(model.named_parameters())
+        smallest = torch.cat([weights[f"{name}.weight"].flatten() for name in layers]).abs().sort().values
+        for name in layers:
+            weights[f"{name}.weight"].data *= weights[f"{name}.weight"].abs() > smallest[len(smallest) // 2 - 1]
+        ours = frame[(frame["half"] == half) & (frame["pruning_rate"] == 0.5)]["accuracy"].item()
+        assert ours == training.evaluate(model, data.test_images, data.test_labels)
 
 
 def test_the_lead_of_the_largest_field_is_paired_by_seed_and_says_where_it_never_breaks():
