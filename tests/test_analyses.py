@@ -68,7 +68,7 @@ def test_pruning_of_each_layer_begins_where_that_of_all_does():
     at_once, each = (experiments.frame(name, found) for name in ("pruning", "layer_pruning"))
     assert each["pruning_rate"].tolist() == at_once["pruning_rate"].tolist()
     assert each["accuracy"][0] == at_once["accuracy"][0] == at_once["dense"][0]
-    table = report.layer_pruning_table(outcomes.by_run(at_once), outcomes.by_run(each))
+    table = report.two_ways_table(outcomes.by_run(at_once), outcomes.by_run(each))
     assert table["Level"].tolist() == [3] and table["Seeds"].tolist() == [1]
 
 
@@ -92,6 +92,25 @@ def test_pruning_of_one_half_leaves_the_other_whole():
         assert ours == training.evaluate(model, data.test_images, data.test_labels)
 
 
+def test_sensitivity_of_a_layer_is_what_the_network_loses_without_most_of_it():
+    smoke = presets.get("smoke").select(architectures="vgg19", levels=3)
+    (unit,) = experiments.units(smoke)
+    data = experiments.load("digits", smoke.image_limit)
+    runner.complete(unit, experiments.Store(), analyses=["pruning", "layer_sensitivity"], data=data)
+    (run,), _ = experiments.find(smoke, complete=False)
+    frame = experiments.frame("layer_sensitivity", [run]).set_index("layer")
+    assert list(frame.index) == [f"features.conv{n}" for n in range(2, 17)] and frame["place"].tolist()[-1] == 15
+    model = networks.at_stage(run, "final", data)
+    dense = training.evaluate(model, data.test_images, data.test_labels)
+    weight = model.features.conv4.weight
+    weight.data *= weight.abs() > weight.abs().flatten().sort().values[round(0.9 * weight.numel()) - 1]
+    lost = dense - training.evaluate(model, data.test_images, data.test_labels)
+    assert frame["lost"]["features.conv4"] == pytest.approx(lost)
+    again = training.calibrated(model, data.sample(512).train_images)
+    lost = dense - training.evaluate(again, data.test_images, data.test_labels)
+    assert frame["lost_reestimated"]["features.conv4"] == pytest.approx(lost)
+
+
 def test_the_lead_of_the_largest_field_is_paired_by_seed_and_says_where_it_never_breaks():
     """Curves that fall in straight lines, so that each loss is reached at a rate known by hand."""
     rows = [
@@ -101,12 +120,12 @@ def test_the_lead_of_the_largest_field_is_paired_by_seed_and_says_where_it_never
         for rate in (0.0, 0.9)
     ]
     both = pd.DataFrame(rows)
-    first, second = report.layer_pruning_losses_table(both, both, losses=(5, 36)).to_dict("records")
+    first, second = report.leads_table(both, both, losses=(5, 36)).to_dict("records")
     # 5 points at 0.05 and 0.10 (level 1), 0.10 and 0.125 (level 4): 0.0375 ± 12.706 · 0.0125
     assert first["All layers at once"] == first["Each layer for itself"] == "+0.04 (-0.12 to +0.20)"
-    assert first["All at once, re-estimated"] == "–" and first["Points lost"] == 5  # level 1 does not lose them
+    assert first["All layers at once, re-estimated"] == "–" and first["Points lost"] == 5  # level 1 does not lose them
     assert second["Each layer for itself"] == "≥ +0.27 (-0.87 to +1.41)" and second["Seeds"] == 2
-    assert report.layer_pruning_losses_table(both[:0], both[:0]).empty
+    assert report.leads_table(both[:0], both[:0]).empty
 
 
 @pytest.mark.parametrize("name", experiments.ANALYSES)

@@ -221,8 +221,8 @@ def test_a_breaking_point_that_was_not_reached_says_so():
     assert first["Breaks at (printed rate)"] == "≥ 0.900 ± 0.000" and second["Breaks at (printed rate)"] == "0.806"
     assert first["Breaks at (usable rate)"] == "0.450 ± 0.000" and second["Breaks at (usable rate)"] == "≥ 0.900"
     assert first["Usable rate, re-estimated"] == "≥ 0.530 ± 0.000" and second["Usable rate, re-estimated"] == "0.530"
-    first, second = report.layer_pruning_table(by_run, by_run).to_dict("records")
-    for title in ("All layers at once", "All at once, re-estimated", "Each for itself, re-estimated"):
+    first, second = report.two_ways_table(by_run, by_run).to_dict("records")
+    for title in ("All layers at once", "All layers at once, re-estimated", "Each layer for itself, re-estimated"):
         assert first[title] == "≥ 0.900 ± 0.000" and second[title] == "0.806"
 
 
@@ -305,7 +305,7 @@ def test_floor():
 def test_nothing_trained_is_an_empty_frame():
     frame = experiments.frame("pruning", [])
     by_run = outcomes.by_run(frame)
-    assert by_run.empty and report.layer_pruning_table(by_run, by_run).empty and report.cost_table(frame).empty
+    assert by_run.empty and report.two_ways_table(by_run, by_run).empty and report.cost_table(frame).empty
     (row, *_) = experiments.ANALYSES["pruning"].frame.__wrapped__(RUNS[0].result("pruning"), RUNS[0])
     assert list(frame)[-len(row) :] == list(row)
 

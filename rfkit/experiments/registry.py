@@ -5,9 +5,10 @@ from importlib import import_module
 from rfkit.config import one_of
 
 _FILES = (
-    "pruning_curve", "usable_pruning", "layer_pruning", "half_pruning", "fine_tuning", "spectrum", "author_ritz",
-    "pair", "matched_pair", "unbiased_pair", "taps", "probes", "effective_fields", "dead_weights", "initial_curvature",
-    "initial_gradients", "gradient_projection", "untrained_spectrum", "recipes", "torchvision_fields",
+    "pruning_curve", "usable_pruning", "layer_pruning", "half_pruning", "layer_sensitivity", "fine_tuning", "spectrum",
+    "author_ritz", "pair", "matched_pair", "unbiased_pair", "taps", "probes", "effective_fields", "dead_weights",
+    "initial_curvature", "initial_gradients", "gradient_projection", "untrained_spectrum", "recipes",
+    "torchvision_fields",
 )  # fmt: skip
 _FOUND = (import_module(f"rfkit.experiments.{name}").ANALYSIS for name in _FILES)
 ANALYSES = {each.name: each for each in _FOUND}

@@ -1,11 +1,12 @@
 """Figures of pruning: which layers and taps, after fine-tuning, and the contrasts."""
 
+import itertools
 from fractions import Fraction
 
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from rfkit import presets
+from rfkit import outcomes, presets
 from rfkit.report import plots
 
 
@@ -76,6 +77,18 @@ def plot_contrast_curves(frame, *, x="pruning_rate", ax=None):
         mean = part.groupby(x)["lost"].mean()
         ax.plot(mean.index, mean, label=presets.contrast_label(*cell), **_contrast_style(*cell))
     ax.set(xlabel=plots.RATE_LABELS[x], ylabel="points of accuracy lost")
+
+
+def plot_two_ways(first, second, ways):
+    """Accuracy lost by networks that are pruned in one way and in another: a row per network, a line per level."""
+    names, frames = first["architecture"].unique(), zip((first, second), ways, strict=True)
+    axes = plots.beside(2, rows=len(names), height_in=3.2 * len(names), sharey=True)
+    for (name, (frame, way)), ax in zip(itertools.product(names, frames), axes, strict=True):
+        part = frame[frame["architecture"] == name]
+        dense = part.groupby(outcomes.RUN)["accuracy"].transform("first")
+        plot_contrast_curves(part.assign(dense=dense), ax=ax)
+        ax.set_title(f"{plots.network_label(name)}, {way[0].lower()}{way[1:]}")
+    return axes[0].figure
 
 
 def _contrast_order(cell):

@@ -14,11 +14,8 @@ from rfkit.data import COPIES
 from rfkit.stats import paired_interval
 from rfkit.tables import ARCHITECTURE_LABELS, BREAKS, MISSING, WORDS, label, spread, three
 
-RANKINGS = {
-    "All layers at once": "breaking_point_at_once", "Each layer for itself": "breaking_point",
-    "All at once, re-estimated": "breaking_point_reestimated_at_once",
-    "Each for itself, re-estimated": "breaking_point_reestimated",
-}  # fmt: skip
+RANKINGS = ("All layers at once", "Each layer for itself")
+HALVES = ("First half alone", "Second half alone")
 
 
 def trend_table(frame):
@@ -68,41 +65,46 @@ def breaking_point_table(by_run, repruned):
     })  # fmt: skip
 
 
-def layer_pruning_table(by_run, by_layer):
-    """Where a network breaks if all weights are ranked at once, and if those of each layer are."""
-    return _cells(_both_rankings(by_run, by_layer), ["architecture", "rf_level"], RANKINGS)
+def two_ways_table(first, second, ways=RANKINGS):
+    """Where networks break if they are pruned in one way and in another; of two `rfkit.outcomes.by_run`."""
+    return _cells(_two_ways(first, second), ["architecture", "rf_level"], _outcomes_of(ways))
 
 
-def layer_pruning_losses_table(at_once, by_layer, losses=(5, 10, 20, 30)):
-    """How much later the largest field than the smallest has lost so many points; of ``pruning``, ``layer_pruning``."""
-    by_loss = {loss: [outcomes.by_run(frame, drop=loss) for frame in (at_once, by_layer)] for loss in losses}
-    both = pd.concat([_both_rankings(*found).assign(loss=loss) for loss, found in by_loss.items()])
-    rows = []
+def leads_table(first, second, ways=RANKINGS, losses=(5, 10, 20, 30)):
+    """How much later the largest field than the smallest has lost so many points, pruned in two ways; of two frames."""
+    by_loss = {loss: _two_ways(*(outcomes.by_run(each, drop=loss) for each in (first, second))) for loss in losses}
+    both, rows = pd.concat([found.assign(loss=loss) for loss, found in by_loss.items()]), []
     for architecture, loss in itertools.product(both["architecture"].unique(), losses):
         part = both[(both["architecture"] == architecture) & (both["loss"] == loss)]
         part = part[
             part["seed"].map(part["seed"].value_counts()) == part["rf_level"].nunique()
         ]  # seeds with all levels
         row = {"Network": label(architecture), "Points lost": loss}
-        row |= {title: _lead(part, outcome) for title, outcome in RANKINGS.items()}
+        row |= {title: _lead(part, outcome) for title, outcome in _outcomes_of(ways).items()}
         rows.append(row | {"Seeds": part["seed"].nunique()})
     return pd.DataFrame(rows)
 
 
+def _two_ways(first, second):
+    breaks = ["breaking_point", "breaking_point_reestimated", "top_rate"]
+    return second.merge(first[[*outcomes.RUN, *breaks]], on=outcomes.RUN, suffixes=("", "_first"))
+
+
+def _outcomes_of(ways):
+    kinds = {"": "breaking_point", ", re-estimated": "breaking_point_reestimated"}
+    both = zip(ways, ("_first", ""), strict=True)
+    return {way + words: kind + suffix for (way, suffix), (words, kind) in itertools.product(both, kinds.items())}
+
+
 def _lead(part, outcome):
     """Of the largest level over the smallest, paired by seed; ≥ where the largest never loses so much."""
-    top = part["top_rate_at_once" if outcome.endswith("_at_once") else "top_rate"].max()
+    top = part["top_rate_first" if outcome.endswith("_first") else "top_rate"].max()
     smallest, largest = part.pivot(index="rf_level", columns="seed", values=outcome).to_numpy()[[0, -1]]
     if (smallest >= top).any():
         return MISSING
     interval = "({:+.2f} to {:+.2f})".format(*paired_interval(smallest, largest)) if len(largest) > 1 else ""
     beyond = "≥ " if (largest >= top).any() else ""
     return f"{beyond}{(largest - smallest).mean():+.2f} {interval}".strip()
-
-
-def _both_rankings(by_run, by_layer):
-    breaks = ["breaking_point", "breaking_point_reestimated", "top_rate"]
-    return by_layer.merge(by_run[[*outcomes.RUN, *breaks]], on=outcomes.RUN, suffixes=("", "_at_once"))
 
 
 def width_table(by_width):
@@ -446,7 +448,7 @@ def _cells(frame, keys, columns, count="Seeds"):
                 row[title] = wanted(cell)
             elif isinstance(wanted, str):  # a breaking point
                 of = {"usable_reestimated": "breaking_point_reestimated"}.get(wanted, wanted)  # one curve, two scales
-                top = cell["top_rate_at_once" if wanted.endswith("_at_once") else "top_rate"]
+                top = cell["top_rate_first" if wanted.endswith("_first") else "top_rate"]
                 beyond = "≥ " if (cell[of] >= top).any() else ""
                 row[title] = beyond + spread(cell[wanted].dropna(), 3)
             else:  # a mean: its name, digits or words for it, and perhaps the stage
