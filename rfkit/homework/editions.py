@@ -25,7 +25,7 @@ HIDDEN_TESTS = Path(__file__).parent / "hidden_tests"
 PACKAGE = Path(__file__).parents[1]
 REFERENCES = PACKAGE.parent / "book" / "references.bib"
 SUPPORT = (
-    *("__init__.py", "files.py", "data/__init__.py", "data/image_files.py", "data/published.py"),
+    *("__init__.py", "config.py", "files.py", "data/__init__.py", "data/image_files.py", "data/published.py"),
     *("homework/__init__.py", "homework/checks.py", "homework/descent.py", "reference/digits.npz"),
 )
 LAYERS = "numpy_layers.py"
