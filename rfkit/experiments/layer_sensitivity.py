@@ -40,11 +40,11 @@ def compute(run, settings, work):
 
 @rows_of("layer_sensitivity", "layer", "place", "lost", "lost_reestimated")
 def frame(found, run):
-    """One row per prunable layer (place: from 1): points of accuracy lost, of the dense network's as trained."""
-    dense, *accuracies = found["accuracy"]
-    both = zip(found["layers"], accuracies, found["reestimated_accuracy"][1:], strict=True)
-    for place, (layer, accuracy, again) in enumerate(both, start=1):
-        yield {"layer": layer, "place": place, "lost": dense - accuracy, "lost_reestimated": dense - again}
+    """One row per prunable layer (place: from 1): points lost, batch norm as trained and re-estimated in both."""
+    dense, *accuracies = zip(found["accuracy"], found["reestimated_accuracy"], strict=True)
+    for place, (layer, after) in enumerate(zip(found["layers"], accuracies, strict=True), start=1):
+        lost, again = (before - pruned for before, pruned in zip(dense, after, strict=True))
+        yield {"layer": layer, "place": place, "lost": lost, "lost_reestimated": again}
 
 
 ANALYSIS = Analysis("layer_sensitivity", "run", settings, compute, frame, planned=False)

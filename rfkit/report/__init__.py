@@ -13,15 +13,16 @@ from rfkit.report.plots_landscape import (
     plot_similarity, plot_surface,
 )
 from rfkit.report.plots_pruning import (
-    plot_by_width, plot_contrast_curves, plot_contrasts, plot_effective_fields, plot_kept_taps, plot_layer_sparsity,
-    plot_networks, plot_probes, plot_published_networks, plot_starved, plot_taps, plot_two_ways, plot_usable_rates,
+    plot_by_width, plot_contrast_curves, plot_contrasts, plot_effective_fields, plot_kept_taps, plot_layer_sensitivity,
+    plot_layer_sparsity, plot_networks, plot_probes, plot_published_networks, plot_starved, plot_taps,
+    plot_two_ways, plot_usable_rates,
 )
 from rfkit.report.summaries import (
     HALVES, RANKINGS, blocks_table, breaking_point_table, changed_network_table, control_table, cost_table,
     curvature_table, gradient_table, leads_table, level_table, matched_table, one_position_table, predicted_table,
     protocol_table, published_networks_table, recipe_table, recorded_table, rerun_table, sharpness_variant_table,
-    similarity_table, spectrum_table, stage_table, trend_table, two_ways_table, untrained_spectrum_table,
-    unused_rows_table, usable_weight_table, width_table,
+    similarity_table, spare_layer_table, spectrum_table, stage_table, trend_table, two_ways_table,
+    untrained_spectrum_table, unused_rows_table, usable_weight_table, width_table,
 )
 from rfkit.report.views import (
     Table, Tabs, environment_line, glance, importance_line, named, provenance_line, recipe_line, show_code,

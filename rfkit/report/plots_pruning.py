@@ -158,6 +158,15 @@ def plot_probes(probes, *, title="", ax=None):
     ax.set(xlabel="layer", ylabel="probe accuracy (%)", title=title)
 
 
+@plots.on_axes(height_in=3.4, layers=True, below=True)
+def plot_layer_sensitivity(found, *, title="", ax=None):
+    """What each layer costs when it is pruned alone; one line per receptive field."""
+    for level, part in found.groupby("rf_level"):
+        mean = part.groupby("place")["lost"].mean()
+        ax.plot(mean.index, mean, label=f"level {level}", **plots.level_style(level) | {"markersize": 3})
+    ax.set(xlabel="prunable layer", ylabel="points of accuracy lost", title=title)
+
+
 @plots.on_axes(height_in=3.4, below=True)
 def plot_by_width(by_width, *, outcome="dense", label="test accuracy (%)", ax=None):
     """An outcome against the width, a line per level; rings are bfloat16."""

@@ -85,6 +85,17 @@ def leads_table(first, second, ways=RANKINGS, losses=(5, 10, 20, 30)):
     return pd.DataFrame(rows)
 
 
+def spare_layer_table(found):
+    """How many layers cost less than a point, each pruned alone; of the frame ``layer_sensitivity``."""
+    keys = ["architecture", "rf_level"]
+    mean = found.groupby([*keys, "place", "layer"], sort=False)[["lost", "lost_reestimated"]].mean().reset_index()
+    return _cells(mean, keys, {
+        "Spare": lambda cell: int((cell["lost"] < 1).sum()),
+        "Spare, re-estimated": lambda cell: int((cell["lost_reestimated"] < 1).sum()),
+        "Costs most": lambda cell: "{layer} ({lost:.0f} points)".format(**cell.loc[cell["lost"].idxmax()]),
+    }, count="Layers")  # fmt: skip
+
+
 def _two_ways(first, second):
     breaks = ["breaking_point", "breaking_point_reestimated", "top_rate"]
     return second.merge(first[[*outcomes.RUN, *breaks]], on=outcomes.RUN, suffixes=("", "_first"))
