@@ -114,6 +114,7 @@ def _add_assignment(command):
     action.add_argument("--solutions", action="store_true", help="the solved notebooks, for the teacher")
     action = actions.add_parser("grade", help="run submissions against hidden tests")
     action.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="one per submission; files are ignored")
+    action.add_argument("--questions", **numbers, help="those that are due, such as 1,2,3 (default: all)")
     _add_limits(action)
     action.add_argument("-j", "--jobs", type=int, default=1, help="submissions at a time (default 1)")
     action.add_argument("--json", type=Path, metavar="FILE", help="write the points there as well")
@@ -148,6 +149,7 @@ def _add_preset(command, default=None):
     command.add_argument("preset", nargs="?" if default else None, default=default, help="smoke, demo, study or paper")
     command.add_argument("--protocol", help="as_stated, as_run, careful or short")
     texts = {"precision": "bfloat16 instead of float32: autocast, for devices that are fast at it"}
+    texts |= dict.fromkeys(("epochs", "width"), "instead of the preset's, a number")
     for name in (name for name in CHOICES if name != "compiled"):
         command.add_argument(f"--{name}", help=texts.get(name, "instead of the preset's; lists as 1,3"))
     command.add_argument("--compiled", action="store_true", default=None, help="training steps by torch.compile")
@@ -335,7 +337,7 @@ def _assignment(options):
         limits = {name: getattr(options, name) for name in ("visibility", "seconds", "memory_gib")}
         print(gradescope.build(options.folder, options.tests, **limits))
     else:
-        limits = {name: getattr(options, name) for name in ("jobs", "seconds", "memory_gib")}
+        limits = {name: getattr(options, name) for name in ("jobs", "questions", "seconds", "memory_gib")}
         if not any(folder.is_dir() for folder in options.folders):
             raise ConfigError(f"no folder {options.folders[0]}; expected folders of submissions")
         graded, before = [], grading.gradebook([], read_csv(options.csv)) if options.csv else []

@@ -54,7 +54,7 @@ class LevelNet(nn.Module):
         if min(x.shape[-2:]) < self.min_size:
             raise ValueError(
                 f"input of {x.shape[-2]}x{x.shape[-1]} pixels is too small for {self.name}: it needs at least "
-                f"{self.min_size}x{self.min_size}; use larger images (image_size=, folder:PATH@64) or a lower level"
+                f"{self.min_size}x{self.min_size}; use larger images or a lower level"
             )
         x = self.features(x)  # (N, C, h, w)
         return self.classifier(self.pool(x).flatten(1))  # (N, num_classes)
@@ -181,6 +181,7 @@ def build(architecture, level, *, width=1.0, num_classes=10):
     if isinstance(architecture, str) and ":" in architecture:
         return _own(architecture, level, num_classes, width)
     one_of("architecture", architecture, (*ARCHITECTURES, "module:callable"))
+    whole("num_classes", num_classes, 1)
     return {"vgg19": _vgg19, "resnet50": _resnet50}[architecture](level, width_factor(width), num_classes)
 
 

@@ -86,6 +86,9 @@ def gradient_projection(
     pooling = one_of("pooling", pooling or ("average" if linear else "max"), ("max", "average"))
     for name, value in (("repeats", repeats), ("input_size", input_size)):
         whole(name, value, 1)
+    if isinstance(make_model, torch.nn.Module) or not callable(make_model):
+        made = f"make_model is a {type(make_model).__name__}"
+        raise ValueError(f"{made}; expected a callable that returns a new network, such as lambda: ...")
     patterns, maxima, size = [], [], (1, 3, input_size, input_size)
     for repeat in range(repeats):
         with torch.random.fork_rng(devices=[]):

@@ -9,7 +9,7 @@ import torch
 from conftest import EXHAUSTIVE
 from torch import nn
 
-from rfkit import cka, hessian, models, presets, training
+from rfkit import cka, data, hessian, models, presets, projection, pruning, training
 from rfkit.config import TrainConfig
 
 SHORT = TrainConfig(epochs=2, lr=0.05, batch_size=32, nesterov=True, schedule="one_cycle", augmentation="crop")
@@ -249,3 +249,27 @@ def test_no_number_of_images_at_a_time(size):
     ):
         with pytest.raises(ValueError, match="batch_size is .*; expected a whole number"):
             use()
+
+
+def test_what_does_not_fit_a_network_is_named():
+    few = data.load("digits").sample(20, 20)
+    five = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(7, 10))
+    training.remember_statistics(five, few.mean, few.std)
+    channels_first = few.test_images.transpose(0, 3, 1, 2)
+    with pytest.raises(ValueError, match=r"gives logits of shape \(2, 5\).*expected \(2, 10\)"):
+        training.fit(five, few, TrainConfig(epochs=1, lr=0.1))
+    with pytest.raises(ValueError, match=r"fails on images of \(2, 3, 32, 32\).*change the network"):
+        training.fit(flat, few, TrainConfig(epochs=1, lr=0.1))
+    with pytest.raises(ValueError, match="labels are . to 9, and the network has the classes 0 to 4"):
+        training.evaluate(five, few.test_images, few.test_labels)
+    with pytest.raises(ValueError, match="labels are . to 9, and the network has the classes 0 to 4"):
+        hessian.top_eigenvalues(five, few.test_images, few.test_labels, k=1)
+    with pytest.raises(ValueError, match=r"images are uint8 \(20, 3, 32, 32\); expected uint8 \(N, height, width, 3\)"):
+        training.evaluate(five, channels_first, few.test_labels)
+    with pytest.raises(ValueError, match="images are a list"):
+        training.evaluate(five, list(few.test_images), few.test_labels)
+    with pytest.raises(ValueError, match="make_model is a Sequential; expected a callable"):
+        projection.gradient_projection(five)
+    with pytest.raises(ValueError, match=r"fails on images of shape \(32, 32\).*channels, height and width"):
+        pruning.usable_weights(five, (32, 32))

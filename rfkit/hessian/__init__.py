@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from rfkit import training
@@ -95,7 +94,7 @@ class HessianOperator:
         with torch.enable_grad(), torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(0)  # dropout, if there is any, is the same in every product
             logits = self._model(training.model_inputs(self._model, self._images[part], self.device))
-            loss = F.cross_entropy(logits, self._labels[part], reduction="sum")
+            loss = training.cross_entropy(logits, self._labels[part])
             return torch.autograd.grad(loss, self._weights, create_graph=True, materialize_grads=True)
 
     def _graphs(self):

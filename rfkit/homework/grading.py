@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
 
-from rfkit.config import ConfigError, whole
+from rfkit.config import ConfigError, one_of, whole
 from rfkit.files import first_line
 from rfkit.homework import kernel
 from rfkit.homework.editions import HANDOUT, HIDDEN_TESTS
@@ -33,13 +33,14 @@ def check_limits(seconds, memory_gib):
         raise ConfigError(f"memory is {memory_gib:g} GiB; expected a positive number, or 0 for no limit")
 
 
-def grade(folder, tests=None, *, seconds=60, memory_gib=8.0, account=None):
+def grade(folder, tests=None, *, questions=tuple(BLOCKED), seconds=60, memory_gib=8.0, account=None):
     """Grade a submission.
 
     Args:
         folder: Folder with the four notebooks of the hand-out.
         tests: Folder with ``q1.py`` to ``q4.py``, each with a list ``TESTS`` of (points, name, function); ours by
             default.
+        questions: Those that are due; points are counted of these only.
         seconds: Longest a cell or a test's request may take.
         memory_gib: Address space of a kernel.
         account: Account of the system whose rights a submission gets; only root can give them.
@@ -49,15 +50,16 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0, account=None):
         ``of``, ``problems`` and ``tests`` (name, points, of, message).
 
     Raises:
-        ConfigError: If a folder or a test file is not there, or a limit is negative.
+        ConfigError: If a folder or a test file is not there, there is no such question, or a limit is negative.
         SetupError: If this computer cannot start a kernel to grade in.
     """
     folder, tests_of = Path(folder), suites(tests or HIDDEN_TESTS)
     if not folder.is_dir():
         raise ConfigError(f"no folder {folder}; expected one with {', '.join(f'{name}.ipynb' for name in HANDOUT)}")
     check_limits(seconds, memory_gib)
+    due = [one_of("question", each, tuple(BLOCKED)) for each in questions]
     limits, questions = {"seconds": seconds, "memory_gib": memory_gib, "account": account}, []
-    for number, name in enumerate(HANDOUT, start=1):
+    for number, name in ((number, name) for number, name in enumerate(HANDOUT, start=1) if number in due):
         path = _notebook(folder, name)
         tried = _question(path, tests_of[number], BLOCKED[number], limits)
         tried["problems"] += [f"it was handed in as {path.name}"] * (path.stem != name)
@@ -67,7 +69,7 @@ def grade(folder, tests=None, *, seconds=60, memory_gib=8.0, account=None):
         "total": sum(question["points"] for question in questions),
         "of": sum(question["of"] for question in questions),
         "memory_limited": bool(memory_gib) and sys.platform.startswith("linux"),  # else the system enforces no limit
-        "to_read": TO_READ,
+        "to_read": TO_READ if 1 in due else "",
         "questions": questions,
     }
 
@@ -115,7 +117,8 @@ def gradebook(graded, before=()):
         raise ConfigError(f"the CSV has columns {', '.join(map(str, wrong))}, not a gradebook's; name another file")
     rows = []
     for each in graded:
-        points = (question["points"] for question in each["questions"])
+        found = {question["question"]: question["points"] for question in each["questions"]}
+        points = (found.get(number, "") for number in BLOCKED)
         notes = "; ".join(note for question in each["questions"] for note in question["problems"][:1])
         row = (each["submission"], *points, each["total"], each["of"], notes, each["to_read"])
         rows.append(dict(zip(columns, row, strict=True)))
@@ -183,5 +186,6 @@ def table(graded):
         lines += [f"    note: {problem}" for problem in question["problems"]]
     if not graded["memory_limited"]:
         lines.append("  memory was not limited: this system cannot enforce it")
-    lines.append(f"  left to the teacher: {graded['to_read']}")
+    if graded["to_read"]:
+        lines.append(f"  left to the teacher: {graded['to_read']}")
     return "\n".join(lines)

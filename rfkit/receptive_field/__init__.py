@@ -147,7 +147,7 @@ def _traced(model, shape, follow_statistics=False):
         raise
     except (RuntimeError, IndexError, AssertionError) as error:  # the last: how some networks refuse an image
         reason = str(error).partition("\n")[0]  # often empty: then an assertion without words
-        fix = "give the input_shape it is made for, channels and spatial size"
+        fix = "give the input_shape it is made for, channels and spatial size, without a batch"
         if "meta" in reason:
             fix = "tensors have no data here: keep constants as buffers (register_buffer) or make them on x.device, "
             fix += "and let no value decide what is computed"
@@ -161,8 +161,8 @@ def receptive_field(model, input_shape=(3, 64, 64), layer=None):
     Args:
         model: Any `nn.Module`.
         input_shape: As in `trace`.
-        layer: Name of a `Field` of `trace`, or of a module (its last map is meant; ``#2`` for its second call); by
-            default the last feature map before global pooling.
+        layer: Name of a `Field` of `trace`, or of a module (its last map is meant; ``#2`` for its second call), or its
+            number in an `nn.Sequential`; by default the last feature map before global pooling.
 
     Raises:
         ValueError: If there is no such layer; the message lists those there are.
@@ -170,7 +170,7 @@ def receptive_field(model, input_shape=(3, 64, 64), layer=None):
     fields, returned = _traced(model, _checked_shape(input_shape))
     if layer is None:
         return _last(fields)
-    named = returned | {each.name: each for each in fields}
+    layer, named = str(layer), returned | {each.name: each for each in fields}
     found = named.get(layer) or next((each for each in reversed(fields) if each.name.startswith(f"{layer}.")), None)
     if found is None:
         names = ", ".join(each.name for each in fields)
@@ -202,6 +202,7 @@ def _network(model):
 def _checked_shape(shape):
     shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if not 2 <= len(shape) <= 4 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
+        shape = type(shape[0]).__name__ if isinstance(shape[0], torch.Tensor) else shape
         raise ValueError(f"input_shape is {shape!r}; expected (channels, height, width), such as (3, 64, 64)")
     return shape
 

@@ -156,7 +156,11 @@ def weights_on_a_path(model, shape):
     image = torch.rand(1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.5
     weights = {name: p.requires_grad_() for name, p in copied.named_parameters() if p.dim() > 1}
     with torch.enable_grad(), _Linear():
-        output = copied(image)
+        try:
+            output = copied(image)
+        except RuntimeError as error:
+            expected = "expected its channels, height and width"
+            raise ValueError(f"the network fails on images of shape {tuple(shape)}: {error}; {expected}") from error
     total = sum(each.sum() for each in tensors(output) if each.requires_grad)
     gradients = _finite(torch.autograd.grad(total, list(weights.values()), materialize_grads=True))
     return {name: gradient != 0 for name, gradient in zip(weights, gradients, strict=True)}

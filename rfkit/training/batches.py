@@ -26,6 +26,11 @@ def model_inputs(model, images, device="cpu"):
     """Images as a model wants them."""
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(images)
+    expected = "expected uint8 (N, height, width, 3) or float (N, 3, height, width)"
+    if not isinstance(images, torch.Tensor):
+        raise ValueError(f"images are a {type(images).__name__}; {expected}, as an array or a tensor")
+    if images.dtype == torch.uint8 and (images.dim() != 4 or images.shape[3] != 3):
+        raise ValueError(f"images are uint8 {tuple(images.shape)}; {expected}")
     if images.dtype != torch.uint8:
         return images.to(device)
     statistics = getattr(model, "input_statistics", None)

@@ -72,12 +72,14 @@ def fit(
 
     Raises:
         DivergedError: If the loss becomes NaN or infinite.
+        ValueError: If the network fails on such images, or does not give a score for each class.
 
     Source: Paper Sec. 3.1; settings of each protocol in `rfkit.presets`.
     """
     device = pick_device(device)
     remember_statistics(model, data.mean, data.std)
     model.to(device, memory_format=torch.channels_last)
+    check_outputs(model, data.num_classes, data.image_size)
     batches = TrainingBatches(data, config.batch_size, config.augmentation, seed, device, config.train_share)
     test_images, test_labels = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels).to(device)
     norms = list(batch_norms(model)) if frozen_batchnorm else []
@@ -198,9 +200,16 @@ def watched(modules, see):
 def check_outputs(model, num_classes, image_size):
     """Refuse a network whose logits do not fit a data set, before it is trained; a `ValueError`."""
     tried = copy.deepcopy(model)  # its statistics are those of no image
+    images = torch.zeros(2, 3, image_size, image_size, device=next(model.parameters()).device)
     for mode in ("training", "evaluation"):
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            logits = tried.train(mode == "training")(torch.zeros(2, 3, image_size, image_size))
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                logits = tried.train(mode == "training")(images)
+        except RuntimeError as error:
+            fix = "change the network, or the size of the images"
+            raise ValueError(
+                f"the network fails on images of {tuple(images.shape)}: {first_line(error)}; {fix}"
+            ) from error
         shape = tuple(getattr(logits, "shape", ()))
         if shape != (2, num_classes):
             found = f"logits of shape {shape}" if shape else type(logits).__name__
@@ -222,7 +231,7 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
         (loss, accuracy in percent).
 
     Raises:
-        ValueError: If there are no images, or their number differs from that of the labels.
+        ValueError: If there are no images, their number differs from that of the labels, or a label is no class.
     """
     if len(images) != len(labels) or len(images) == 0:
         raise ValueError(f"{len(images)} images and {len(labels)} labels; expected the same positive number of both")
@@ -230,9 +239,17 @@ def loss_and_accuracy(model, images, labels, batch_size=500):
     total_loss, correct = 0.0, 0
     parts = labels.split(whole("batch_size", batch_size, 1))
     for logits, part in zip(outputs(model, images, batch_size), parts, strict=True):
-        total_loss += F.cross_entropy(logits, part, reduction="sum")
+        total_loss += cross_entropy(logits, part)
         correct += ((logits.argmax(1) == part) & ~logits.isnan().any(1)).sum()  # NaN would count as the largest
     return float(total_loss) / len(labels), 100 * int(correct) / len(labels)
+
+
+def cross_entropy(logits, labels):
+    """Summed over the images; a `ValueError` for a label that is no class of the network's."""
+    low, high = (int(each) for each in labels.aminmax())
+    if low < 0 or high >= logits.shape[1]:
+        raise ValueError(f"labels are {low} to {high}, and the network has the classes 0 to {logits.shape[1] - 1}")
+    return F.cross_entropy(logits, labels, reduction="sum")
 
 
 def outputs(model, images, batch_size=500):
