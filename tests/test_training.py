@@ -272,4 +272,4 @@ def test_what_does_not_fit_a_network_is_named():
     with pytest.raises(ValueError, match="make_model is a Sequential; expected a callable"):
         projection.gradient_projection(five)
     with pytest.raises(ValueError, match=r"fails on images of shape \(32, 32\).*channels, height and width"):
-        pruning.usable_weights(five, (32, 32))
+        pruning.usable_weights(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), (32, 32))
