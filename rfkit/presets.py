@@ -313,8 +313,11 @@ FRESH_NETWORKS = {
     "rates": tuple(n / 50 for n in range(20, 50)),
 }  # fmt: skip
 """Trained after all others, pruned at rates 0.02 apart, to see whether the findings hold."""
-THIRD_PAIR = {"datasets": "cifar10", "architectures": "resnet50", "levels": 3, "seeds": (6, 7)}
-"""Trained because the two pairs of seeds of this network disagree about how alike their deep layers are."""
+THIRD_PAIRS = (
+    {"datasets": "cifar10", "architectures": "resnet50", "seeds": (6, 7)},
+    {"datasets": "cifar10", "architectures": "vgg19", "seeds": (9, 10)},
+)
+"""Trained to have three pairs: of each network one of the planned pairs kept no weights."""
 
 
 @dataclass(frozen=True)

@@ -352,13 +352,22 @@ def test_the_planned_seeds_are_recorded():
     assert all(changed[name] >= 5 for name in undecided_with_three)
 
 
-def test_three_pairs_of_level_3_lie_far_apart():
-    """As the chapter on representations says; only one of them is outside the study's seeds."""
+def test_third_pairs_are_as_the_chapter_on_representations_says():
+    """They are outside the study's seeds; in ResNet50 the pairs of levels 3 and 4 lie far apart."""
     study = presets.get("study")
-    both = study.select(datasets="cifar10", architectures="resnet50", levels=3), study.select(**presets.THIRD_PAIR)
-    pairs = experiments.frame("pair", [run for preset in both for run in experiments.recorded(preset)])
-    found = pairs[pairs["stage"] == "final"].set_index("seed")["deep_similarity"].round(2)
-    assert found.to_dict() == {"0-1": 0.33, "2-3": 0.74, "6-7": 0.46}
+    chosen = [study.select(datasets="cifar10"), *(study.select(**each) for each in presets.THIRD_PAIRS)]
+    pairs = experiments.frame("pair", [run for preset in chosen for run in experiments.recorded(preset)])
+    pairs = pairs[pairs["stage"] == "final"].set_index(["architecture", "rf_level", "seed"])["deep_similarity"]
+    assert pairs.groupby(level=[0, 1]).count().tolist() == [3] * 8
+    third = pairs[pairs.index.get_level_values("seed").isin(["6-7", "9-10"])].round(2)
+    assert third["resnet50"].tolist() == [0.84, 0.71, 0.46, 0.15] and third["vgg19"].tolist() == [
+        0.86,
+        0.85,
+        0.86,
+        0.82,
+    ]
+    assert pairs["resnet50", 3].round(2).to_dict() == {"0-1": 0.33, "2-3": 0.74, "6-7": 0.46}
+    assert pairs["resnet50", 4]["6-7"] < pairs["resnet50", 4].drop("6-7").min()
 
 
 def test_batch_norm_re_estimated_says_of_the_contrasts_what_the_book_says():

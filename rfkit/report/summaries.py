@@ -416,7 +416,6 @@ def stage_table():
         for name in study.architectures
     }
     changed = {"contrasts": presets.of_contrasts(study), "fresh networks": study.select(**presets.FRESH_NETWORKS)}
-    changed["third pair"] = study.select(**presets.THIRD_PAIR)
     protocols = {f"protocol `{name}`": presets.get("study", name) for name in ("as_stated", "careful")}
     widths = {
         f"width {Fraction(width)}, {precision}": study.select(width=width, precision=precision)
@@ -427,6 +426,8 @@ def stage_table():
     controls = [first.select(width=width) for width in presets.EQUAL_COMPUTATION.values()]
     controls += [first.select(epochs=epochs) for epochs in presets.SHORTER_EPOCHS]
     stages = {name: experiments.recorded(preset) for name, preset in (main | changed | protocols | widths).items()}
+    pairs = [study.select(**each) for each in presets.THIRD_PAIRS]
+    stages["third pairs"] = [run for preset in pairs for run in experiments.recorded(preset)]
     stages["controls of accuracy"] = [run for preset in controls for run in experiments.recorded(preset)]
     shown = {name: runs for name, runs in stages.items() if runs or name not in widths}
     rows = [{"Stage": name, "Trainings": len(runs)} | _took(runs, 1) for name, runs in shown.items()]
