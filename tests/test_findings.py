@@ -357,7 +357,9 @@ def test_third_pairs_are_as_the_chapter_on_representations_says():
     study = presets.get("study")
     chosen = [study.select(datasets="cifar10"), *(study.select(**each) for each in presets.THIRD_PAIRS)]
     pairs = experiments.frame("pair", [run for preset in chosen for run in experiments.recorded(preset)])
-    pairs = pairs[pairs["stage"] == "final"].set_index(["architecture", "rf_level", "seed"])["deep_similarity"]
+    pairs = (
+        pairs[pairs["stage"] == "final"].set_index(["architecture", "rf_level", "seed"])["deep_similarity"].sort_index()
+    )
     assert pairs.groupby(level=[0, 1]).count().tolist() == [3] * 8
     third = pairs[pairs.index.get_level_values("seed").isin(["6-7", "9-10"])].round(2)
     assert third["resnet50"].tolist() == [0.84, 0.71, 0.46, 0.15] and third["vgg19"].tolist() == [
@@ -398,3 +400,17 @@ def test_little_of_the_gain_is_left_when_every_layer_loses_the_same_share():
         for name, mean in zip(("vgg19", "resnet50"), means, strict=True):
             same = gain["layer_pruning", outcome, name].index  # the seeds whose weights are kept
             assert gain[way, outcome, name][same].mean() == pytest.approx(mean, abs=0.0051), (way, outcome, name)
+
+
+def test_layers_that_can_be_spared_are_as_the_chapter_says():
+    pair = presets.get("study").select(datasets="cifar10", seeds=[0, 1])
+    found = experiments.frame("layer_sensitivity", experiments.recorded(pair))
+    lost = found.groupby(["architecture", "rf_level", "place"])[["lost", "lost_reestimated"]].mean()
+    spare = (lost < 1).groupby(level=[0, 1]).sum()
+    assert spare["lost"]["vgg19"].tolist() == [0, 2, 9, 9] and spare["lost"]["resnet50"].tolist() == [1, 17, 23, 27]
+    assert spare["lost_reestimated"]["vgg19"].tolist() == [7, 8, 10, 10]
+    assert spare["lost_reestimated"]["resnet50"].tolist() == [46, 44, 40, 42]
+    vgg = lost["lost"]["vgg19"].unstack()
+    assert vgg.loc[1].min() > 2.99 and (vgg.loc[[3, 4], 7:] < 1).all(axis=None)  # convolution 8 is the seventh
+    costliest = {name: part.droplevel(0).unstack().idxmax(axis=1) for name, part in lost["lost"].groupby(level=0)}
+    assert set(costliest["vgg19"]) == {1, 2} and costliest["resnet50"].nunique() == 1
