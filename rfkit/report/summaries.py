@@ -76,9 +76,8 @@ def leads_table(first, second, ways=RANKINGS, losses=(5, 10, 20, 30)):
     both, rows = pd.concat([found.assign(loss=loss) for loss, found in by_loss.items()]), []
     for architecture, loss in itertools.product(both["architecture"].unique(), losses):
         part = both[(both["architecture"] == architecture) & (both["loss"] == loss)]
-        part = part[
-            part["seed"].map(part["seed"].value_counts()) == part["rf_level"].nunique()
-        ]  # seeds with all levels
+        part = part[part["rf_level"].isin([part["rf_level"].min(), part["rf_level"].max()])]
+        part = part[part["seed"].duplicated(keep=False)]  # seeds with both
         row = {"Network": label(architecture), "Points lost": loss}
         row |= {title: _lead(part, outcome) for title, outcome in _outcomes_of(ways).items()}
         rows.append(row | {"Seeds": part["seed"].nunique()})
