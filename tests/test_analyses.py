@@ -123,9 +123,9 @@ def test_the_lead_of_the_largest_field_is_paired_by_seed_and_says_where_it_never
     both = pd.DataFrame(rows)
     first, second = report.leads_table(both, both, losses=(5, 36)).to_dict("records")
     # 5 points at 0.05 and 0.10 (level 1), 0.10 and 0.125 (level 4): 0.0375 ± 12.706 · 0.0125
-    assert first["All layers at once"] == first["Each layer for itself"] == "+0.04 (-0.12 to +0.20)"
+    assert first["All layers at once"] == first["Each layer for itself"] == "+0.04 (-0.12 to 0.20)"
     assert first["All layers at once, re-estimated"] == "–" and first["Points lost"] == 5  # level 1 does not lose them
-    assert second["Each layer for itself"] == "≥ +0.27 (-0.87 to +1.41)" and second["Seeds"] == 2
+    assert second["Each layer for itself"] == "≥ +0.27 (-0.87 to 1.41)" and second["Seeds"] == 2
     assert report.leads_table(both[:0], both[:0]).empty
 
 

@@ -112,7 +112,7 @@ def _lead(part, outcome):
     smallest, largest = part.pivot(index="rf_level", columns="seed", values=outcome).to_numpy()[[0, -1]]
     if (smallest >= top).any():
         return MISSING
-    interval = "({:+.2f} to {:+.2f})".format(*paired_interval(smallest, largest)) if len(largest) > 1 else ""
+    interval = "({:.2f} to {:.2f})".format(*paired_interval(smallest, largest)) if len(largest) > 1 else ""
     beyond = "≥ " if (largest >= top).any() else ""
     return f"{beyond}{(largest - smallest).mean():+.2f} {interval}".strip()
 
