@@ -127,6 +127,7 @@ def test_the_lead_of_the_largest_field_is_paired_by_seed_and_says_where_it_never
     assert first["All layers at once, re-estimated"] == "–" and first["Points lost"] == 5  # level 1 does not lose them
     assert second["Each layer for itself"] == "≥ +0.27 (-0.87 to 1.41)" and second["Seeds"] == 2
     assert report.leads_table(both[:0], both[:0]).empty
+    assert report.leads_table(one := both[both["rf_level"] == 1], one).empty
 
 
 @pytest.mark.parametrize("name", experiments.ANALYSES)

@@ -78,6 +78,8 @@ def leads_table(first, second, ways=RANKINGS, losses=(5, 10, 20, 30)):
         part = both[(both["architecture"] == architecture) & (both["loss"] == loss)]
         part = part[part["rf_level"].isin([part["rf_level"].min(), part["rf_level"].max()])]
         part = part[part["seed"].duplicated(keep=False)]  # seeds with both
+        if part.empty:
+            continue
         row = {"Network": label(architecture), "Points lost": loss}
         row |= {title: _lead(part, outcome) for title, outcome in _outcomes_of(ways).items()}
         rows.append(row | {"Seeds": part["seed"].nunique()})
