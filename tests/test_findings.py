@@ -357,17 +357,12 @@ def test_third_pairs_are_as_the_chapter_on_representations_says():
     study = presets.get("study")
     chosen = [study.select(datasets="cifar10"), *(study.select(**each) for each in presets.THIRD_PAIRS)]
     pairs = experiments.frame("pair", [run for preset in chosen for run in experiments.recorded(preset)])
-    pairs = (
-        pairs[pairs["stage"] == "final"].set_index(["architecture", "rf_level", "seed"])["deep_similarity"].sort_index()
-    )
+    pairs = pairs[pairs["stage"] == "final"].set_index(["architecture", "rf_level", "seed"])
+    pairs = pairs["deep_similarity"].sort_index()
     assert pairs.groupby(level=[0, 1]).count().tolist() == [3] * 8
     third = pairs[pairs.index.get_level_values("seed").isin(["6-7", "9-10"])].round(2)
-    assert third["resnet50"].tolist() == [0.84, 0.71, 0.46, 0.15] and third["vgg19"].tolist() == [
-        0.86,
-        0.85,
-        0.86,
-        0.82,
-    ]
+    assert third["resnet50"].tolist() == [0.84, 0.71, 0.46, 0.15]
+    assert third["vgg19"].tolist() == [0.86, 0.85, 0.86, 0.82]
     assert pairs["resnet50", 3].round(2).to_dict() == {"0-1": 0.33, "2-3": 0.74, "6-7": 0.46}
     assert pairs["resnet50", 4]["6-7"] < pairs["resnet50", 4].drop("6-7").min()
 
@@ -390,9 +385,8 @@ def test_what_equal_shares_and_halves_leave_is_as_the_chapter_says():
     first, second = (half[half["half"] == name] for name in ("first", "second"))
 
     def lead(frame, drop=5, outcome="breaking_point", level=4):
-        cells = outcomes.by_run(frame, drop=drop).pivot(
-            index=["architecture", "seed"], columns="rf_level", values=outcome
-        )
+        by_run = outcomes.by_run(frame, drop=drop)
+        cells = by_run.pivot(index=["architecture", "seed"], columns="rf_level", values=outcome)
         means = (cells[level] - cells[1]).groupby("architecture").mean()
         return means["vgg19"], means["resnet50"]
 

@@ -59,7 +59,9 @@ def grade(folder, tests=None, *, questions=tuple(BLOCKED), seconds=60, memory_gi
     check_limits(seconds, memory_gib)
     due = [one_of("question", each, tuple(BLOCKED)) for each in questions]
     limits, questions = {"seconds": seconds, "memory_gib": memory_gib, "account": account}, []
-    for number, name in ((number, name) for number, name in enumerate(HANDOUT, start=1) if number in due):
+    for number, name in enumerate(HANDOUT, start=1):
+        if number not in due:
+            continue
         path = _notebook(folder, name)
         tried = _question(path, tests_of[number], BLOCKED[number], limits)
         tried["problems"] += [f"it was handed in as {path.name}"] * (path.stem != name)
