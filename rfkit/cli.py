@@ -73,16 +73,18 @@ def _parser():
     _add(commands, _show, "everything known of one run").add_argument("name", help="its folder, or part of it")
 
     command = _add(commands, _notebook, "execute a notebook with parameters")
-    command.add_argument("name")
-    command.add_argument("-p", "--parameter", action="append", default=[], metavar="KEY=VALUE")
+    command.add_argument("name", help="such as s33_accuracy_and_pruning; a wrong name lists all")
+    command.add_argument(
+        "-p", "--parameter", action="append", default=[], metavar="KEY=VALUE", help="such as levels=1,3; any number"
+    )
     command.add_argument("-o", "--output", type=Path, help="default: _build/notebooks/NAME.ipynb")
 
     command = _add(commands, _table, "one of the paper's tables beside your runs")
-    command.add_argument("number", type=int)
-    command.add_argument("--preset", default="demo")
+    command.add_argument("number", type=int, help="its number in the paper, 1 to 14")
+    command.add_argument("--preset", default="demo", help="whose runs (default demo)")
     form = command.add_mutually_exclusive_group()
-    for name in ("csv", "latex", "md"):
-        form.add_argument(f"--{name}", dest="form", action="store_const", const=name)
+    for name, text in {"csv": "all digits", "latex": "a tabular", "md": "Markdown (default)"}.items():
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
     command.set_defaults(form="md")
 
     command = _add(commands, _field, "receptive field of every layer of a network")
@@ -98,7 +100,7 @@ def _parser():
     command.add_argument("--edition", default="full", help="full, or student: without coding solutions")
 
     command = _add(commands, _pdf, "print the built book into one PDF (needs Chromium or Chrome)")
-    command.add_argument("-o", "--output", type=Path, default=Path("_build/book.pdf"))
+    command.add_argument("-o", "--output", type=Path, default=Path("_build/book.pdf"), help="default: _build/book.pdf")
 
     _add_assignment(_add(commands, _assignment, "the homework for a class: hand out, grade, print"))
     return parser
@@ -285,7 +287,11 @@ def _notebook(options):
 
 
 def _table(options):
-    print(rfkit.tables.text(rfkit.tables.paper_table(options.number, options.preset), options.form).rstrip())
+    table = rfkit.tables.paper_table(options.number, options.preset)
+    ours = [name for name in table if not name.startswith("paper_") and name.endswith("_mean")]
+    if table[ours].isna().all(axis=None):
+        print(f"rfkit: no finished run of preset {options.preset} belongs in table {options.number}", file=sys.stderr)
+    print(rfkit.tables.text(table, options.form).rstrip())
 
 
 def _field(options):

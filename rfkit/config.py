@@ -5,7 +5,9 @@ import difflib
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from numbers import Integral
 
 SCHEMA = 1
@@ -188,7 +190,9 @@ def stable_hash(content):
 
 
 def literal(value):
-    """A value given as text: a Python literal, a list ``1,3`` or ``[1,3]``, or else the text itself."""
+    """A value given as text: a Python literal, a list ``1,3`` or ``[1,3]``, a fraction, or else the text itself."""
+    if isinstance(value, str) and re.fullmatch(r"\s*\d+/[1-9]\d*\s*", value):
+        return float(Fraction(value.replace(" ", "")))
     try:
         parsed = ast.literal_eval(value)
         return list(parsed) if isinstance(parsed, tuple) else parsed

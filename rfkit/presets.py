@@ -108,12 +108,8 @@ class Preset:
             if ":" not in architecture:
                 one_of("architecture", architecture, ("vgg19", "resnet50", "module:callable"))
         if not self.cells():
-            left_out = "; ".join(
-                f"{dataset}, {architecture}, level {lv}" for dataset, architecture, lv in self.left_out
-            )
-            raise ConfigError(
-                f"nothing is left to run: preset {self.name!r} leaves out {left_out}; ask for more than that"
-            )
+            left_out = "; ".join(f"{dataset}, {network}, level {lv}" for dataset, network, lv in self.left_out)
+            raise ConfigError(f"nothing is left to run: preset {self.name!r} leaves out {left_out}; ask for more")
 
     def select(self, **changes):
         """A preset with some of `CHOICES` and its protocol changed; ``None`` keeps a field as it is.

@@ -63,7 +63,8 @@ def test_bad_requests_are_one_clear_line(words, message, capsys):
     [
         ("1,3", [1, 3]), ("[1,3]", [1, 3]), ("3", 3), ("0.5", 0.5), ("None", None), ("vgg19", "vgg19"),
         ("vgg19,resnet50", ["vgg19", "resnet50"]), ("[vgg19]", ["vgg19"]), ("'a'", "a"),
-        ("folder:x.zip", "folder:x.zip"), ("True", True), ("", ""),
+        ("folder:x.zip", "folder:x.zip"), ("True", True), ("", ""), ("1/8", 0.125), ("1/16,1/4", [0.0625, 0.25]),
+        ("1/0", "1/0"), ("photos/3", "photos/3"),
     ],
 )  # fmt: skip
 def test_literals(text, value):
@@ -84,6 +85,8 @@ def test_study_ls_show_table(capsys):
     by_key = {tuple(row.split(",")[1:3]): row.split(",") for row in rows}
     seeds = header.split(",").index("ours_seeds")
     assert by_key["vgg19", "3"][seeds] == "1" and by_key["vgg19", "1"][seeds] == ""
+    assert main(["table", "2", "--preset", "smoke"]) == 0
+    assert "no finished run of preset smoke belongs in table 2" in capsys.readouterr().err
     for form in ("--latex", "--md"):
         assert main(["table", "2", form]) == 0
         assert "61.5" in capsys.readouterr().out

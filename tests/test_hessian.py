@@ -249,7 +249,7 @@ def test_the_model_is_untouched_also_after_an_error(mode):
     random, modes = torch.get_rng_state(), [m.training for m in model.modules()]
     hessian.top_eigenvalues(model, images, labels, k=5, mode=mode)
     hessian.spectral_density(model, images, labels, probes=2, steps=5, mode=mode)
-    with pytest.raises(RuntimeError, match="did not converge in"):
+    with pytest.raises(RuntimeError, match="did not converge in .*: the largest residual is"):
         hessian.top_eigenvalues(model, images, labels, k=5, tol=1e-12, max_products=20, mode=mode, basis=12)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert [m.training for m in model.modules()] == modes and torch.equal(torch.get_rng_state(), random)
@@ -384,7 +384,7 @@ def test_the_limit_on_products_holds_while_values_are_confirmed():
         asked.append(1)
         return spectrum * vector
 
-    with pytest.raises(RuntimeError, match="did not converge in 34 products"):
+    with pytest.raises(RuntimeError, match="did not converge in 34 products: that none is missing was not confirmed"):
         lanczos.extreme(product, 200, 3, tol=0.2, basis=34, max_products=34)
     assert len(asked) == 34
     assert lanczos.extreme(product, 200, 3, tol=0.2, basis=34, max_products=100).products > 34

@@ -117,10 +117,11 @@ def extreme(
             if worst <= allowed and same and below:
                 break
             if max_products is not None and space.products >= max_products:
-                raise RuntimeError(
-                    f"{k} eigenvalues did not converge in {space.products} products: the largest residual is "
-                    f"{worst:.2g}, allowed {allowed:.2g}; raise max_products, tol or basis"
-                )
+                why = "that none is missing was not confirmed"
+                if worst > allowed:
+                    why = f"the largest residual is {worst:.2g}, allowed {allowed:.2g}"
+                count = f"{k} eigenvalues did not converge in {space.products} products"
+                raise RuntimeError(f"{count}: {why}; raise max_products, tol or basis")
             confirm = worst <= allowed and not same
             if confirm:
                 known = values[:k].clone()

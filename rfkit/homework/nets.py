@@ -74,7 +74,10 @@ class ThreeLayerConvNet:
         upstream, grads["w2"], grads["b2"] = nl.affine_backward(upstream, affine1)
         upstream = nl.relu_backward(nl.max_pool_backward(upstream, pool), relu1)
         _, grads["w1"], grads["b1"] = nl.conv_backward(upstream, conv)
-        return _decayed(loss, grads, self)
+        for name in ("w1", "w2", "w3"):
+            loss += 0.5 * self.decay * float((self.parameters[name] ** 2).sum())
+            grads[name] = grads[name] + self.decay * self.parameters[name]
+        return float(loss), grads
 
 
 class DeepConvNet:
@@ -84,7 +87,6 @@ class DeepConvNet:
         shape: Channels, height and width of the images.
         classes: Outputs.
         stages: Filters of the blocks of each stage.
-        decay: As in `ThreeLayerConvNet`.
         seed: Seed of the initial weights.
         dtype: Type of the weights.
 
@@ -97,14 +99,13 @@ class DeepConvNet:
     """
 
     def __init__(
-        self, shape=(3, 32, 32), classes=10, *, stages=((32, 32), (64, 64), (128, 128)), decay=0.0, seed=0,
-        dtype=np.float32,
-    ):  # fmt: skip
+        self, shape=(3, 32, 32), classes=10, *, stages=((32, 32), (64, 64), (128, 128)), seed=0, dtype=np.float32
+    ):
         channels, height, width = shape
         least = 2 ** (len(stages) - 1)
         nl.require(min(height, width) >= least, f"images of {height}x{width}; {len(stages)} stages need {least} a side")
         rng = np.random.default_rng(seed)
-        self.decay, self.stages, self.parameters, self.running = decay, stages, {}, {}
+        self.stages, self.parameters, self.running = stages, {}, {}
         for block, filters in enumerate(f for stage in stages for f in stage):
             self.parameters[f"w{block}"] = _weights(rng, None, dtype, filters, channels, 3, 3)
             self.parameters[f"gamma{block}"] = np.ones(filters, dtype)
@@ -146,18 +147,10 @@ class DeepConvNet:
             upstream = nl.relu_backward(upstream, relu)
             upstream, grads[f"gamma{block}"], grads[f"beta{block}"] = nl.spatial_batchnorm_backward(upstream, norm)
             upstream, grads[f"w{block}"], _ = nl.conv_backward(upstream, conv)
-        return _decayed(loss, grads, self)
+        return float(loss), grads
 
 
 def _weights(random, scale, dtype, *shape):
     fan_in = shape[0] if len(shape) == 2 else np.prod(shape[1:])
     scale = np.sqrt(2 / fan_in) if scale is None else scale
     return (random.normal(size=shape) * scale).astype(dtype)
-
-
-def _decayed(loss, grads, net):
-    for name, weights in net.parameters.items():
-        if net.decay and name.startswith("w"):
-            loss += 0.5 * net.decay * float((weights**2).sum())
-            grads[name] = grads[name] + net.decay * weights
-    return float(loss), grads
