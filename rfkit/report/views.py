@@ -257,10 +257,9 @@ def _where(configs, setting):
         alike.setdefault(values, []).append(each)
     if not name:
         return list(map(tables.listed, alike))
-    return [
-        f"{tables.listed(values)} ({' and '.join(each) if len(each) < 3 else 'otherwise'})"
-        for values, each in sorted(alike.items(), key=lambda item: len(item[1]))
-    ]
+    *some, (most, rest) = sorted(alike.items(), key=lambda item: len(item[1]))
+    some.append((most, rest if len(rest) < 3 else ["otherwise"]))
+    return [f"{tables.listed(values)} ({' and '.join(each)})" for values, each in some]
 
 
 def recipe_line(made):
