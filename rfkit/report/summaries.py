@@ -401,8 +401,8 @@ def recorded_table(preset, runs):
     for dataset, architecture, level in preset.cells():
         here = found.get((dataset, architecture, level), [])
         row = {"Network": label(architecture), "Data": label(dataset), "Level": level}
-        row["Seeds"] = f"{len(here)} of {len(preset.seeds)}"
-        for title, name in (("Fine-tuned", "fine_tune"), ("Spectra", "spectrum")):
+        row["Seeds"] = len(here)
+        for title, name in (("Fine-tuned", "fine_tune"), ("Full spectra", "spectrum")):
             row[title] = sum(run.result(name) is not None for run in here)
         rows.append(row | _took(here, 2))
     return pd.DataFrame(rows)
