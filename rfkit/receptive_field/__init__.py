@@ -257,17 +257,7 @@ def measured(model, layer=None, input_shape=None):
     double = gradients.positive_copy(model)
     size, stride, center, units, clipped = [], [], [], [], False
     for axis in range(len(shape) - 1):
-        grown, before = list(shape), None
-        while True:
-            middle, _, cut = gradients.supports(double, name, call, grown, axis, span=0)
-            extent = max(map(len, middle.values()))
-            # twice the same in a growing image: neither the border nor padding inside the network cuts it
-            if input_shape is not None or (not cut and extent == before) or 2 * grown[1 + axis] > LARGEST_IMAGE:
-                break
-            before = None if cut else extent
-            grown[1 + axis] *= 2
-        with_image = input_shape is None and not cut and extent != before  # as under an adaptive pool
-        used = shape if with_image else grown
+        used, with_image = (shape, False) if input_shape else _grown(double, name, call, shape, axis)
         found, count, _ = gradients.supports(double, name, call, used, axis)
         largest, end = max(map(len, found.values())), used[1 + axis] - 1
         widest = {unit: seen for unit, seen in found.items() if len(seen) == largest > 0}
@@ -281,6 +271,20 @@ def measured(model, layer=None, input_shape=None):
         clipped |= cut
         units.append(count)
     return Field(name, tuple(size), tuple(stride), tuple(center), tuple(units), clipped=clipped)
+
+
+def _grown(double, name, call, shape, axis):
+    """An image with room for the field along an axis, or `shape` and True if the field grows with the image."""
+    grown, before = list(shape), None
+    while True:
+        middle, _, cut = gradients.supports(double, name, call, grown, axis, span=0)
+        extent = max(map(len, middle.values()))
+        if not cut and extent == before:  # twice the same: neither the border nor padding inside the network cuts it
+            return grown, False
+        if 2 * grown[1 + axis] > LARGEST_IMAGE:
+            return (grown, False) if cut else (shape, True)
+        before = None if cut else extent
+        grown[1 + axis] *= 2
 
 
 def _module_of(model, layer, shape):

@@ -26,10 +26,9 @@ def trend_table(frame):
         steps = means.diff().dropna()
         low = sorted({level for *_, level, _ in outcomes.floors(part)})
         ordered = len(means) > 1 and not low
+        direction = f"level {', '.join(map(str, low))} near chance" if len(means) > 1 else MISSING
         if ordered:
             direction = "falls" if (steps < 0).all() else "rises" if (steps > 0).all() else "not monotone"
-        else:
-            direction = f"level {', '.join(map(str, low))} near chance" if len(means) > 1 else MISSING
         correlation = part[["rf_level", "accuracy"]].corr("spearman").iloc[0, 1] if ordered else float("nan")
         rows.append(
             {"Network": label(architecture), "Data": data, "Rate": "dense" if rate == 0 else f"{rate:g}"}
@@ -400,8 +399,7 @@ def recorded_table(preset, runs):
             found.setdefault((dataset, config.architecture, config.level), []).append(run)
     for dataset, architecture, level in preset.cells():
         here = found.get((dataset, architecture, level), [])
-        row = {"Network": label(architecture), "Data": label(dataset), "Level": level}
-        row["Seeds"] = len(here)
+        row = {"Network": label(architecture), "Data": label(dataset), "Level": level, "Seeds": len(here)}
         for title, name in (("Fine-tuned", "fine_tune"), ("Full spectra", "spectrum")):
             row[title] = sum(run.result(name) is not None for run in here)
         rows.append(row | _took(here, 2))
@@ -413,8 +411,7 @@ def stage_table():
     study = presets.get("study")
     main = {
         f"{label(name)}, {label(dataset)}": study.select(datasets=dataset, architectures=name)
-        for dataset in study.datasets
-        for name in study.architectures
+        for dataset, name in itertools.product(study.datasets, study.architectures)
     }
     changed = {"contrasts": presets.of_contrasts(study), "fresh networks": study.select(**presets.FRESH_NETWORKS)}
     protocols = {f"protocol `{name}`": presets.get("study", name) for name in ("as_stated", "careful")}
