@@ -244,8 +244,9 @@ def _where(configs, setting):
     """Values of a setting, with the names of networks and data wherever these differ in it."""
     found = {}
     for config in configs:
-        names = label(config.architecture), label(experiments.paper_dataset(config))
-        found.setdefault(names, set()).add(setting(config))
+        network, data = config.architecture, label(experiments.paper_dataset(config))
+        network = "changed networks" if network.startswith(presets.CONTRAST_NETS) else label(network)
+        found.setdefault((network, data), set()).add(setting(config))
     for name in ("", "{0}", "{1}", "{0} on {1}"):
         groups = {}
         for names, values in found.items():
@@ -255,11 +256,9 @@ def _where(configs, setting):
     alike = {}
     for each, (values,) in groups.items():
         alike.setdefault(values, []).append(each)
-    if not name:
-        return list(map(tables.listed, alike))
     *some, (most, rest) = sorted(alike.items(), key=lambda item: len(item[1]))
     some.append((most, rest if len(rest) < 3 else ["otherwise"]))
-    return [f"{tables.listed(values)} ({' and '.join(each)})" for values, each in some]
+    return [tables.listed(values) + (f" ({' and '.join(each)})" if name else "") for values, each in some]
 
 
 def recipe_line(made):
