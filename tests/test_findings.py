@@ -187,7 +187,7 @@ def test_blocks_that_add_nothing_can_go(digits):
         for block in blocks[-2:]:
             block.bn3.weight.zero_()
     assert probes._without_blocks(model, digits, 2) == dense
-    assert list(model.features.layer4.children()) == blocks
+    assert [type(block).__name__ for block in model.features.layer4.children()][-2:] == ["Identity"] * 2
 
 
 def test_a_layer_uses_no_more_than_its_field(trained):

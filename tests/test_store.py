@@ -103,12 +103,9 @@ def test_rates_that_were_not_asked_for_are_not_shown():
 
 
 def test_stored_weights_give_the_recorded_accuracy():
-    from rfkit.training import remember_statistics
-
     _, run = complete()
     _, data = smoke_unit()
-    model = load_model(run)
-    remember_statistics(model, data.mean, data.std)
+    model = load_model(run, "final", data)
     assert training.evaluate(model, data.test_images, data.test_labels) == run.summary["test_accuracy"]
     start, init = build(run.config).state_dict(), run.weights("init")
     assert all(torch.equal(start[name], init[name]) for name in start)
@@ -138,7 +135,8 @@ def test_another_configuration_in_the_folder_is_refused_field_by_field(tmp_path)
 def test_a_claim_excludes_others_and_ends_with_its_block(tmp_path):
     runs = Store(tmp_path)
     with runs.claim(RUN):
-        with pytest.raises(BusyError, match="worked on by another process"), Store(tmp_path).claim(RUN):
+        folder = runs.run(RUN).path
+        with pytest.raises(BusyError, match="elsewhere"), store.locked(folder, busy="elsewhere"):
             pass
         with runs.claim(replace(RUN, seed=9)):
             pass

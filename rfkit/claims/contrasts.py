@@ -64,9 +64,8 @@ def _judge(contrast, dataset, paired, censored):
 
 
 def _verdict(contrast, first, second, interval, censored):
-    if interval is None or len(first) < LEAST_PAIRS:
-        return "undecided"
-    if censored and contrast.expected == "equal":  # two networks that never break are not shown to be equal
+    never_break = censored and contrast.expected == "equal"  # two such networks are not shown to be equal
+    if len(first) < LEAST_PAIRS or never_break:
         return "undecided"
     low, high = interval
     if contrast.expected == "equal":

@@ -23,7 +23,7 @@ def judge_printed(printed=None):
             for (metric, rate, tuned), rows in part.groupby(["metric", "pruning_rate", "fine_tuned"])
         }
         gaps, pruned = ({rate: of[name, rate, False] for rate in PAPER_RATES} for name in ("difference", "pruned"))
-        tuned = of.get(("difference", FINE_TUNED_RATE, True), {})
+        tuned = of["difference", FINE_TUNED_RATE, True]
         dense, rising = _ends("C1", cell, of["dense", 0.9, False], True), _ends("C4", cell, pruned[0.9], False)
         both = {dense.verdict, rising.verdict}
         worst = CONTRADICTED if CONTRADICTED in both else SUPPORTED if both == {SUPPORTED} else UNDECIDED
@@ -54,8 +54,6 @@ def _by_level(rows, few):
 
 def _ends(claim, cell, values, falling):
     """First against last level."""
-    if len(values) < 2:
-        return Verdict(claim, *cell, effect="near chance", test="Welch intervals")
     (start, first), *_, (end, last) = values.items()
     low, high = stats.welch_interval(first, last, 1 - ALPHA / INTERVALS)
     verdict = UNDECIDED if low <= 0 <= high else SUPPORTED if (high < 0) == falling else CONTRADICTED

@@ -22,8 +22,7 @@ def compute(run, settings, work):
     train, seed = run.config.train, run.config.seed
     batches = rfkit.training.TrainingBatches(few, len(few.train_labels), train.augmentation, seed, work.device)
     for stage in STAGES:
-        model = load_model(run, stage).to(work.device)
-        rfkit.training.remember_statistics(model, few.mean, few.std)
+        model = load_model(run, stage, few).to(work.device)
         density = rfkit.hessian.spectral_density(
             model, lambda: next(iter(batches)), None, probes=1, steps=settings["steps"], mode="train",
             start="constant", batch_size=settings["batch"],

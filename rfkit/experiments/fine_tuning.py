@@ -3,7 +3,7 @@
 import rfkit
 from rfkit.config import TrainConfig
 from rfkit.experiments.analysis import Analysis, rows_of
-from rfkit.experiments.networks import at_stage
+from rfkit.experiments.networks import trained
 from rfkit.presets import NEVER_PRUNED
 
 
@@ -18,10 +18,8 @@ def settings(preset, unit):
 
 def compute(run, settings, work):
     """Test accuracy before and after fine-tuning."""
-    import torch
-
     data, train = work.data, TrainConfig(**settings["train"])
-    model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
+    model = trained(run, work)
     masks = rfkit.pruning.prune(model, settings["rate"], settings["method"], exclude=settings["exclude"])
     before = rfkit.training.evaluate(model, data.test_images, data.test_labels)
     after = rfkit.pruning.fine_tune(

@@ -3,7 +3,7 @@
 import rfkit
 from rfkit.experiments import pruning_curve
 from rfkit.experiments.analysis import Analysis, rows_of
-from rfkit.experiments.networks import at_stage
+from rfkit.experiments.networks import trained
 from rfkit.presets import NEVER_PRUNED
 
 
@@ -18,11 +18,9 @@ def compute(run, settings, work):
 
     Source: Li et al. (2017), Pruning Filters for Efficient ConvNets, Sec. 3.2: sensitivity of layers to pruning.
     """
-    import torch
-
     data = work.data
     few = data.sample(settings["calibration_images"], min(len(data.test_images), settings["test_images"]))
-    model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
+    model = trained(run, work)
     dense = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     weights = rfkit.pruning.prunable(model, settings["exclude"])
     names = [name.removesuffix(".weight") for name in weights]

@@ -8,21 +8,26 @@ def build(config):
     return rfkit.models.seeded_build(**config.network, seed=config.seed)
 
 
-def load_model(run, which="final"):
-    """The network of a stored run with its weights, in evaluation mode, on the CPU."""
+def load_model(run, which, data):
+    """The network of a stored run with its weights, in evaluation mode, on the CPU; it knows the data's statistics."""
     model = build(run.config)
     if which != "init" or run.has_weights("init"):  # records leave them out, since the seed gives the same
         model.load_state_dict(run.weights(which))
+    rfkit.training.remember_statistics(model, data.mean, data.std)
     return model.eval()
 
 
 def at_stage(run, stage, data, calibration_images=1_000):
     """The network of a run before training (``"init"``), batch norm set from images, or after it (``"final"``)."""
-    model = load_model(run, stage)
-    if stage == "init":
-        return calibrated(model, data, calibration_images)
-    rfkit.training.remember_statistics(model, data.mean, data.std)
-    return model
+    model = load_model(run, stage, data)
+    return calibrated(model, data, calibration_images) if stage == "init" else model
+
+
+def trained(run, work):
+    """The trained network of a run on the device of a computation, in the layout that is fastest there."""
+    import torch
+
+    return load_model(run, "final", work.data).to(work.device, memory_format=torch.channels_last)
 
 
 def calibrated(model, data, images):

@@ -4,7 +4,7 @@ import numpy as np
 
 import rfkit
 from rfkit.experiments.analysis import Analysis, inside_block, rows_of
-from rfkit.experiments.networks import at_stage
+from rfkit.experiments.networks import trained
 
 
 def settings(preset, unit):
@@ -23,7 +23,7 @@ def compute(run, settings, work):
 
     data = work.data
     few = data.sample(settings["train_images"], settings["test_images"])
-    model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
+    model = trained(run, work)
     shape, latest, sets = (3, data.image_size, data.image_size), {}, {}
     # a module that runs twice counts by its last call
     fields = {field.name.partition("#")[0]: field for field in rfkit.receptive_field.trace(model, shape)}
@@ -57,19 +57,15 @@ def ridge_accuracy(train, test, train_labels, test_labels, ridge):
 
 
 def _without_blocks(model, data, count):
-    """Test accuracy when the last residual blocks that keep their shape are the identity; None without such blocks."""
+    """Test accuracy once the last residual blocks that keep their shape are the identity; None without such blocks."""
     from torch import nn
 
     stage = getattr(getattr(model, "features", model), "layer4", None)
     if stage is None:
         return None
-    blocks = dict(stage.named_children())
-    for name in list(blocks)[-count:]:
+    for name in [name for name, _ in stage.named_children()][-count:]:
         setattr(stage, name, nn.Identity())
-    accuracy = rfkit.training.evaluate(model, data.test_images, data.test_labels)
-    for name, block in blocks.items():
-        setattr(stage, name, block)
-    return accuracy
+    return rfkit.training.evaluate(model, data.test_images, data.test_labels)
 
 
 @rows_of(

@@ -2,7 +2,7 @@
 
 import rfkit
 from rfkit.experiments.analysis import Analysis, rows_of
-from rfkit.experiments.networks import build
+from rfkit.experiments.networks import trained
 from rfkit.presets import NEVER_PRUNED
 
 CALIBRATION_IMAGES = 512
@@ -21,11 +21,8 @@ def settings(preset, unit):
 
 def compute(run, settings, work):
     """Every rate from the final weights; batch norm keeps the dense network's statistics unless re-estimated."""
-    import torch
-
     data, dense, rows = work.data, run.weights("final"), []
-    model = build(run.config).to(work.device, memory_format=torch.channels_last)
-    rfkit.training.remember_statistics(model, data.mean, data.std)
+    model = trained(run, work)
     shape = (3, data.image_size, data.image_size)
     usable, times = rfkit.pruning.usable_weights(model, shape), rfkit.pruning.multiplications(model, shape)
     few = data.sample(min(len(data.test_images), settings["train_images"]))  # for accuracy beside the test accuracy

@@ -23,7 +23,7 @@ def complete(unit, runs, *, analyses=None, data=None, device=None):
     data = data if data is not None else finding.load(unit.dataset)
     device = training.pick_device(device)
     _refuse_other_data(unit.config, data)
-    with runs.claim(unit.config, unit.asked, wait=True) as run:
+    with runs.claim(unit.config, unit.asked) as run:
         if not run.done:
             _train(unit.config, run, data, device)
         (run.path / "checkpoint.pt").unlink(missing_ok=True)  # after DONE: at every instant one of the two is there
@@ -39,7 +39,7 @@ def compare(unit, runs, *, analyses, data, device):
     second = runs.run(unit.config, unit.asked)
     todo = second.pairs(named(analyses))
     for name, settings, first in todo:
-        with store.claimed(folder := second.folder_of(name, settings), wait=True):
+        with store.claimed(folder := second.folder_of(name, settings)):
             if second.result(name) is not None:  # another process was faster
                 continue
             weights = {"final": second.weights_sha256, "other": first.weights_sha256}
@@ -213,7 +213,7 @@ def _here(tasks, _):
 def _make(request, root, device, image_limit, progress):
     data = finding.load(request.dataset, image_limit) if request.dataset is not None else None
     folder = request.folder(root, data.source if data is not None else None)
-    with store.claimed(folder, wait=True):
+    with store.claimed(folder):
         if store.read_result(folder, request.settings) is None:  # else another process was faster
             device = training.pick_device(device)
             _measure(ANALYSES[request.analysis], None, request.settings, folder, data, device, None, progress)

@@ -51,8 +51,7 @@ def measured(model, images, labels, settings, progress=False, **options):
 def _largest_otherwise(run, calibrated, data, images, labels, device):
     """The largest eigenvalue before training, under other choices than ours."""
     half = len(images) // 2
-    plain = load_model(run, "init").to(device)
-    rfkit.training.remember_statistics(plain, data.mean, data.std)
+    plain = load_model(run, "init", data).to(device)
     seed, augmentation = run.config.seed, run.config.train.augmentation
     augmented = rfkit.training.TrainingBatches(data, len(images), augmentation, seed, device)
     cases = {

@@ -28,11 +28,6 @@ class BusyError(StoreError):
     """Another process is working on this folder."""
 
 
-def default_root():
-    """Folder of the runs: ``RFKIT_RUNS``, or ``runs`` in the project's top folder, else in the current one."""
-    return folder_of("RFKIT_RUNS", "runs")
-
-
 def checksums(folder):
     """The checksums in the ``DONE`` file of a finished folder."""
     return read_json(folder / DONE, "sha256")["sha256"]
@@ -59,31 +54,29 @@ def finish(folder):
 
 
 @contextmanager
-def locked(folder, *, wait=False, busy=None):
-    """Hold the lock of a folder; where another process does, wait for it or raise a `BusyError` that says `busy`."""
+def locked(folder, *, busy=None):
+    """Hold the lock of a folder; where another process does, wait for it, or raise a `BusyError` that says `busy`."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    lock = filelock.FileLock(folder / ".lock")
     try:
-        lock.acquire()
+        held = lock.acquire(timeout=0)
     except filelock.Timeout as error:
-        if not wait:
-            raise BusyError(busy or f"{folder} is being worked on by another process") from error
+        if busy:
+            raise BusyError(busy) from error
         print(f"rfkit: waiting for {folder}, which another process is working on", file=sys.stderr, flush=True)
-        lock.acquire(timeout=-1)
-    try:
-        yield folder
-    finally:
-        lock.release()
+        held = lock.acquire()
+    with held:
+        yield
 
 
 @contextmanager
-def claimed(folder, *, wait=False):
+def claimed(folder):
     """Work on a folder alone, as with `locked`, free of what a process that was killed while writing left there."""
-    with locked(folder, wait=wait):
+    with locked(folder):
         for leftover in folder.rglob("*.tmp*"):
             if leftover.parent == folder or not (leftover.parent / ".lock").exists():  # which others may be holding
                 leftover.unlink()
-        yield folder
+        yield
 
 
 def key_of(settings):
@@ -254,10 +247,10 @@ class Run:
 
 
 class Store:
-    """All runs under one folder, by default ``RFKIT_RUNS`` or ``runs``."""
+    """All runs under one folder, by default ``RFKIT_RUNS``, or ``runs`` in the project's top folder."""
 
     def __init__(self, root=None):
-        self.root = Path(root) if root is not None else default_root()
+        self.root = Path(root) if root is not None else folder_of("RFKIT_RUNS", "runs")
 
     def run(self, config, asked=None):
         """The `Run` of a configuration; nothing is created.
@@ -278,10 +271,10 @@ class Store:
         return [Run(done.parent) for done in sorted(self.root.glob(f"*/seed*/{DONE}"))]
 
     @contextmanager
-    def claim(self, config, asked=None, *, wait=False):
-        """Work on a `Run` alone, its configuration written; a `BusyError` if another process does, unless `wait`."""
+    def claim(self, config, asked=None):
+        """Work on a `Run` alone, its configuration written; where another process does, wait for it."""
         run = self.run(config, asked)
-        with claimed(run.path, wait=wait):
+        with claimed(run.path):
             if not (run.path / "config.json").is_file():
                 write_json(run.path / "config.json", config.to_dict())
             yield run

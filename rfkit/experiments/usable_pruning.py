@@ -4,7 +4,7 @@ import copy
 
 import rfkit
 from rfkit.experiments.analysis import Analysis, rows_of
-from rfkit.experiments.networks import at_stage
+from rfkit.experiments.networks import trained
 from rfkit.presets import NEVER_PRUNED
 
 
@@ -15,10 +15,8 @@ def settings(preset, unit):
 
 def compute(run, settings, work):
     """Without dead weights, only their number, 0: the curve is then that of all weights."""
-    import torch
-
     data, rates = work.data, settings["rates"]
-    model = at_stage(run, "final", data).to(work.device, memory_format=torch.channels_last)
+    model = trained(run, work)
     usable = rfkit.pruning.usable_weights(model, (3, data.image_size, data.image_size))
     total, kept = rfkit.pruning.counts(usable)
     result = {"usable": kept, "dead": total - kept}
