@@ -18,8 +18,8 @@ from rfkit.report.plots_pruning import (
     plot_two_ways, plot_usable_rates,
 )
 from rfkit.report.summaries import (
-    HALVES, RANKINGS, blocks_table, breaking_point_table, changed_network_table, control_table, cost_table,
-    curvature_table, gradient_table, leads_table, level_table, matched_table, one_position_table, predicted_table,
+    RANKINGS, blocks_table, breaking_point_table, changed_network_table, control_table, cost_table, curvature_table,
+    gradient_table, halves_table, leads_table, level_table, matched_table, one_position_table, predicted_table,
     protocol_table, published_networks_table, recipe_table, recorded_table, rerun_table, sharpness_variant_table,
     similarity_table, spare_layer_table, spectrum_table, stage_table, trend_table, two_ways_table,
     untrained_spectrum_table, unused_rows_table, usable_weight_table, width_table,

@@ -69,6 +69,12 @@ def two_ways_table(first, second, ways=RANKINGS):
     return _cells(_two_ways(first, second), ["architecture", "rf_level"], _outcomes_of(ways))
 
 
+def halves_table(found):
+    """Where networks break if only one half of their layers is pruned; of the frame ``half_pruning``."""
+    first, second = (outcomes.by_run(found[found["half"] == half]) for half in ("first", "second"))
+    return two_ways_table(first, second, HALVES)
+
+
 def leads_table(first, second, ways=RANKINGS, losses=(5, 10, 20, 30)):
     """How much later the largest field than the smallest has lost so many points, pruned in two ways; of two frames."""
     by_loss = {loss: _two_ways(*(outcomes.by_run(each, drop=loss) for each in (first, second))) for loss in losses}
