@@ -191,7 +191,7 @@ def stable_hash(content):
 
 def literal(value):
     """A value given as text: a Python literal, a list ``1,3`` or ``[1,3]``, a fraction, or else the text itself."""
-    if isinstance(value, str) and re.fullmatch(r"\s*\d+/[1-9]\d*\s*", value):
+    if re.fullmatch(r"\s*\d+/[1-9]\d*\s*", value):
         return float(Fraction(value))
     try:
         parsed = ast.literal_eval(value)

@@ -1,5 +1,7 @@
 """Analysis: dense and one-shot pruned accuracy at every rate."""
 
+import copy
+
 import rfkit
 from rfkit.experiments.analysis import Analysis, rows_of
 from rfkit.experiments.networks import trained
@@ -21,8 +23,8 @@ def settings(preset, unit):
 
 def compute(run, settings, work):
     """Every rate from the final weights; batch norm keeps the dense network's statistics unless re-estimated."""
-    data, dense, rows = work.data, run.weights("final"), []
-    model = trained(run, work)
+    data, model, rows = work.data, trained(run, work), []
+    dense = copy.deepcopy(model.state_dict())
     shape = (3, data.image_size, data.image_size)
     usable, times = rfkit.pruning.usable_weights(model, shape), rfkit.pruning.multiplications(model, shape)
     few = data.sample(min(len(data.test_images), settings["train_images"]))  # for accuracy beside the test accuracy
