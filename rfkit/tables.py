@@ -81,6 +81,7 @@ def paper_table(n, preset="demo", *, runs=None):
     Raises:
         ConfigError: If there is no such table or no such preset.
     """
+    n = int(n) if isinstance(n, str) and n.isdigit() else n
     one_of("table", n, range(1, 15))
     if n in IMPORTANCE_TABLES:
         return importance_table(n, experiments.measured("gradient_projection", presets.get(preset)))

@@ -26,7 +26,7 @@ def test_paper_table_without_runs_is_the_paper():
     assert list(table["field_px"]) == [181, 359, 537, 715, 108, 213, 318, 423]
     assert table["fine_tuned"].tolist() == [1] * 8 and table["paper_pruned_mean"].iloc[0] == 91.42
     assert table["ours_dense_mean"].isna().all() and all(value is None for value in table["ours_seeds"])
-    assert len(tables.paper_table(2, runs=[])) == 7
+    assert len(tables.paper_table(2, runs=[])) == 7 and len(tables.paper_table("2", runs=[])) == 7
 
 
 class FakeRun:
