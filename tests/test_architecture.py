@@ -99,7 +99,7 @@ def test_importing_rfkit_is_light():
 def test_the_library_stays_small():
     """A ratchet: lower it after a deletion, raise it for what readers get. The hidden tests are tests."""
     files = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "hidden_tests"]
-    assert sum(len(path.read_text().splitlines()) for path in files) <= 12_786
+    assert sum(len(path.read_text().splitlines()) for path in files) <= 12_772
 
 
 def test_ci_runs_only_what_is_pinned():

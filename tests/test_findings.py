@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from rfkit import data, experiments, models, outcomes, presets, pruning, report, tables, training
+from rfkit import data, experiments, models, outcomes, presets, pruning, report, stats, tables, training
 from rfkit.experiments import ANALYSES, effective_fields, initial_curvature, probes, runner, torchvision_fields
 from rfkit.experiments.dead_weights import counted
 from rfkit.training import cost
@@ -400,6 +400,26 @@ def test_what_equal_shares_and_halves_leave_is_as_the_chapter_says():
         assert found == pytest.approx(said, abs=0.0055)
     means = outcomes.by_run(each).groupby(["architecture", "rf_level"])["breaking_point"].mean()
     assert 0.305 < means.min() < means.max() < 0.395
+
+
+def test_what_wide_networks_show_is_as_the_chapters_say():
+    study = presets.get("study")
+    wide = study.select(datasets="cifar10", architectures="vgg19", width=1, precision="bfloat16", seeds=[0, 1])
+    runs = experiments.recorded(wide)
+    cells = outcomes.by_run(experiments.frame("pruning", runs)).pivot(index="seed", columns="rf_level")
+    assert 2 * stats.page_trend(cells["dense"], falling=True)[0] == pytest.approx(0.0035, abs=5e-5)
+    assert 2 * stats.page_trend(cells["breaking_point"])[0] == pytest.approx(0.024, abs=5e-4)
+    alone = experiments.frame("layer_sensitivity", runs).set_index(["rf_level", "place"])
+    spare = (alone[["lost", "lost_reestimated"]] < 1).groupby(level=0).sum()
+    assert spare["lost"].to_dict() == {1: 7, 3: 11, 4: 10}
+    assert spare["lost_reestimated"].to_dict() == {1: 11, 3: 12, 4: 12}
+    assert alone.loc[1].loc[8:, "lost"].max() < 1.005  # convolution 9 is the eighth
+    breaks = outcomes.by_run(experiments.frame("layer_pruning", runs)).set_index("rf_level")["breaking_point"]
+    assert breaks.round(2).to_dict() == {1: 0.66, 3: 0.62, 4: 0.61}
+    half = experiments.frame("half_pruning", runs)
+    breaks = half.groupby("half").apply(lambda part: outcomes.by_run(part).set_index("rf_level")["breaking_point"])
+    assert breaks.round(2).loc["second", [1, 4]].tolist() == [0.71, 0.95]
+    assert breaks.round(2).loc["first", [1, 4]].tolist() == [0.71, 0.72]
 
 
 def test_layers_that_can_be_spared_are_as_the_chapter_says():
